@@ -1,0 +1,178 @@
+"""The nouns, in the order of the flow: Prompt, Decoding, Probe, Sample, Verdict, Score, Snapshot.
+
+    prompts -> samples -> verdicts -> scores -> snapshot
+
+Plain data, without torch: the store writes exactly these, and every other file of divmon speaks in them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Message = dict[str, Any]
+"""One turn of a conversation: {"role": "system" | "user" | "assistant", "content": str}."""
+
+Finish = Literal["eos", "stop", "length"]
+"""Why a sample ended: the model closed it, a stop string did, or the token limit did."""
+
+Category = Literal["summarization", "code", "reasoning", "instruction", "creative", "values", "other"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is asked.
+
+    `content` is text, a conversation, or token ids taken as they are (rows that a trainer has already tokenized).
+    """
+
+    id: str
+    content: str | tuple[Message, ...] | tuple[int, ...]
+    gold: str | None = None
+    row: dict[str, Any] | None = None
+    """The upstream data set's row, for verifiers whose gold is more than a string."""
+    category: Category = "other"
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How completions are drawn; compared before any two snapshots are."""
+
+    max_new_tokens: int = 512
+    temperature: float = 0.6
+    top_p: float = 0.95
+    stop: tuple[str, ...] = ()
+    """Strings that end a completion and are cut from it."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fixed set of prompts of one task with the limits it is decoded under: what is measured again and again."""
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    max_new_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    verifier: str | None = None
+    """Name of the rule that judges its answers; None where there is none."""
+    source: str = ""
+    """Where the prompts came from, for the record: a hub id, a file, "package"."""
+
+    def __post_init__(self) -> None:
+        if not self.prompts:
+            raise ValueError(f"probe '{self.name}' has no prompts; give at least one")
+        seen: set[str] = set()
+        for prompt in self.prompts:
+            if prompt.id in seen:
+                raise ValueError(
+                    f"probe '{self.name}' has two prompts with the id {prompt.id!r}; ids tell prompts apart between"
+                    " snapshots, so each must be used once"
+                )
+            seen.add(prompt.id)
+
+
+@dataclass(frozen=True)
+class RenderedPrompt:
+    """A prompt as the model sees it: after the chat template, with its special tokens."""
+
+    task: str
+    id: str
+    text: str
+    input_ids: tuple[int, ...]
+    in_reasoning: bool = False
+    """The prompt leaves a reasoning block open, so that a completion begins inside it."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One drawn completion with its finish reason."""
+
+    task: str
+    prompt_id: str
+    index: int
+    """0 .. N-1 among the samples of the prompt."""
+    text: str
+    """The answer: the completion without its reasoning. Empty where the reasoning was never closed."""
+    finish: Finish
+    n_tokens: int
+    """New tokens drawn, the closing one included."""
+    reasoning: str | None = None
+    """The text of the reasoning block; None where there was none."""
+    answered: bool = True
+    """False where the completion was cut off inside its reasoning: there is no answer to score or judge."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Correct, wrong, or None for "could not judge", which is not wrong."""
+
+    correct: bool | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one task in one snapshot.
+
+    `low` and `high` bound the 95 percent interval over prompts; NaN where there is none. A mean of nothing is NaN.
+    """
+
+    task: str
+    metric: str
+    mean: float
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
+    """Prompts behind the mean."""
+    values: tuple[float, ...] = ()
+    """Per prompt, in the probe's order, NaN where undefined; empty for an across-prompt figure."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """The paired change of a metric since the reference, on the same prompts: now minus reference."""
+
+    task: str
+    metric: str
+    reference: float
+    now: float
+    change: float
+    low: float
+    high: float
+    n: int
+    """Prompts defined on both sides."""
+
+
+@dataclass
+class Snapshot:
+    """All that one measurement saw, complete or not at all.
+
+    `missing` names what could not be drawn: (task, prompt id) -> reason. `provenance` is what took effect (contract 7):
+    decoding per task, seed, num_samples, model, tokenizer, encoder, sampler, seconds by phase, tokens drawn, versions.
+    """
+
+    step: int
+    samples: list[Sample]
+    verdicts: list[Verdict] = field(default_factory=list)
+    """Parallel to `samples`, or empty where nothing judges."""
+    scores: list[Score] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    missing: dict[tuple[str, str], str] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def score(self, task: str, metric: str) -> Score:
+        """The score of that name.
+
+        Raises:
+            KeyError: there is none; the message lists those there are.
+        """
+        for score in self.scores:
+            if score.task == task and score.metric == metric:
+                return score
+        there = sorted(f"{s.task}/{s.metric}" for s in self.scores)
+        raise KeyError(f"no score '{task}/{metric}' at step {self.step}; there are {', '.join(there)}")
+
+    def replace(self, **changes: Any) -> Snapshot:
+        return dataclasses.replace(self, **changes)

@@ -1,0 +1,26 @@
+"""What every test shares: one thread, no hub, and the real rows where they are at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """On shared cores two threads are slower than one, and sums in one thread repeat bit for bit."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path | None:
+    """The folder with real rows (`data/`) and golden values (`reference/`), or None where there is none."""
+    folder = Path(os.environ.get("DIVMON_TEST_DATA", Path(__file__).parents[2] / "shared"))
+    return folder if (folder / "data").is_dir() else None
