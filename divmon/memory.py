@@ -1,0 +1,51 @@
+"""How much a batch may hold, and what to do when that was too much."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import torch
+
+CPU_CACHE_BYTES = 1 << 30
+"""Cache of a batch on a CPU: larger ones are no faster there."""
+SHARE_OF_FREE = 0.4
+"""Of a device's free memory: growing a cache by concatenation holds it twice for a moment."""
+SMALLEST_BUDGET = 2048
+
+
+def cache_token_budget(model: Any) -> int:
+    """Prompt and new tokens that one batch may hold in its key-value cache, from the memory free now."""
+    parameter = next(model.parameters())
+    per_token = _cache_bytes_per_token(model.config.get_text_config(), parameter.element_size())
+    if parameter.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(parameter.device)
+        reusable = torch.cuda.memory_reserved(parameter.device) - torch.cuda.memory_allocated(parameter.device)
+        available = int((free + reusable) * SHARE_OF_FREE)
+    else:
+        available = CPU_CACHE_BYTES
+    return max(available // per_token, SMALLEST_BUDGET)
+
+
+def _cache_bytes_per_token(config: Any, element_size: int) -> int:
+    layers = config.num_hidden_layers
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    # Logits in float32, their softmax and its sort last one step of one row; spread over a row of some 256 tokens.
+    logits = config.vocab_size * 4 * 4 // 256
+    return 2 * layers * heads * head_dim * element_size + logits
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a device or on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def release_memory() -> None:
+    """Gives back what a failed batch held."""
+    gc.collect()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

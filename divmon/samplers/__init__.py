@@ -1,0 +1,81 @@
+"""SAMPLES: one file a way to draw completions from a model in this process.
+
+A file defines one function of its own name, `(model, batch) -> Drawn`, called inside `divmon.guard.undisturbed`.
+Batches, memory, stop strings and text are `divmon.sampling`'s, the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+Stopper = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""(rows [r], their new tokens so far [r, t]) -> bool [r], True where a stop string has appeared."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts that are decoded together. Row p * num_samples + k is sample k of prompt p; R rows in all."""
+
+    input_ids_PL: torch.Tensor
+    """Padded on the left."""
+    attention_mask_PL: torch.Tensor
+    num_samples: int
+    limits_R: torch.Tensor
+    """New tokens each row may have."""
+    uniforms_RT: torch.Tensor
+    """The randomness, float64 in [0, 1), T >= max(limits)."""
+    temperature: float
+    top_p: float
+    eos_token_ids: Sequence[int]
+    stopper: Stopper | None = None
+    """Asked now and then, so a row may run some tokens past its stop string."""
+
+    @property
+    def max_new_tokens(self) -> int:
+        return int(self.limits_R.max())
+
+    @property
+    def pad(self) -> int:
+        return next(iter(self.eos_token_ids), 0)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """New tokens [R, T] on the CPU, padded after `lengths_R`; `ended_R` is True where an end token closed the row."""
+
+    tokens_RT: torch.Tensor
+    lengths_R: torch.Tensor
+    ended_R: torch.Tensor
+
+
+DecodeBatch = Callable[[Any, Batch], Drawn]
+
+
+class NonFiniteLogits(RuntimeError):
+    """The model's logits are NaN: it has diverged, so there is nothing to sample."""
+
+    def __init__(self) -> None:
+        super().__init__("the model's logits are NaN: it has diverged, so there is nothing to sample")
+
+
+def check_decoding(temperature: float, top_p: float) -> None:
+    """Raises ValueError where a decoding setting is out of range."""
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"temperature must be 0 (greedy) or above, got {temperature}")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be above 0 and at most 1 (1 keeps every token), got {top_p}")
+
+
+def left_pad(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask [P, L], padded on the left with 0, which the mask hides."""
+    longest = max(len(ids) for ids in prompts)
+    ids_PL = torch.zeros(len(prompts), longest, dtype=torch.long)
+    mask_PL = torch.zeros_like(ids_PL)
+    for row, ids in enumerate(prompts):
+        ids_PL[row, longest - len(ids) :] = torch.tensor(ids)
+        mask_PL[row, longest - len(ids) :] = 1
+    return ids_PL, mask_PL

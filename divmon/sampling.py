@@ -1,0 +1,236 @@
+"""Requests -> samples with a model in this process: batches by memory, halving when it runs out, stop strings, text.
+
+The model itself is asked by one of `divmon.samplers`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from divmon.guard import undisturbed
+from divmon.inverse_cdf import uniforms
+from divmon.memory import cache_token_budget, is_out_of_memory, release_memory
+from divmon.rendering import Renderer
+from divmon.samplers import Batch, DecodeBatch, NonFiniteLogits, left_pad
+from divmon.samplers.generate import generate
+from divmon.samplers.live import live
+from divmon.stop_strings import StopStrings, completing_tokens, first_stop, stopped
+from divmon.types import Decoding, Finish, RenderedPrompt, Sample
+
+logger = logging.getLogger("divmon")
+
+Key = tuple[str, str]
+"""(task, prompt id)"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """`num_samples` completions of one prompt."""
+
+    prompt: RenderedPrompt
+    decoding: Decoding
+    num_samples: int
+
+    @property
+    def key(self) -> Key:
+        return self.prompt.task, self.prompt.id
+
+
+@dataclass
+class Drawing:
+    """What came of the requests: samples by prompt and number, and why any prompt has none."""
+
+    samples: list[Sample] = field(default_factory=list)
+    missing: dict[Key, str] = field(default_factory=dict)
+    tokens: int = 0
+    """New tokens drawn."""
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """Samples `first .. first + count - 1` of a request: what batches are made of."""
+
+    request: Request
+    first: int
+    count: int
+
+    @property
+    def cache_tokens(self) -> int:
+        return (len(self.request.prompt.input_ids) + self.request.decoding.max_new_tokens) * self.count
+
+
+class Sampler:
+    """Draws samples from a model in this process.
+
+    Args:
+        model: a causal language model of transformers, or one wrapped by PEFT.
+        renderer: gives the text of token ids, without the reasoning.
+        how: "auto" shares each prompt's cache between its samples, where that gives what `generate` gives; "live" does
+            so unchecked, "generate" never.
+        max_batch_tokens: prompt and new tokens that a batch may hold in its cache; by free memory where None.
+    """
+
+    def __init__(
+        self, model: Any, renderer: Renderer, *, how: str = "auto", max_batch_tokens: int | None = None
+    ) -> None:
+        if how not in ("auto", "live", "generate"):
+            raise ValueError(f"no sampler named {how!r}; there are 'auto', 'live' and 'generate'")
+        self.model, self.renderer = model, renderer
+        self.max_batch_tokens = max_batch_tokens
+        self.name = "generate" if how == "generate" else "live"
+        self.reason = f"asked for by sampler={how!r}" if how != "auto" else ""
+        self._checked = how != "auto"
+        self._completing = functools.cache(functools.partial(completing_tokens, renderer))
+        generation = getattr(model, "generation_config", None)
+        self.eos_token_ids = sorted(renderer.eos_token_ids(getattr(generation, "eos_token_id", None)))
+
+    def draw(
+        self,
+        requests: Sequence[Request],
+        *,
+        seed: int,
+        step: int,
+        progress: Callable[[int], None] = lambda samples: None,
+    ) -> Drawing:
+        """Draws every request; one that cannot be drawn is in `missing` with its reason, the others go on.
+
+        Args:
+            seed, step: with task, prompt id and sample number, all that a sample's randomness depends on.
+            progress: called with the number of samples that have just been finished.
+        """
+        drawing = Drawing()
+        with undisturbed(self.model):
+            if not self._checked and requests:
+                self._check(requests)
+            units = [_Unit(request, 0, request.num_samples) for request in requests]
+            for batch in self._batches(units):
+                self._draw_units(batch, seed, step, drawing, progress)
+        lost = drawing.missing.keys()
+        drawing.samples = [s for s in drawing.samples if (s.task, s.prompt_id) not in lost]
+        order = {request.key: i for i, request in enumerate(requests)}
+        drawing.samples.sort(key=lambda s: (order[s.task, s.prompt_id], s.index))
+        return drawing
+
+    def _check(self, requests: Sequence[Request]) -> None:
+        from divmon.prefix_check import differs_from_generate
+
+        lengths = sorted(requests, key=lambda request: len(request.prompt.input_ids))
+        difference = differs_from_generate(
+            self.model, lengths[0].prompt.input_ids, lengths[-1].prompt.input_ids, self.eos_token_ids
+        )
+        self._checked = True
+        if difference:
+            self.name, self.reason = "generate", difference
+            logger.warning("divmon samples with model.generate, which is slower: %s", difference)
+        else:
+            self.reason = "greedy tokens equal to generate's"
+
+    def _batches(self, units: list[_Unit]) -> Iterator[list[_Unit]]:
+        """Prompts of like length and number of samples together, as many as the budget holds."""
+        budget = self.max_batch_tokens or cache_token_budget(self.model)
+        batch: list[_Unit] = []
+        for unit in sorted(units, key=lambda u: (u.count, u.cache_tokens // u.count)):
+            together = [*batch, unit]
+            rows = max(u.cache_tokens for u in together) * len(together)
+            if batch and (rows > budget or unit.count != batch[0].count):
+                yield batch
+                together = [unit]
+            batch = together
+        if batch:
+            yield batch
+
+    def _draw_units(
+        self, units: list[_Unit], seed: int, step: int, drawing: Drawing, progress: Callable[[int], None]
+    ) -> None:
+        """Decodes a batch; where memory runs out, its halves, down to one sample, then skips it with the reason."""
+        decode: DecodeBatch = generate if self.name == "generate" else live
+        try:
+            decoded = decode(self.model, self._batch(units, seed, step))
+        except NonFiniteLogits as error:
+            drawing.missing.update({unit.request.key: str(error) for unit in units})
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = f"out of memory: {error}".splitlines()[0]
+        else:
+            lengths, ended = decoded.lengths_R.tolist(), decoded.ended_R.tolist()
+            row = 0
+            for unit in units:
+                for index in range(unit.first, unit.first + unit.count):
+                    tokens = decoded.tokens_RT[row, : lengths[row]].tolist()
+                    drawing.samples.append(self._sample(unit.request, index, tokens, ended[row]))
+                    drawing.tokens += lengths[row]
+                    row += 1
+            progress(row)
+            return
+        # Out of the except block, so that the traceback no longer holds the batch's tensors.
+        release_memory()
+        halves = _halve(units)
+        if not halves:
+            drawing.missing[units[0].request.key] = f"{reason} (a single sample does not fit)"
+        for half in halves:
+            self._draw_units(half, seed, step, drawing, progress)
+
+    def _batch(self, units: list[_Unit], seed: int, step: int) -> Batch:
+        count, decoding = units[0].count, units[0].request.decoding
+        ids, mask = left_pad([unit.request.prompt.input_ids for unit in units])
+        limits = torch.tensor([unit.request.decoding.max_new_tokens for unit in units]).repeat_interleave(count)
+        random = [
+            uniforms((seed, step, *unit.request.key, index), int(limits.max()))
+            for unit in units
+            for index in range(unit.first, unit.first + unit.count)
+        ]
+        stops = frozenset(stop for unit in units for stop in unit.request.decoding.stop)
+        stopper = StopStrings(
+            self.renderer,
+            [(unit.request.decoding.stop, unit.request.prompt.in_reasoning) for unit in units for _ in range(count)],
+            self._completing(stops),
+        )
+        return Batch(
+            input_ids_PL=ids,
+            attention_mask_PL=mask,
+            num_samples=count,
+            limits_R=limits,
+            uniforms_RT=torch.from_numpy(np.stack(random)),
+            temperature=decoding.temperature,
+            top_p=decoding.top_p,
+            eos_token_ids=self.eos_token_ids,
+            stopper=stopper if stops else None,
+        )
+
+    def _sample(self, request: Request, index: int, tokens: list[int], ended: bool) -> Sample:
+        prompt, stops = request.prompt, request.decoding.stop
+        finish: Finish = "eos" if ended else "length"
+        n_tokens = len(tokens)
+        if ended:
+            tokens = tokens[:-1]
+        text, reasoning, answered = self.renderer.split(tokens, prompt.in_reasoning)
+        if answered and first_stop(text, stops) is not None:
+            finish, n_tokens = "stop", len(tokens)
+            # A row may have run past its stop string before it was looked at; count to the token that completed it.
+            while n_tokens and stopped(self.renderer, tokens[: n_tokens - 1], prompt.in_reasoning, stops):
+                n_tokens -= 1
+            text = text[: first_stop(text, stops)]
+        return Sample(prompt.task, prompt.id, index, text, finish, n_tokens, reasoning, answered)
+
+
+def _halve(units: list[_Unit]) -> list[list[_Unit]]:
+    if len(units) > 1:
+        middle = len(units) // 2
+        return [units[:middle], units[middle:]]
+    unit = units[0]
+    if unit.count == 1:
+        return []
+    left = unit.count // 2
+    return [
+        [_Unit(unit.request, unit.first, left)],
+        [_Unit(unit.request, unit.first + left, unit.count - left)],
+    ]
