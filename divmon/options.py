@@ -1,0 +1,225 @@
+"""Every option of the callback, in one place: for keywords, YAML files and the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from divmon.schedule import Schedule
+
+
+@dataclass
+class Options:
+    """What to measure, how to draw, when, and where to write. The defaults are the paper's protocol."""
+
+    probes: Any = "starter"
+    """A task's name, several ("gsm8k,starter"), "task@file", a JSONL file, strings, a Dataset, "eval", or a Probe."""
+    num_prompts: int = 64
+    """Prompts per task; a fixed subset drawn with `seed`."""
+    num_samples: int = 16
+    """K, completions per prompt."""
+    reference_samples: int | None = None
+    """Completions per prompt of the first snapshot, which every later one is compared with; 4 x num_samples (64)."""
+    temperature: float = 0.6
+    """0 is greedy."""
+    top_p: float = 0.95
+    """Share of probability kept; 1 keeps every token."""
+    max_new_tokens: int | None = None
+    """Tokens an answer may have; the task's own limit where None."""
+    max_reasoning_tokens: int = 2048
+    """Tokens that reasoning may have on top."""
+    seed: int = 0
+    """Of the prompts' subset and of the samples."""
+    metrics: str | list[str] = "auto"
+    """"auto" is all that are cheap; or names, "ead,sbert", "file.py:my_metric"."""
+    embedder: str = "auto"
+    """Text encoder: a hub id or a local path; "auto" is all-mpnet-base-v2, else a small one that is installed."""
+    code_embedder: str = "microsoft/unixcoder-base"
+    """Encoder of programs: a hub id or a local path."""
+    nli_model: str = "FacebookAI/roberta-large-mnli"
+    """Classifier of entailment: a hub id or a local path."""
+    output_dir: str | None = None
+    """Run directory; "<the trainer's output_dir>/_divmon" where None."""
+    chat: str | bool = "auto"
+    """Whether prompts go through the chat template: "auto" looks at the training rows, else true or false."""
+    system_prompt: str | None = None
+    """Put before each prompt that has none of its own, in chat mode."""
+    chat_template_kwargs: dict[str, Any] | str | None = None
+    """Further arguments of the chat template, as a dictionary or JSON."""
+    think: Any = "auto"
+    """Reasoning: "auto" reads the template, "on", "off" prefills the empty block, or Think(open, close, empty)."""
+    sampler: str = "auto"
+    """"auto", "live" (shared prompt cache) or "generate" (the model's own generate)."""
+    max_batch_tokens: int | None = None
+    """Prompt and new tokens decoded together; by free memory where None."""
+    every: int | None = 100
+    """Steps between measurements; None or 0 for none but the others asked for."""
+    at: list[int] | None = None
+    """Further steps to measure at."""
+    geometric: float | None = None
+    """Ratio of further steps: 2 measures at 1, 2, 4, 8, ..."""
+    at_start: bool = True
+    """Measure before the first step: the reference."""
+    at_end: bool = True
+    """Measure after the last step."""
+    on_evaluate: bool = False
+    """Measure whenever the trainer evaluates."""
+    on_error: str = "warn"
+    """What a failure while training does: "warn" records it and goes on, "raise" is for tests."""
+    progress: bool = True
+    """Show a progress bar while measuring."""
+
+    def __post_init__(self) -> None:
+        if self.reference_samples is None:
+            self.reference_samples = 4 * self.num_samples
+        self.every = self.every or None
+        if isinstance(self.chat_template_kwargs, str):
+            self.chat_template_kwargs = _json_object("chat_template_kwargs", self.chat_template_kwargs)
+        if isinstance(self.chat, str):
+            words = {"auto": "auto", "on": True, "true": True, "off": False, "false": False}
+            if self.chat.lower() not in words:
+                raise ValueError(f"chat: expected 'auto', true or false, got {self.chat!r}")
+            self.chat = words[self.chat.lower()]
+        if isinstance(self.output_dir, os.PathLike):
+            self.output_dir = str(self.output_dir)
+        self._check()
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(self.every, tuple(self.at or ()), self.geometric, self.at_start, self.at_end, self.on_evaluate)
+
+    def _check(self) -> None:
+        from_one = {
+            "num_prompts": self.num_prompts,
+            "num_samples": self.num_samples,
+            "reference_samples": self.reference_samples,
+            "max_new_tokens": self.max_new_tokens,
+            "max_batch_tokens": self.max_batch_tokens,
+        }
+        for name, value in from_one.items():
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")
+        assert self.reference_samples is not None
+        if self.num_samples < 2:
+            raise ValueError("num_samples: the diversity of a single completion is undefined; expected at least 2")
+        if self.reference_samples < self.num_samples:
+            raise ValueError(
+                f"reference_samples: expected at least num_samples ({self.num_samples}), got {self.reference_samples}"
+            )
+        if self.max_reasoning_tokens < 0:
+            raise ValueError(f"max_reasoning_tokens: expected 0 or more, got {self.max_reasoning_tokens}")
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature: expected 0 (greedy) or above, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p: expected above 0 and at most 1 (1 keeps every token), got {self.top_p}")
+        choices = {"on_error": ("warn", "raise"), "sampler": ("auto", "live", "generate")}
+        if isinstance(self.think, str):
+            choices["think"] = ("auto", "on", "off")
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        self.schedule  # noqa: B018 - building it checks it
+
+    def record(self) -> dict[str, Any]:
+        """The options as plain data, for the manifest; objects by their type and name."""
+        plain = (str, int, float, bool, list, dict, type(None))
+        named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {k: v if isinstance(v, plain) and k != "probes" else _short(v) for k, v in named.items()}
+
+
+def check_names(names: typing.Iterable[str]) -> None:
+    """Raises TypeError for the first name that is no option, with the closest that is."""
+    known = [f.name for f in dataclasses.fields(Options)]
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else ""
+            raise TypeError(f"no option named '{name}'{hint} There are: {', '.join(known)}")
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 200 else f"{type(value).__name__} {text[:150]}..."
+
+
+def _json_object(name: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected a JSON object, got {text!r} ({error})") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{name}: expected a JSON object, got {text!r}")
+    return value
+
+
+PREFIX = "divmon_"
+
+
+def _parser_type(annotation: Any) -> Any:
+    """What the command line can hold of an option: `str | list[str]` is a comma list, `Any` a string."""
+    if annotation is Any:
+        return str
+    if isinstance(annotation, types.UnionType):
+        parts = [a for a in typing.get_args(annotation) if a is not type(None)]
+        simple = str if str in parts else parts[0]
+        return simple | None if type(None) in typing.get_args(annotation) else simple
+    return annotation
+
+
+def _initialise(self: Any, **options: Any) -> None:
+    """Takes each option with the prefix or without."""
+    plain = {name.removeprefix(PREFIX): value for name, value in options.items()}
+    check_names(plain)
+    for name in [f.name for f in dataclasses.fields(Options)]:
+        if isinstance(plain.get(name), tuple):
+            plain[name] = list(plain[name])
+    self.options = Options(**plain)
+    for field in dataclasses.fields(Options):
+        setattr(self, PREFIX + field.name, getattr(self.options, field.name))
+
+
+def _from_yaml(cls: Any, path: str | os.PathLike[str]) -> Any:
+    """Reads options from a YAML file, each named with the prefix or without.
+
+    Raises:
+        ValueError: the file holds no mapping, or a value is out of range.
+        TypeError: a key is no option.
+    """
+    import yaml
+
+    values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected options as 'name: value' lines, got {type(values).__name__}")
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def _fields() -> list[tuple[str, Any, Any]]:
+    hints = typing.get_type_hints(Options)
+    made = []
+    for f in dataclasses.fields(Options):
+        made.append((PREFIX + f.name, _parser_type(hints[f.name]), dataclasses.field(default=f.default)))
+    return made
+
+
+DiversityConfig = dataclasses.make_dataclass(
+    "DiversityConfig",
+    _fields(),
+    init=False,
+    namespace={
+        "__init__": _initialise,
+        "__doc__": "The options as a dataclass for `HfArgumentParser` and `TrlParser`: each field is an option with "
+        "the prefix `divmon_`, so that none clashes with TrainingArguments. `DiversityCallback(config=...)` takes it.",
+        "from_yaml": classmethod(_from_yaml),
+        "__module__": __name__,
+    },
+)

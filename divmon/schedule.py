@@ -1,0 +1,50 @@
+"""When to measure: every n steps, listed steps, geometric, at the start, at the end, on evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Steps are optimizer steps, as `TrainerState.global_step` counts them; the end of step n is due where n is."""
+
+    every: int | None = 100
+    at: tuple[int, ...] = ()
+    geometric: float | None = None
+    at_start: bool = True
+    at_end: bool = True
+    on_evaluate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.every is not None and self.every < 1:
+            raise ValueError(f"every: expected a number of steps of at least 1, or None for never, got {self.every}")
+        if any(step < 0 for step in self.at):
+            raise ValueError(f"at: expected steps of at least 0, got {list(self.at)}")
+        if self.geometric is not None and self.geometric <= 1:
+            raise ValueError(
+                f"geometric: expected a ratio above 1 (2 measures at 1, 2, 4, 8, ...), got {self.geometric}"
+            )
+
+    def due(self, step: int) -> bool:
+        """Whether the end of this step is due, leaving the start and the end of training aside."""
+        if step in self.at:
+            return True
+        if self.every is not None and step > 0 and step % self.every == 0:
+            return True
+        return self.geometric is not None and step in self._geometric(step)
+
+    def planned(self, max_steps: int) -> list[int]:
+        """The steps of a run of `max_steps` that are due, in order; those on evaluation are not known before."""
+        due = {step for step in self.at if 0 < step <= max_steps}
+        due |= set(range(self.every, max_steps + 1, self.every)) if self.every else set()
+        due |= self._geometric(max_steps) if self.geometric else set()
+        return sorted(due | ({0} if self.at_start or 0 in self.at else set()) | ({max_steps} if self.at_end else set()))
+
+    def _geometric(self, up_to: int) -> set[int]:
+        assert self.geometric is not None
+        steps, value = set(), 1.0
+        while round(value) <= up_to:
+            steps.add(round(value))
+            value *= self.geometric
+        return steps
