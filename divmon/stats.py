@@ -1,0 +1,125 @@
+"""Intervals and paired changes over prompts.
+
+The unit is the prompt. An interval is the value +- t(N - 1, 0.975) times the leave-one-prompt-out jackknife standard
+error; for a plain mean that is the t interval. It is deterministic, and at 64 prompts it covers better than percentile
+or BCa bootstraps. NaN marks a prompt where the value is undefined: it is left out, and n says how many were in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
+
+Array = NDArray[np.float64]
+Statistic = Callable[[Array], float]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its 95 percent interval over `n` prompts; the bounds are NaN below two."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class PairedChange:
+    """Now minus reference on the `n` prompts defined on both sides."""
+
+    reference: float
+    now: float
+    change: float
+    low: float
+    high: float
+    n: int
+
+
+def mean_interval(values: ArrayLike) -> Interval:
+    """The mean over the prompts where it is defined, with its t interval.
+
+    >>> interval = mean_interval([1.0, 2.0, 3.0, float("nan")])
+    >>> round(interval.low, 3), interval.value, round(interval.high, 3), interval.n
+    (-0.484, 2.0, 4.484, 3)
+    """
+    return jackknife("mean", values)
+
+
+def jackknife(statistic: str | Statistic, values_P: ArrayLike) -> Interval:
+    """A statistic over prompts with its jackknife interval.
+
+    Args:
+        statistic: "mean" or "harmonic_mean", which leave NaN out and have closed forms; or a function of [P, ...],
+            recomputed with each prompt left out, which deals with NaN itself.
+        values_P: what it is taken of, prompts first.
+
+    Raises:
+        ValueError: the statistic's name is unknown.
+    """
+    values = np.asarray(values_P, dtype=np.float64)
+    if callable(statistic):
+        replicates = [statistic(np.delete(values, p, axis=0)) for p in range(len(values))] if len(values) > 1 else []
+        return from_replicates(statistic(values) if len(values) else np.nan, replicates, n=len(values))
+    defined = values[~np.isnan(values)]
+    value, replicates_P = _closed_form(statistic, defined)
+    return from_replicates(value, replicates_P, n=len(defined))
+
+
+def from_replicates(value: float, replicates: ArrayLike, n: int | None = None) -> Interval:
+    """The interval of a value from its leave-one-out replicates, of prompts or of equal groups of prompts.
+
+    Args:
+        n: prompts behind the value, where that is not the number of replicates.
+    """
+    left_out = np.asarray(replicates, dtype=np.float64)
+    groups = len(left_out)
+    n = groups if n is None else n
+    if groups < 2:
+        return Interval(float(value), np.nan, np.nan, n)
+    error = np.sqrt((groups - 1) / groups * np.square(left_out - left_out.mean()).sum())
+    reach = float(stdtrit(groups - 1, 0.975) * error)
+    return Interval(float(value), float(value) - reach, float(value) + reach, n)
+
+
+def paired_change(now: ArrayLike, reference: ArrayLike, aggregate: str = "mean") -> PairedChange:
+    """The change of an aggregate over prompts, on those defined on both sides.
+
+    Args:
+        now, reference: [P] values of the same prompts in the same order, NaN where undefined.
+        aggregate: "mean", where the interval is the paired t interval, or "harmonic_mean".
+
+    Raises:
+        ValueError: the two differ in length.
+
+    >>> paired_change([1.0, 2.0, 2.0], [2.0, 4.0, float("nan")]).change
+    -1.5
+    """
+    now_P, reference_P = np.asarray(now, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    if now_P.shape != reference_P.shape:
+        raise ValueError(
+            f"a paired change needs the same prompts on both sides; got {now_P.shape} and {reference_P.shape}"
+        )
+    both = ~np.isnan(now_P) & ~np.isnan(reference_P)
+    value_now, replicates_now = _closed_form(aggregate, now_P[both])
+    value_reference, replicates_reference = _closed_form(aggregate, reference_P[both])
+    change = from_replicates(value_now - value_reference, replicates_now - replicates_reference)
+    return PairedChange(value_reference, value_now, change.value, change.low, change.high, int(both.sum()))
+
+
+def _closed_form(aggregate: str, values_P: Array) -> tuple[float, Array]:
+    """The aggregate, and its value with each prompt left out (none of them where one prompt or none is there)."""
+    n = len(values_P)
+    if aggregate not in ("mean", "harmonic_mean"):
+        raise ValueError(f"no aggregate named {aggregate!r}; there are mean, harmonic_mean, or give a function")
+    if not n:
+        return float("nan"), values_P
+    terms_P = values_P if aggregate == "mean" else 1 / values_P
+    means_P = np.array([]) if n == 1 else (terms_P.sum() - terms_P) / (n - 1)
+    if aggregate == "mean":
+        return float(terms_P.mean()), means_P
+    return float(1 / terms_P.mean()), 1 / means_P
