@@ -1,0 +1,249 @@
+"""Reading a run back: its folder, its manifest, one snapshot, and all of them as data frames.
+
+    run = read_run("runs/a")
+    run.scores.query("task == 'gsm8k' and metric == 'sbert'").plot(x="step", y="mean")
+
+What lies in a run directory (format 1):
+
+    manifest.json                         what the run is: probes, configuration, model, versions
+    snapshots/00000100.samples.jsonl.gz   the samples of step 100, one a line
+    snapshots/00000100.json               its scores, changes and provenance; written last: where it is, all is
+    superseded/                           snapshots after the step from which the run was resumed
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+import warnings
+import zlib
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from divmon.types import Change, Probe, Prompt, Sample, Score, Snapshot, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1
+"""Version of the run directory, raised whenever an older divmon could misread it."""
+
+FOLDER = "_divmon"
+"""Name of the run directory inside a trainer's output_dir; the underscore keeps it out of a push to the hub."""
+
+
+def find_folder(path: str | os.PathLike[str]) -> Path:
+    """The run directory that `path` is or holds.
+
+    Raises:
+        FileNotFoundError: there is none; the message says what was looked for.
+    """
+    tried = [Path(path), Path(path) / FOLDER]
+    for folder in tried:
+        if (folder / "manifest.json").is_file():
+            return folder
+    looked = " and ".join(str(folder / "manifest.json") for folder in tried)
+    raise FileNotFoundError(f"no divmon run in {str(path)!r}: looked for {looked}")
+
+
+def marker_path(folder: Path, step: int) -> Path:
+    return folder / "snapshots" / f"{step:08d}.json"
+
+
+def samples_path(folder: Path, step: int) -> Path:
+    return folder / "snapshots" / f"{step:08d}.samples.jsonl.gz"
+
+
+def list_steps(folder: Path) -> list[int]:
+    """Steps of the snapshots that were written to the end, ascending."""
+    names = (path.stem for path in (folder / "snapshots").glob("*.json"))
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest as plain data.
+
+    Raises:
+        ValueError: it is no manifest, or a newer divmon wrote it.
+    """
+    file = folder / "manifest.json"
+    try:
+        manifest = json.loads(file.read_bytes())
+        version = int(manifest["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is no manifest of a divmon run: {error!r}") from error
+    if version > FORMAT:
+        raise ValueError(
+            f"{file} has format {version}, written by divmon {manifest.get('divmon', '(unknown version)')};"
+            f" this divmon reads up to format {FORMAT}: upgrade divmon"
+        )
+    return manifest
+
+
+def read_probes(manifest: dict[str, Any]) -> tuple[Probe, ...]:
+    """The probes of a manifest, equal to those the run was opened with."""
+
+    def prompt(row: dict[str, Any]) -> Prompt:
+        content = row["content"]
+        return Prompt(**{**row, "content": content if isinstance(content, str) else tuple(content)})
+
+    return tuple(
+        Probe(**{**probe, "prompts": tuple(map(prompt, probe["prompts"])), "stop": tuple(probe["stop"])})
+        for probe in manifest.get("probes", ())
+    )
+
+
+def read_snapshot(folder: Path, step: int) -> Snapshot:
+    """The snapshot of a step, equal to the one written, but for texts that a size limit cut or left out (empty here).
+
+    Raises:
+        KeyError: there is none of that step; the message lists those there are.
+        ValueError: a file of it is damaged; the message names the file.
+    """
+    if not marker_path(folder, step).is_file():
+        raise KeyError(f"no snapshot of step {step} in {folder}; there are {list_steps(folder)}")
+    marker = _read_marker(folder, step)
+    rows = _read_samples(folder, step)
+    kept = ("task", "prompt_id", "index", "reasoning", "finish", "n_tokens", "answered")
+    return Snapshot(
+        step=step,
+        samples=[Sample(text=row["text"] or "", **{name: row[name] for name in kept}) for row in rows],
+        verdicts=[Verdict(row["correct"], row["reason"]) for row in rows] if marker["judged"] else [],
+        scores=[
+            Score(**{**_numbers(row, "mean", "low", "high"), "values": tuple(map(_number, row["values"]))})
+            for row in marker["scores"]
+        ],
+        changes=[Change(**_numbers(row, "reference", "now", "change", "low", "high")) for row in marker["changes"]],
+        missing={(task, prompt_id): reason for task, prompt_id, reason in marker["missing"]},
+        provenance=marker["provenance"],
+    )
+
+
+def read_run(path: str | os.PathLike[str]) -> Run:
+    """A run by its own directory or by the output_dir that holds it; it may still be training.
+
+    Raises:
+        FileNotFoundError: there is no run; the message says what was looked for.
+        ValueError: a newer divmon wrote it.
+    """
+    folder = find_folder(path)
+    return Run(folder, read_manifest(folder))
+
+
+class Run:
+    """A run as data frames, each built when first asked for. What is damaged is named in a warning and left out."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @property
+    def steps(self) -> list[int]:
+        return list_steps(self.folder)
+
+    def read(self, step: int) -> Snapshot:
+        """One whole snapshot; raises as `read_snapshot`."""
+        return read_snapshot(self.folder, step)
+
+    @cached_property
+    def probes(self) -> tuple[Probe, ...]:
+        return read_probes(self.manifest)
+
+    @cached_property
+    def provenance(self) -> dict[int, dict[str, Any]]:
+        """What took effect, by step."""
+        return {step: marker["provenance"] for step, marker in self._markers.items()}
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """One row a step, task and metric; `epoch` and `tokens` are columns where the provenance has them."""
+        return self._frame("scores", "mean", "low", "high")
+
+    @cached_property
+    def changes(self) -> pd.DataFrame:
+        """One row a step, task and metric: the paired change since the reference with its interval."""
+        return self._frame("changes", "reference", "now", "change", "low", "high")
+
+    @cached_property
+    def per_prompt(self) -> pd.DataFrame:
+        """One row a step, task, metric and prompt; `value` is NaN where the metric is undefined."""
+        import pandas as pd
+
+        ids = {probe.name: [prompt.id for prompt in probe.prompts] for probe in self.probes}
+        rows = [
+            (step, score["task"], prompt_id, score["metric"], value)
+            for step, marker in self._markers.items()
+            for score in marker["scores"]
+            for prompt_id, value in zip(ids.get(score["task"], ()), score["values"], strict=False)
+        ]
+        frame = pd.DataFrame(rows, columns=["step", "task", "prompt_id", "metric", "value"])
+        return frame.astype({"step": "int64", "value": "float64"})
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """One row a sample of every step; `cut` says that a size limit shortened the text, or left it out (None)."""
+        import pandas as pd
+
+        columns = ["step", "task", "prompt_id", "index", "text", "reasoning", "finish", "n_tokens", "answered"]
+        rows: list[dict[str, Any]] = []
+        for step in self._markers:
+            try:
+                rows += ({"step": step, **row} for row in _read_samples(self.folder, step))
+            except ValueError as error:
+                warnings.warn(f"left out: {error}", stacklevel=2)
+        return pd.DataFrame(rows, columns=[*columns, "correct", "reason", "cut"])
+
+    @cached_property
+    def _markers(self) -> dict[int, dict[str, Any]]:
+        markers = {}
+        for step in self.steps:
+            try:
+                markers[step] = _read_marker(self.folder, step)
+            except ValueError as error:
+                warnings.warn(f"left out: {error}", stacklevel=3)
+        return markers
+
+    def _frame(self, part: str, *numbers: str) -> pd.DataFrame:
+        import pandas as pd
+
+        extra = [name for name in ("epoch", "tokens") if any(name in p for p in self.provenance.values())]
+        names = ("task", "metric", *numbers, "n")
+        rows = [
+            (step, *(row[name] for name in names), *(marker["provenance"].get(name) for name in extra))
+            for step, marker in self._markers.items()
+            for row in marker[part]
+        ]
+        frame = pd.DataFrame(rows, columns=["step", *names, *extra])
+        return frame.astype({"step": "int64", "n": "int64", **dict.fromkeys([*numbers, *extra], "float64")})
+
+
+def _read_marker(folder: Path, step: int) -> dict[str, Any]:
+    file = marker_path(folder, step)
+    try:
+        marker = json.loads(file.read_bytes())
+        if marker["step"] != step:
+            raise ValueError(f"it says it is step {marker['step']}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the snapshot of step {step} is damaged: {file}: {error!r}") from error
+    return marker
+
+
+def _read_samples(folder: Path, step: int) -> list[dict[str, Any]]:
+    file = samples_path(folder, step)
+    try:
+        with gzip.open(file, "rb") as lines:
+            return [json.loads(line) for line in lines]
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ValueError(f"the samples of step {step} are damaged: {file}: {error!r}") from error
+
+
+def _numbers(row: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {**row, **{name: _number(row[name]) for name in names}}
+
+
+def _number(value: float | str | None) -> float:
+    """The inverse of how strict JSON holds a float: None is NaN, "Infinity" is infinite."""
+    return math.nan if value is None else float(value)
