@@ -43,27 +43,31 @@ def choose(logits_RV: torch.Tensor, uniform_R: torch.Tensor, temperature: float,
         return logits_RV.argmax(-1)
     probs_RV = torch.softmax(logits_RV.float() / temperature, dim=-1)
     if top_p >= 1:
-        cdf_RV = probs_RV.cumsum(-1)
-        return _invert(cdf_RV, cdf_RV[:, -1], uniform_R)
+        return _invert(probs_RV.cumsum(-1), uniform_R).squeeze(-1)
     tokens_R = torch.empty(len(probs_RV), dtype=torch.long, device=probs_RV.device)
     rows_R = torch.arange(len(probs_RV), device=probs_RV.device)
     candidates = FIRST_CANDIDATES
     # Only a row whose own candidates fall short is sorted further, so that ties are broken the same way in any batch.
     while len(rows_R):
         values, order = probs_RV[rows_R].topk(min(candidates, probs_RV.shape[-1]), dim=-1)
-        cdf = values.cumsum(-1)
-        enough = (cdf[:, -1] >= top_p) | (values.shape[-1] == probs_RV.shape[-1])
-        kept = ((cdf - values) < top_p).sum(-1, keepdim=True)
-        picked = _invert(cdf, cdf.gather(-1, kept - 1).squeeze(-1), uniform_R[rows_R])
-        tokens = order.gather(-1, picked.unsqueeze(-1)).squeeze(-1)
-        tokens_R[rows_R[enough]] = tokens[enough]
+        reached = values.cumsum(-1)
+        enough = (reached[:, -1] >= top_p) | (values.shape[-1] == probs_RV.shape[-1])
+        # The CDF runs in the order of token ids: in that of probabilities, rounding that swaps two equally likely
+        # tokens would swap their whole intervals.
+        ids, by_id = order.sort(dim=-1)
+        kept = values.masked_fill(reached - values >= top_p, 0.0).gather(-1, by_id)
+        picked = ids.gather(-1, _invert(kept.cumsum(-1), uniform_R[rows_R]))
+        tokens_R[rows_R[enough]] = picked.squeeze(-1)[enough]
         rows_R, candidates = rows_R[~enough], candidates * 16
     return tokens_R
 
 
-def _invert(cdf_RC: torch.Tensor, total_R: torch.Tensor, uniform_R: torch.Tensor) -> torch.Tensor:
-    """First column whose CDF exceeds uniform x total: never one of probability zero."""
-    target_R = (uniform_R.to(cdf_RC.device) * total_R.double()).to(cdf_RC.dtype)
+def _invert(cdf_RC: torch.Tensor, uniform_R: torch.Tensor) -> torch.Tensor:
+    """First column [rows, 1] whose CDF exceeds uniform x total: never one of probability zero."""
+    total_R1 = cdf_RC[:, -1:]
+    target_R1 = (uniform_R.to(cdf_RC.device).unsqueeze(-1) * total_R1.double()).to(cdf_RC.dtype)
     # Rounding to float32 may reach the total itself, beyond which there is nothing left to pick.
-    target_R = torch.minimum(target_R, torch.nextafter(total_R, torch.zeros_like(total_R)))
-    return torch.searchsorted(cdf_RC, target_R.unsqueeze(-1), right=True).squeeze(-1)
+    target_R1 = torch.minimum(target_R1, torch.nextafter(total_R1, torch.zeros_like(total_R1)))
+    picked_R1 = torch.searchsorted(cdf_RC, target_R1, right=True)
+    # NaN, which is reported elsewhere, has no such column; a wrong index on a device would end the process.
+    return picked_R1.clamp(max=cdf_RC.shape[-1] - 1)

@@ -12,6 +12,8 @@ CPU_CACHE_BYTES = 1 << 30
 SHARE_OF_FREE = 0.4
 """Of a device's free memory: growing a cache by concatenation holds it twice for a moment."""
 SMALLEST_BUDGET = 2048
+SIGNS = ("out of memory", "can't allocate memory", "bad_alloc")
+"""In the messages of a device's allocator, torch's on a CPU, and C++'s."""
 
 
 def cache_token_budget(model: Any) -> int:
@@ -41,7 +43,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    return isinstance(error, RuntimeError) and any(sign in text for sign in SIGNS)
 
 
 def release_memory() -> None:

@@ -45,6 +45,8 @@ class Renderer:
         think: "auto" reads the template; "on" and "off" say whether the model is to reason; `Think` names other tags.
 
     Attributes:
+        tokenizer: the copy.
+        chat: as given.
         think: the tags of the reasoning; None where nothing speaks of it (`split` then strips the common ones).
         reasons: reasoning is expected, so completions want room for it.
 
@@ -61,14 +63,14 @@ class Renderer:
         chat_template_kwargs: dict[str, Any] | None = None,
         think: Literal["auto", "on", "off"] | Think = "auto",
     ) -> None:
-        self._tokenizer = tokenizer_copy(tokenizer)
-        self._chat = chat
+        self.tokenizer = tokenizer_copy(tokenizer)
+        self.chat = chat
         self._system_prompt = system_prompt
         self._kwargs = dict(chat_template_kwargs or {})
-        template = template_of(self._tokenizer)
+        template = template_of(self.tokenizer)
         if chat and not template:
             raise ValueError(
-                f"chat=True, but the tokenizer {self._tokenizer.name_or_path!r} has no chat template; pass chat=False,"
+                f"chat=True, but the tokenizer {self.tokenizer.name_or_path!r} has no chat template; pass chat=False,"
                 " or tokenizer= with one that has"
             )
         if system_prompt is not None and not chat:
@@ -81,16 +83,16 @@ class Renderer:
         self._switch = chat and "enable_thinking" in template
         if self._switch and think != "auto":
             self._kwargs["enable_thinking"] = self._tags.mode == "on"
-        self._header, example = assistant_header(self._tokenizer, self._kwargs, self._tags.open) if chat else ("", "")
+        self._header, example = assistant_header(self.tokenizer, self._kwargs, self._tags.open) if chat else ("", "")
         mentioned = any(word in template for word in ("enable_thinking", self._tags.open, self._tags.close))
         self.think: Think | None = self._tags if think != "auto" or mentioned else None
         # A template whose own header closes the block has reasoning switched off.
         expected = chat and mentioned and not example.rstrip().endswith(self._tags.close)
         self.reasons: bool = expected if think == "auto" else self._tags.mode == "on"
-        added = self._tokenizer.added_tokens_decoder.items()
+        added = self.tokenizer.added_tokens_decoder.items()
         tags = {index for index, token in added if token.content in (self._tags.open, self._tags.close)}
         special = {index for index, token in added if token.special}
-        self._dropped = (special | set(self._tokenizer.all_special_ids)) - tags
+        self._dropped = (special | set(self.tokenizer.all_special_ids)) - tags
 
     def render(self, probe_name: str, prompt: Prompt) -> RenderedPrompt:
         """The prompt with its special tokens, never with two BOS; token ids are taken as they are.
@@ -101,8 +103,8 @@ class Renderer:
         content = prompt.content
         if _is_ids(content):
             ids = list(content)
-            text = self._tokenizer.decode(ids, skip_special_tokens=False)
-        elif self._chat and not self._is_rendered(content):
+            text = self.tokenizer.decode(ids, skip_special_tokens=False)
+        elif self.chat and not self._is_rendered(content):
             turns: Any = ({"role": "user", "content": content},) if isinstance(content, str) else content
             text = self._prefill(self._through_template(f"{prompt.id!r} of '{probe_name}'", turns), self._switch)
             ids = self._with_one_bos(self._encode(text))
@@ -119,21 +121,21 @@ class Renderer:
         The last is what an SFT run on the template teaches, also where neither config names it.
         """
         ends = {model_generation_eos} if isinstance(model_generation_eos, int) else set(model_generation_eos or ())
-        if self._tokenizer.eos_token_id is not None:
-            ends.add(self._tokenizer.eos_token_id)
-        return ends | end_of_turn_ids(self._tokenizer, self._kwargs) if self._chat else ends
+        if self.tokenizer.eos_token_id is not None:
+            ends.add(self.tokenizer.eos_token_id)
+        return ends | end_of_turn_ids(self.tokenizer, self._kwargs) if self.chat else ends
 
     def split(self, token_ids: Sequence[int], in_reasoning: bool) -> tuple[str, str | None, bool]:
         """(text, reasoning, answered) of a completion; special tokens other than the reasoning's tags are dropped."""
         kept = [index for index in map(int, token_ids) if index not in self._dropped]
-        text = self._tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return split_reasoning(text, self._tags, in_reasoning)
 
     def _through_template(self, name: str, turns: tuple[Message, ...]) -> str:
         if self._system_prompt is not None and not any(turn["role"] == "system" for turn in turns):
             turns = ({"role": "system", "content": self._system_prompt}, *turns)
         try:
-            return apply(self._tokenizer, turns, self._kwargs, header=True)
+            return apply(self.tokenizer, turns, self._kwargs, header=True)
         except Exception as error:  # templates raise what they like
             roles = ", ".join(turn["role"] for turn in turns)
             raise ValueError(f"the chat template refused prompt {name} (roles: {roles}): {error}") from error
@@ -156,20 +158,20 @@ class Renderer:
 
     def _plain(self, text: str) -> tuple[str, list[int]]:
         """With the special tokens that the tokenizer puts before a text, and not those it puts behind."""
-        core, full = self._encode(text), self._tokenizer(text)["input_ids"]
+        core, full = self._encode(text), self.tokenizer(text)["input_ids"]
         start = next((i for i in range(len(full)) if core and full[i : i + len(core)] == core), 0)
         before = full[:start]
         if core[: len(before)] == before:  # the text brings them itself
             before = []
         if before:
-            text = self._tokenizer.decode(before, skip_special_tokens=False) + text
+            text = self.tokenizer.decode(before, skip_special_tokens=False) + text
         return text, self._with_one_bos(before + core)
 
     def _encode(self, text: str) -> list[int]:
-        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _with_one_bos(self, ids: list[int]) -> list[int]:
-        bos = self._tokenizer.bos_token_id
+        bos = self.tokenizer.bos_token_id
         while bos is not None and ids[:2] == [bos, bos]:
             ids = ids[1:]
         return ids

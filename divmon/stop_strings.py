@@ -51,11 +51,10 @@ class StopStrings:
 def completing_tokens(renderer: Renderer, stops: frozenset[str]) -> torch.Tensor:
     """Ids of the tokens after which a row must be looked at: those that hold the last character of a stop string.
 
-    Also the characters of the reasoning's closing tag, behind which a waiting stop string may come to light; and every
-    token where a last character is not ASCII, for its bytes may be spread over tokens.
+    All tokens where such a character is not ASCII, for its bytes may be spread over tokens.
     """
     ids = range(len(renderer.tokenizer))
-    last = {stop[-1] for stop in stops} | set(renderer.think.close if renderer.think else "")
+    last = {stop[-1] for stop in stops}
     if all(character.isascii() for character in last):
         texts = renderer.tokenizer.batch_decode([[token] for token in ids])
         return torch.tensor([i for i, text in enumerate(texts) if any(c in text for c in last)], dtype=torch.long)

@@ -39,14 +39,13 @@ def live(model: Any, batch: Batch) -> Drawn:
     cache.batch_repeat_interleave(K)
     position = mask.sum(-1, keepdim=True).repeat_interleave(K, dim=0)
     mask = mask.repeat_interleave(K, dim=0)
-    check_every = 1 if device.type == "cpu" else CHECK_EVERY_ON_DEVICE
 
     for step in range(T):
         token = choose(logits.to(device), rows.uniforms[rows.alive, step], batch.temperature, batch.top_p)
         rows.record(token, step, logits)
         if step + 1 == T:
             break
-        if (step + 1) % check_every == 0:
+        if (step + 1) % check_every(device) == 0:
             keep = rows.still_running(step + 1)
             if keep is not None:
                 if len(keep) == 0:
@@ -57,6 +56,11 @@ def live(model: Any, batch: Batch) -> Drawn:
         logits = forward(token.unsqueeze(-1), mask if padded else None, position, cache)
         position = position + 1
     return rows.drawn()
+
+
+def check_every(device: torch.device) -> int:
+    """Steps between looks at what has finished: on a CPU a look costs nothing."""
+    return 1 if device.type == "cpu" else CHECK_EVERY_ON_DEVICE
 
 
 class _Rows:
