@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from metric_helpers import random_units
+from torch import Tensor
+
+from divmon.metrics.across import across
+from divmon.metrics.ead import ead
+from divmon.metrics.sbert import sbert
+from divmon.metrics.vendi import vendi
+
+
+def texts(prompts: int, samples: int) -> list[list[str | None]]:
+    return [[f"prompt {p} says {k} of p{p}" for k in range(samples)] for p in range(prompts)]
+
+
+def naive_traced(embeddings_PKD: Tensor, mask_PK: Tensor) -> float:
+    """Sample by sample, against each prompt's mean embedding without the sample itself."""
+    hits = []
+    prompts = [p for p in range(len(mask_PK)) if mask_PK[p].sum() >= 2]
+    for p in prompts:
+        for k in mask_PK[p].nonzero().flatten().tolist():
+            best = {}
+            for q in prompts:
+                rows = [i for i in mask_PK[q].nonzero().flatten().tolist() if (q, i) != (p, k)]
+                best[q] = torch.cosine_similarity(embeddings_PKD[p, k], embeddings_PKD[q, rows].mean(0), dim=0).item()
+            hits.append(max(best, key=best.__getitem__) == p)
+    return sum(hits) / len(hits)
+
+
+def test_the_first_answers_are_scored_as_one_set() -> None:
+    embeddings_PKD = random_units(0, 5, 3, 8)
+    mask_PK = torch.ones(5, 3, dtype=torch.bool)
+    words = texts(5, 3)
+    mask_PK[1, 0], mask_PK[2] = False, False
+    words[1][0], words[2] = None, [None] * 3
+    firsts = torch.stack([embeddings_PKD[0, 0], embeddings_PKD[1, 1], embeddings_PKD[3, 0], embeddings_PKD[4, 0]])[None]
+    figures = across(words, embeddings_PKD * mask_PK[..., None], mask_PK, vocab_size=500)
+    everyone = torch.ones(1, 4, dtype=torch.bool)
+    assert figures["across_sbert"].item() == pytest.approx(sbert(firsts, everyone)["sbert"].item())
+    assert figures["across_vendi"].item() == pytest.approx(vendi(firsts, everyone)["vendi"].item())
+    expected = ead([[words[0][0], words[1][1], words[3][0], words[4][0]]], 500).item()
+    assert figures["across_ead"].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_tracing_is_the_nearest_mean_without_oneself(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    centres = random_units(seed, 6, 1, 8)
+    embeddings_PKD = torch.nn.functional.normalize(centres + 0.4 * torch.randn(6, 4, 8, generator=generator), dim=-1)
+    mask_PK = torch.rand(6, 4, generator=generator) < 0.8
+    figures = across(texts(6, 4), embeddings_PKD * mask_PK[..., None], mask_PK)
+    assert figures["traced"].item() == pytest.approx(naive_traced(embeddings_PKD, mask_PK))
+    assert figures["traced_chance"].item() == pytest.approx(1 / (mask_PK.sum(1) >= 2).sum().item())
+
+
+def test_separate_prompts_are_traced_fully_and_one_style_by_chance() -> None:
+    separate = torch.eye(5)[:, None].expand(5, 3, 5)
+    mask_PK = torch.ones(5, 3, dtype=torch.bool)
+    assert across(texts(5, 3), separate, mask_PK)["traced"].item() == 1
+    one_text = random_units(1, 1, 1, 16).expand(5, 3, 16)
+    collapsed = across(texts(5, 3), one_text, mask_PK)
+    assert collapsed["traced"].item() == pytest.approx(0.2) == collapsed["traced_chance"].item()
+    assert collapsed["across_sbert"].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_tracing_by_noise_is_at_its_chance_level() -> None:
+    embeddings_PKD = random_units(2, 20, 30, 64)
+    figures = across(texts(20, 30), embeddings_PKD, torch.ones(20, 30, dtype=torch.bool))
+    assert figures["traced"].item() == pytest.approx(figures["traced_chance"].item(), abs=0.04)
+
+
+def test_one_prompt_is_undefined() -> None:
+    figures = across(texts(1, 3), random_units(3, 1, 3, 4), torch.ones(1, 3, dtype=torch.bool))
+    assert all(value.isnan() for value in figures.values())

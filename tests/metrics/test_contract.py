@@ -1,0 +1,148 @@
+"""The contract that every file of divmon/metrics is held to, a new one too."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from divmon import metrics
+from divmon.metrics import INPUTS, Metric
+
+PROMPTS, SAMPLES = 4, 6
+NAMES = metrics.available()
+
+
+def inputs(texts_PK: list[list[str | None]]) -> dict[str, object]:
+    """Everything on offer, for texts that are prose and programs at once."""
+    mask_PK = torch.tensor([[text is not None for text in texts] for texts in texts_PK])
+    generator = torch.Generator().manual_seed(0)
+    raw_PKD = torch.randn(*mask_PK.shape, 5, generator=generator)
+    embeddings_PKD = torch.nn.functional.normalize(raw_PKD, dim=-1) * mask_PK[..., None]
+    return {
+        "texts_PK": texts_PK,
+        "mask_PK": mask_PK,
+        "embeddings_PKD": embeddings_PKD,
+        "prose_PK": texts_PK,
+        "programs_PK": texts_PK,
+        "program_mask_PK": mask_PK,
+        "code_embeddings_PKD": embeddings_PKD,
+        "correct_PK": mask_PK,
+        "lengths_PK": torch.where(mask_PK, 7.0, torch.nan).double(),
+        "num_samples": mask_PK.shape[1],
+        "vocab_size": 100,
+        "classify_nli": lambda pairs: torch.tensor([[float(a != b), 0.0, float(a == b)] for a, b in pairs]).double(),
+        "nli_sentences": 2,
+        "seed": 0,
+    }
+
+
+def run(metric: Metric, texts_PK: list[list[str | None]]) -> dict[str, torch.Tensor]:
+    on_offer = inputs(texts_PK)
+    result = metric.function(**{name: on_offer[name] for name in metric.takes if name in on_offer})
+    return result if isinstance(result, dict) else {metric.name: result}
+
+
+def programs(samples: int) -> list[list[str | None]]:
+    return [[f"x{p} = [a + {k}, b * f({p})]\nprint(x{p})" for k in range(samples)] for p in range(PROMPTS)]
+
+
+def test_the_folder_holds_the_metrics_and_inputs_are_documented() -> None:
+    assert {"ead", "sbert", "vendi", "nli", "ast_subtree", "code_embedding", "across"} <= set(NAMES)
+    assert set(inputs(programs(2))) == set(INPUTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_docstring_is_a_row_of_the_table_and_its_example_runs(name: str) -> None:
+    function = metrics.load(name).function
+    what, span, source = (inspect.getdoc(function) or "").partition("\n")[0].split(" | ")
+    assert what and span and source
+    examples = doctest.DocTestFinder(recurse=False).find(
+        function, name, globs=dict(vars(sys.modules[function.__module__]))
+    )
+    assert examples and examples[0].examples, "give one runnable >>> example"
+    assert doctest.DocTestRunner().run(examples[0]).failed == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_asks_for_what_is_on_offer_and_names_itself_or_documents_its_figures(name: str) -> None:
+    metric = metrics.load(name)
+    assert set(metric.takes) <= set(INPUTS)
+    figures = run(metric, programs(SAMPLES))
+    documented = inspect.getdoc(metric.function) or ""
+    for figure in figures:
+        assert figure == name or figure in documented or figure.removesuffix("_correct") in documented
+    assert set(metric.aggregate) <= set(figures)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_returns_float64_values_per_prompt_and_keeps_its_inputs(name: str) -> None:
+    metric = metrics.load(name)
+    texts_PK = programs(SAMPLES)
+    before = inputs(texts_PK)
+    for value in run(metric, texts_PK).values():
+        assert value.dtype == torch.float64
+        assert value.shape == (() if metric.across_prompts else (PROMPTS,))
+        assert not value.isnan().any()
+    after = inputs(texts_PK)
+    assert all(torch.equal(before[k], after[k]) for k in ("mask_PK", "embeddings_PKD"))  # type: ignore[arg-type]
+    assert texts_PK == programs(SAMPLES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_prompt_without_answers_is_nan_and_leaves_the_others_alone(name: str) -> None:
+    metric = metrics.load(name)
+    texts_PK = programs(SAMPLES)
+    whole = run(metric, texts_PK)
+    texts_PK[1] = [None] * SAMPLES
+    for figure, value in run(metric, texts_PK).items():
+        if metric.across_prompts:
+            assert not value.isnan()
+        else:
+            assert value[1].isnan(), figure
+            assert torch.allclose(value[[0, 2, 3]], whole[figure][[0, 2, 3]])
+    for value in run(metric, [[None] * SAMPLES] * 2).values():
+        assert value.isnan().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_sample_is_undefined_and_never_zero(name: str) -> None:
+    """A length has a value for one sample; no diversity has."""
+    metric = metrics.load(name)
+    for figure, value in run(metric, programs(1)).items():
+        if metric.across_prompts:
+            assert value.isnan() == figure.startswith("traced")
+        else:
+            assert value.isnan().all() != (name == "length"), figure
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if metrics.load(n).pairwise])
+def test_pairwise_distances_average_to_the_metric(name: str) -> None:
+    metric = metrics.load(name)
+    assert metric.pairwise is not None
+    texts_PK = programs(SAMPLES)
+    texts_PK[2][1] = texts_PK[2][4] = None
+    on_offer = inputs(texts_PK)
+    distance_PKK = metric.pairwise(**{k: on_offer[k] for k in inspect.signature(metric.pairwise).parameters})
+    assert distance_PKK.shape == (PROMPTS, SAMPLES, SAMPLES) and distance_PKK.dtype == torch.float64
+    assert torch.allclose(distance_PKK, distance_PKK.mT, equal_nan=True)
+    assert distance_PKK.diagonal(dim1=1, dim2=2).isnan().all() and distance_PKK[2, 1].isnan().all()
+    figures = run(metric, texts_PK)
+    mean_P = figures.get("ast_pairwise", figures.get("code_sbert", figures.get(name)))
+    assert mean_P is not None and torch.allclose(distance_PKK.nanmean((1, 2)), mean_P)
+
+
+def test_metrics_import_nothing_of_ours() -> None:
+    for file in (Path(metrics.__file__).parent).glob("[!_]*.py"):
+        assert "divmon" not in file.read_text(), f"{file.name} must stand alone"
+
+
+def test_the_table_has_a_row_for_each_metric() -> None:
+    lines = metrics.table().splitlines()
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == NAMES
+    assert all(line.count(" | ") == 4 for line in lines[2:])
+    assert "text encoder; verdicts (optional)" in next(line for line in lines if line.startswith("| sbert "))
