@@ -33,8 +33,8 @@ __all__ = ["Store", "read_run"]
 class Store:
     """Writes the snapshots of one run, each whole or not at all, and reads them back.
 
-        store = Store("runs/a/_divmon").open({"probes": probes, "config": config})
-        store.write(snapshot)
+    store = Store("runs/a/_divmon").open({"probes": probes, "config": config})
+    store.write(snapshot)
     """
 
     def __init__(
@@ -281,12 +281,10 @@ def _write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if os.name == "posix":  # the rename itself is on disk only when the directory is
+    with contextlib.suppress(OSError):  # the rename is on disk once the directory is; not every file system can say so
         directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        os.fsync(directory)
+        os.close(directory)
 
 
 def _asked(manifest: dict[str, Any]) -> dict[str, list[tuple[Any, ...]]]:

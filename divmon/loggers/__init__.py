@@ -1,0 +1,116 @@
+"""Where the scores go while training: one file a place, one class of the file's name in each.
+
+A logger takes whole snapshots and picks from them by `scalars` and `texts`, so that every place shows the same figures
+under the same names:
+
+    divmon/<task>/<metric>               mean over prompts, and /n the prompts behind it
+    divmon/<task>/<metric>/change        paired change since the reference, /change_low and /change_high its interval
+    divmon/<task>/samples                a few prompts with their completions, as a markdown table
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from divmon.types import Probe, Prompt, Sample, Snapshot, Verdict
+
+
+class Logger(Protocol):
+    """A place the scores go. Only the main process has one. It may raise: whoever calls keeps training alive."""
+
+    def log(self, snapshot: Snapshot, probes: Sequence[Probe]) -> None:
+        """Show one measurement."""
+
+    def close(self) -> None:
+        """Training is over; what was shown stays."""
+
+
+def say(line: str) -> None:
+    """Show a person one line, past any progress bar that is on the screen."""
+    from tqdm import tqdm
+
+    tqdm.write(line, file=sys.stdout)
+    sys.stdout.flush()
+
+
+def scalars(snapshot: Snapshot) -> dict[str, float]:
+    """Every score and change of a snapshot by its name, as Python floats; what is undefined (NaN) is left out."""
+    named: dict[str, float] = {}
+    for score in snapshot.scores:
+        name = f"divmon/{score.task}/{score.metric}"
+        named |= {name: score.mean, f"{name}/n": score.n}
+    for change in snapshot.changes:
+        name = f"divmon/{change.task}/{change.metric}/change"
+        named |= {name: change.change, f"{name}_low": change.low, f"{name}_high": change.high}
+    return {name: float(value) for name, value in named.items() if not math.isnan(value)}
+
+
+def flat(named: dict[str, float]) -> dict[str, float]:
+    """The same with `sbert_change` for `sbert/change`, for trackers.
+
+    MLflow's file store keeps a metric as a file. A file `sbert` leaves no room for a folder `sbert`, and what it cannot
+    write it drops with the rest of its batch, the host's own values included.
+    """
+    return {re.sub(r"/(n|change|change_low|change_high)$", r"_\1", name): value for name, value in named.items()}
+
+
+def texts(snapshot: Snapshot, probes: Sequence[Probe], few: int = 3, samples: int = 16) -> dict[str, str]:
+    """For each task a markdown table of its first prompts with their completions: the same prompts at every step.
+
+    Args:
+        few: prompts shown of a task.
+        samples: completions shown of a prompt.
+    """
+    verdicts: Sequence[Verdict | None] = snapshot.verdicts or [None] * len(snapshot.samples)
+    drawn: dict[tuple[str, str], list[tuple[Sample, Verdict | None]]] = {}
+    for sample, verdict in zip(snapshot.samples, verdicts, strict=True):
+        drawn.setdefault((sample.task, sample.prompt_id), []).append((sample, verdict))
+    tables = {}
+    for probe in probes:
+        parts = []
+        for prompt in probe.prompts[:few]:
+            rows = [_row(*pair) for pair in drawn.get((probe.name, prompt.id), [])[:samples]]
+            reason = snapshot.missing.get((probe.name, prompt.id), "")
+            head = f"**{_escape(prompt.id, 80)}** {_escape(_asked(prompt), 600)} {_escape(reason, 200)}".strip()
+            parts.append(
+                "\n".join([head, "", "| # | verdict | end | tokens | completion |", "|--|--|--|--|--|", *rows])
+            )
+        tables[f"divmon/{probe.name}/samples"] = "\n\n".join(parts)
+    return tables
+
+
+@contextlib.contextmanager
+def kept_step(run: Any) -> Iterator[None]:
+    """Give a trackio run its count of calls back, which it uses as the step: the host's rows keep theirs."""
+    before = getattr(run, "_next_step", None)
+    yield
+    if before is not None:
+        run._next_step = before
+
+
+def _row(sample: Sample, verdict: Verdict | None) -> str:
+    words = {True: "correct", False: "wrong", None: "not judged"}
+    judged = "" if verdict is None else words[verdict.correct]
+    text = sample.text if sample.answered else "(cut off inside its reasoning)"
+    return f"| {sample.index} | {judged} | {sample.finish} | {sample.n_tokens} | {_escape(text, 300)} |"
+
+
+def _asked(prompt: Prompt) -> str:
+    """The prompt in words: its text, or the last turn of its conversation."""
+    if isinstance(prompt.content, str):
+        return prompt.content
+    last = prompt.content[-1] if prompt.content else ""
+    return str(last.get("content", "")) if isinstance(last, dict) else f"({len(prompt.content)} token ids)"
+
+
+def _escape(text: str, width: int) -> str:
+    """One line of `width` characters at most that markdown and HTML show as it is."""
+    text = text if len(text) <= width else text[: width - 1] + "…"
+    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "", text).encode("utf-8", "replace").decode()
+    text = re.sub(r"[&<>|*_`\[\]\\#!~$^{}]", lambda match: f"&#{ord(match[0])};", text)
+    return re.sub(r"\n", "<br>", text)

@@ -1,0 +1,95 @@
+"""TensorBoard: into the host's own writer while it lives, after it where it has closed, else a run of our own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from divmon import loggers
+from divmon.types import Probe, Snapshot
+
+
+class tensorboard:
+    """Curves of every metric and its change, and tables of completions.
+
+    The host's writer is asked for at each call: it exists from the host's `on_train_begin` to its `on_train_end`, and a
+    second writer beside a live one makes some TensorBoard servers lose sight of the host's curves.
+
+    Args:
+        output_dir: the host's; with no writer in it, ours goes to `<output_dir>/runs/divmon`.
+        callbacks: the trainer's live list of callbacks.
+        resume_step: step of the checkpoint that training goes on from; what our own run holds after it is superseded.
+        say: called with the one line that says where curves go, if not to the host.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str] | None = None,
+        callbacks: Sequence[Any] = (),
+        *,
+        resume_step: int | None = None,
+        say: Callable[[str], None] = loggers.say,
+    ) -> None:
+        self._runs = Path(output_dir or ".") / "runs"
+        self._callbacks = callbacks
+        self._purge: int | None = resume_step + 1 if resume_step else 0
+        self._say = say
+        self._own: Any = None
+        self._host_dir: str | None = None
+        self._waiting: list[tuple[Snapshot, Sequence[Probe]]] = []
+        self._charts: dict[str, Any] = {}
+
+    def log(self, snapshot: Snapshot, probes: Sequence[Probe]) -> None:
+        host = self._host()
+        if host is not None and host.tb_writer is None and host.logging_dir is None:
+            self._waiting.append((snapshot, probes))  # the host has not begun: ours stands before it in the list
+            return
+        writer, after = self._writer(host)
+        for late in [*self._waiting, (snapshot, probes)]:
+            self._write(writer, *late)
+        self._waiting = []
+        writer.close() if after else writer.flush()
+
+    def close(self) -> None:
+        if self._own is not None:
+            self._own.close()
+            self._own = None
+
+    def _host(self) -> Any:
+        from transformers.integrations import TensorBoardCallback
+
+        return next((c for c in self._callbacks if isinstance(c, TensorBoardCallback)), None)
+
+    def _writer(self, host: Any) -> tuple[Any, bool]:
+        """The writer to use, and whether it was opened for this call alone."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        if host is not None and host.tb_writer is not None:
+            # A writer that the user handed to the callback need not write where the callback says.
+            self._host_dir = getattr(host.tb_writer, "log_dir", None) or host.logging_dir
+            return host.tb_writer, False
+        if host is not None:
+            return SummaryWriter(self._host_dir or host.logging_dir), True
+        if self._own is None:
+            if self._purge is not None:
+                where = f"{self._runs / 'divmon'}: tensorboard --logdir {self._runs}"
+                self._say(f"divmon: no TensorBoard writer to share, so curves go to {where}")
+            # Once only: what was written before this run, or after the step it resumed from, is no longer shown.
+            self._own = SummaryWriter(str(self._runs / "divmon"), purge_step=self._purge)
+            self._purge = None
+        return self._own, False
+
+    def _write(self, writer: Any, snapshot: Snapshot, probes: Sequence[Probe]) -> None:
+        for name, value in loggers.scalars(snapshot).items():
+            writer.add_scalar(name, value, snapshot.step)
+        for name, text in loggers.texts(snapshot, probes).items():
+            writer.add_text(name, text, snapshot.step)
+        charts = {}
+        for change in snapshot.changes:
+            name = f"divmon/{change.task}/{change.metric}/change"
+            charts[f"{change.task}/{change.metric}"] = ["Margin", [name, f"{name}_low", f"{name}_high"]]
+        if charts.keys() - self._charts.keys():  # a metric may come late; the server takes the last layout
+            self._charts |= charts
+            writer.add_custom_scalars({"divmon: change since the reference": self._charts})
