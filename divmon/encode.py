@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from divmon.guard import undisturbed_rng
+from divmon.memory import is_out_of_memory, release_memory
 
 logger = logging.getLogger("divmon")
 
@@ -191,13 +192,13 @@ def _in_batches(
     while start < len(order):
         try:
             done.append(forward([items[i] for i in order[start : start + batch]]))
-        except torch.OutOfMemoryError:
-            if batch == 1:
+        except Exception as error:
+            if batch == 1 or not is_out_of_memory(error):
                 raise
             batch //= 2
-            torch.cuda.empty_cache()
-            continue
-        start += batch
+            release_memory()
+        else:
+            start += batch
     rows = torch.cat(done)
     position = torch.empty(len(order), dtype=torch.long)
     position[torch.tensor(order)] = torch.arange(len(order))

@@ -1,0 +1,199 @@
+"""What metrics compute with: the samples of a task, the models, and every input that a metric may name."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from divmon.encode import MNLI, UNIXCODER, CodeEncoder, NLIClassifier, TextEncoder
+from divmon.metrics import INPUTS, Metric
+
+_FENCE = re.compile(r"```[^`\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+
+
+@dataclass
+class Outputs:
+    """The samples of one task.
+
+    Raises:
+        ValueError: the parts do not fit one another.
+    """
+
+    task: str
+    prompt_ids: Sequence[str]
+    categories: Sequence[str]
+    texts: Sequence[Sequence[str | None]]
+    """For each prompt its answers, of which there may be more or fewer; None where there is no answer."""
+    correct: Sequence[Sequence[bool | None]] | None = None
+    """Parallel to `texts`: the verdicts, None where it could not be judged."""
+    lengths: Sequence[Sequence[int | None]] | None = None
+    """Parallel to `texts`: new tokens drawn."""
+
+    def __post_init__(self) -> None:
+        if not len(self.prompt_ids) == len(self.categories) == len(self.texts):
+            raise ValueError(
+                f"task '{self.task}': expected ids, categories and texts of as many prompts, got"
+                f" {len(self.prompt_ids)}, {len(self.categories)} and {len(self.texts)}"
+            )
+        for name, rows in (("correct", self.correct), ("lengths", self.lengths)):
+            if rows is not None and [len(row) for row in rows] != [len(row) for row in self.texts]:
+                raise ValueError(f"task '{self.task}': '{name}' must have one entry for each text")
+
+
+@dataclass
+class Resources:
+    """What metrics compute with. Models are loaded on first use, or by `load`, and kept."""
+
+    embedder: str = "auto"
+    code_embedder: str = UNIXCODER
+    nli_model: str = MNLI
+    nli_sentences: int | None = 3
+    """Aligned sentences drawn for each pair of texts; None for all."""
+    device: str | torch.device | None = None
+    vocab_size: int = 50257
+    """Of the model's tokenizer, for EAD."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.models: dict[str, TextEncoder | NLIClassifier] = {
+            "encoder": TextEncoder(self.embedder, self.device),
+            "code_encoder": CodeEncoder(self.code_embedder, self.device),
+            "nli": NLIClassifier(self.nli_model, self.device),
+        }
+        self._chosen = {"encoder": self.embedder != "auto", "code_encoder": self.code_embedder != UNIXCODER}
+
+    def load(self, cost: str) -> None:
+        """Loads what a metric of this cost needs.
+
+        Raises:
+            Unavailable: it cannot be had.
+        """
+        if cost in self.models:
+            self.models[cost].load()
+
+    def is_chosen(self, cost: str) -> bool:
+        """The user named this model, so that its absence is an error and no reason to leave a metric out."""
+        return self._chosen.get(cost, False)
+
+
+class Inputs:
+    """What metrics may ask for of one task (`divmon.metrics.INPUTS`), each computed on first asking."""
+
+    def __init__(self, outputs: Outputs, resources: Resources, num_samples: int | None) -> None:
+        self.outputs = outputs
+        self.resources = resources
+        self.width = max((len(texts) for texts in outputs.texts), default=0)
+        self.num_samples = self.width if num_samples is None else num_samples
+        self.has_code = "code" in outputs.categories
+        self.has_prose = any(category != "code" for category in outputs.categories)
+        self.vocab_size = resources.vocab_size
+        self.nli_sentences = resources.nli_sentences
+        self.seed = resources.seed
+        # Float64 does not exist on Apple's GPUs, so there metrics compute on the CPU.
+        device = resources.models["encoder"].device
+        self._device = torch.device("cpu") if device.type == "mps" else device
+
+    def given(self, metric: Metric) -> dict[str, Any]:
+        """The arguments of a metric; only one that uses all samples sees more than the first K.
+
+        Raises:
+            ValueError: an input it requires is not there.
+        """
+        found = {name: getattr(self, name) for name in metric.takes if name in INPUTS}
+        found = {name: value for name, value in found.items() if value is not None}
+        missing = [name for name in metric.needs if name not in found]
+        if missing:
+            raise ValueError(f"it needs {', '.join(missing)}, which these outputs do not have")
+        return found if metric.uses_all_samples else {n: _cut(n, value, self.num_samples) for n, value in found.items()}
+
+    def concern(self, metric: Metric) -> bool:
+        """A metric of programs has nothing to say of prose, nor one of prose of programs."""
+        return (self.has_code or not metric.reads_programs) and (self.has_prose or "prose_PK" not in metric.needs)
+
+    @functools.cached_property
+    def texts_PK(self) -> list[list[str | None]]:
+        return self._padded(self.outputs.texts)
+
+    @functools.cached_property
+    def mask_PK(self) -> Tensor:
+        return self._mask(self.texts_PK)
+
+    @functools.cached_property
+    def embeddings_PKD(self) -> Tensor:
+        return self._embedded("encoder", self.texts_PK, self.mask_PK)
+
+    @functools.cached_property
+    def prose_PK(self) -> list[list[str | None]]:
+        rows = zip(self.texts_PK, self.outputs.categories, strict=True)
+        return [texts if category != "code" else [None] * self.width for texts, category in rows]
+
+    @functools.cached_property
+    def programs_PK(self) -> list[list[str | None]]:
+        rows = zip(self.texts_PK, self.outputs.categories, strict=True)
+        return [
+            [None if text is None or category != "code" else program(text) for text in texts]
+            for texts, category in rows
+        ]
+
+    @functools.cached_property
+    def program_mask_PK(self) -> Tensor:
+        return self._mask(self.programs_PK)
+
+    @functools.cached_property
+    def code_embeddings_PKD(self) -> Tensor:
+        return self._embedded("code_encoder", self.programs_PK, self.program_mask_PK)
+
+    @functools.cached_property
+    def correct_PK(self) -> Tensor | None:
+        verdicts = self.outputs.correct
+        if verdicts is None or all(verdict is None for row in verdicts for verdict in row):
+            return None
+        return torch.tensor([[v is True for v in row] for row in self._padded(verdicts)], device=self._device)
+
+    @functools.cached_property
+    def lengths_PK(self) -> Tensor | None:
+        if self.outputs.lengths is None:
+            return None
+        rows = [[torch.nan if n is None else n for n in row] for row in self._padded(self.outputs.lengths)]
+        return torch.tensor(rows, dtype=torch.float64)
+
+    @property
+    def classify_nli(self) -> Any:
+        return self.resources.models["nli"]
+
+    def _padded(self, rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+        return [[*row, *[None] * (self.width - len(row))] for row in rows]
+
+    def _mask(self, texts_PK: list[list[str | None]]) -> Tensor:
+        return torch.tensor([[text is not None for text in texts] for texts in texts_PK], device=self._device)
+
+    def _embedded(self, cost: str, texts_PK: list[list[str | None]], mask_PK: Tensor) -> Tensor:
+        encoder = self.resources.models[cost]
+        assert isinstance(encoder, TextEncoder)
+        rows = encoder.encode([text for texts in texts_PK for text in texts if text is not None]).to(self._device)
+        embeddings_PKD = rows.new_zeros(*mask_PK.shape, rows.shape[-1])
+        embeddings_PKD[mask_PK] = rows
+        return embeddings_PKD
+
+
+def program(text: str) -> str:
+    """The code of an answer: of its first markdown fence, closed or not, else the text as it is.
+
+    >>> program("Sure:\\n```python\\nx = 1\\n```\\nDone.")
+    'x = 1'
+    """
+    fence = _FENCE.search(text)
+    return fence.group(1).rstrip("\n") if fence else text
+
+
+def _cut(name: str, value: Any, num_samples: int) -> Any:
+    """The first K samples of an input that has samples."""
+    if not name.endswith(("_PK", "_PKD")):
+        return value
+    return [row[:num_samples] for row in value] if isinstance(value, list) else value[:, :num_samples]

@@ -1,0 +1,220 @@
+"""Samples -> scores: gives each metric the inputs it names, and takes means, intervals and changes over prompts.
+
+scorer = Scorer("auto", categories={"reasoning"})        chosen and checked once, before training
+scored = scorer.score([outputs], num_samples=16)         once a snapshot
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from divmon import metrics as registry
+from divmon.encode import Unavailable
+from divmon.inputs import Inputs, Outputs, Resources
+from divmon.metrics import Metric
+from divmon.stats import from_replicates, jackknife, paired_change
+from divmon.types import Change, Score
+
+logger = logging.getLogger("divmon")
+
+JACKKNIFE_PROMPTS, JACKKNIFE_GROUPS = 128, 64
+"""An across-prompt figure is recomputed without each prompt up to the one, without each of so many groups beyond it."""
+
+
+@dataclass
+class Scored:
+    """The scores of one snapshot, and the metrics that failed: "task/metric" -> reason."""
+
+    scores: list[Score] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def select(names: str | Iterable[str], resources: Resources, has_code: bool = False) -> list[Metric]:
+    """The metrics of these names, with the models they need loaded.
+
+    Args:
+        names: "ead,sbert", a list, "file.py:name"; "auto" among them stands for all that are cheap or need only the
+            text encoder, and, where some prompt asks for code, those of programs.
+        has_code: some prompt asks for code.
+
+    Raises:
+        ValueError: a name is unknown, or there is none.
+        Unavailable: a metric asked for by name, or a model chosen by name, cannot be had. What "auto" cannot have is
+            left out, and one line says so.
+    """
+    asked = [name.strip() for name in (names.split(",") if isinstance(names, str) else names) if name.strip()]
+    if not asked:
+        raise ValueError(f"no metric is named; there are {', '.join(registry.available())}, or 'auto'")
+    chosen = _auto(resources, has_code) if "auto" in asked else {}
+    for name in asked:
+        if name != "auto" and name not in chosen:
+            chosen[name] = registry.load(name)
+            try:
+                resources.load(chosen[name].cost)
+            except Unavailable as error:
+                raise Unavailable(f"metric {name!r} was asked for by name, but {error}") from error
+    return list(chosen.values())
+
+
+def _auto(resources: Resources, has_code: bool) -> dict[str, Metric]:
+    everything = [registry.load(name) for name in registry.available()]
+    fitting = [m for m in everything if m.cost != "nli" and (has_code or not m.reads_programs)]
+    for cost in sorted({metric.cost for metric in fitting}):
+        try:
+            resources.load(cost)
+        except Unavailable as error:
+            if resources.is_chosen(cost):
+                raise
+            without = ", ".join(metric.name for metric in fitting if metric.cost == cost)
+            logger.warning("metrics left out: %s; %s", without, str(error).replace("\n", " "))
+            fitting = [metric for metric in fitting if metric.cost != cost]
+    return {metric.name: metric for metric in fitting}
+
+
+class Scorer:
+    """The chosen metrics with what they need, checked once and used for every snapshot.
+
+    Args:
+        metrics: as `select` takes them.
+        categories: of the prompts that will be scored; "code" among them brings the metrics of programs into "auto".
+        resources: the fields of `Resources`.
+
+    Raises:
+        ValueError, Unavailable: as `select`.
+    """
+
+    def __init__(
+        self, metrics: str | Iterable[str] = "auto", *, categories: Collection[str] = (), **resources: Any
+    ) -> None:
+        self.resources = Resources(**resources)
+        self.metrics = select(metrics, self.resources, has_code="code" in categories)
+
+    @property
+    def names(self) -> list[str]:
+        return [metric.name for metric in self.metrics]
+
+    def encoders(self) -> dict[str, str]:
+        """The models in use, for the record."""
+        in_use = {metric.cost for metric in self.metrics}
+        return {cost: model.name for cost, model in self.resources.models.items() if cost in in_use}
+
+    def score(self, outputs: Sequence[Outputs], num_samples: int | None = None) -> Scored:
+        return score(outputs, self.metrics, self.resources, num_samples)
+
+    def changes(
+        self,
+        now: Sequence[Score],
+        ids: Mapping[str, Sequence[str]],
+        reference: Sequence[Score],
+        reference_ids: Mapping[str, Sequence[str]] | None = None,
+    ) -> list[Change]:
+        """As `changes`, with the aggregates of the chosen metrics; the reference's ids are the same unless told."""
+        aggregate = {name: how for metric in self.metrics for name, how in metric.aggregate.items()}
+        return changes(now, ids, reference, ids if reference_ids is None else reference_ids, aggregate)
+
+
+def score(
+    outputs: Sequence[Outputs], metrics: Sequence[Metric], resources: Resources, num_samples: int | None = None
+) -> Scored:
+    """Scores each task with each metric.
+
+    A metric that fails is left out of this snapshot with its reason, and the others go on.
+
+    Args:
+        num_samples: K; only metrics that are unbiased for every number of samples are given more. All where None.
+    """
+    scored = Scored()
+    for task in outputs:
+        inputs = Inputs(task, resources, num_samples)
+        for metric in metrics:
+            if not inputs.concern(metric):
+                continue
+            try:
+                scored.scores += _across(metric, inputs) if metric.across_prompts else _per_prompt(metric, inputs)
+            except Exception as error:  # whatever a metric raises, training goes on and the record says why
+                reason = f"{type(error).__name__}: {error}"
+                scored.left_out[f"{task.task}/{metric.name}"] = reason
+                logger.warning("metric %s left out of task %s: %s", metric.name, task.task, reason)
+    return scored
+
+
+def _per_prompt(metric: Metric, inputs: Inputs) -> list[Score]:
+    scores = []
+    for name, value_P in _figures(metric, inputs.given(metric)).items():
+        if value_P.shape != (len(inputs.outputs.texts),):
+            raise ValueError(f"'{name}' has the shape {tuple(value_P.shape)}, expected one value for each prompt")
+        values = tuple(value_P.double().tolist())
+        interval = jackknife(metric.aggregate.get(name, "mean"), values)
+        scores.append(Score(inputs.outputs.task, name, interval.value, interval.low, interval.high, interval.n, values))
+    return scores
+
+
+def _across(metric: Metric, inputs: Inputs) -> list[Score]:
+    answered = [p for p, texts in enumerate(inputs.texts_PK) if any(text is not None for text in texts)]
+    given = _take(inputs.given(metric), answered)
+    prompts = len(answered)
+    groups = prompts if prompts <= JACKKNIFE_PROMPTS else JACKKNIFE_GROUPS
+    without = [[p for p in range(prompts) if p % groups != group] for group in range(groups)] if prompts > 2 else []
+    replicates = [_figures(metric, _take(given, kept)) for kept in without]
+    scores = []
+    for name, value in _figures(metric, given).items():
+        interval = from_replicates(value.item(), [replicate[name].item() for replicate in replicates], n=prompts)
+        scores.append(Score(inputs.outputs.task, name, interval.value, interval.low, interval.high, interval.n))
+    return scores
+
+
+def _figures(metric: Metric, given: dict[str, Any]) -> dict[str, Tensor]:
+    result = metric.function(**given)
+    return result if isinstance(result, dict) else {metric.name: result}
+
+
+def changes(
+    now: Sequence[Score],
+    ids: Mapping[str, Sequence[str]],
+    reference: Sequence[Score],
+    reference_ids: Mapping[str, Sequence[str]],
+    aggregate: Mapping[str, str] | None = None,
+) -> list[Change]:
+    """The paired changes since the reference, on the prompts that both have.
+
+    An across-prompt figure has no values by prompt, so it has no paired change.
+
+    Args:
+        ids, reference_ids: by task, the prompt ids that the scores' values belong to, in their order.
+        aggregate: by figure, how values are averaged where it is not the plain mean; those of the metrics in this
+            package where None.
+    """
+    aggregate = _own_aggregates() if aggregate is None else aggregate
+    before = {(score.task, score.metric): score for score in reference if score.values}
+    found = []
+    for score in now:
+        other = before.get((score.task, score.metric))
+        if not score.values or other is None:
+            continue
+        by_id = dict(zip(reference_ids[score.task], other.values, strict=True))
+        both = [(v, by_id[id]) for id, v in zip(ids[score.task], score.values, strict=True) if id in by_id]
+        values, reference_values = zip(*both, strict=True) if both else ((), ())
+        c = paired_change(values, reference_values, aggregate.get(score.metric, "mean"))
+        found.append(Change(score.task, score.metric, c.reference, c.now, c.change, c.low, c.high, c.n))
+    return found
+
+
+@functools.cache
+def _own_aggregates() -> dict[str, str]:
+    return {name: how for metric in registry.available() for name, how in registry.load(metric).aggregate.items()}
+
+
+def _take(given: dict[str, Any], prompts: list[int]) -> dict[str, Any]:
+    """The same arguments for some of the prompts."""
+    return {
+        name: ([value[p] for p in prompts] if isinstance(value, list) else value[prompts])
+        if name.endswith(("_PK", "_PKD"))
+        else value
+        for name, value in given.items()
+    }

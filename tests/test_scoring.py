@@ -1,0 +1,267 @@
+"""Scoring: each metric gets what it names, K samples or all, and one that fails stops nobody."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from divmon import encode, metrics
+from divmon.encode import TextEncoder, Unavailable
+from divmon.inputs import Inputs, Outputs, Resources, program
+from divmon.scoring import Scorer, changes, score, select
+from divmon.stats import from_replicates, jackknife
+from divmon.types import Score
+
+OWN = '''
+import torch
+
+ACROSS_PROMPTS = True
+
+def spread(texts_PK):
+    """Spread of mean word counts over prompts | 0 up | mine"""
+    means = [sum(len(t.split()) for t in texts if t) / len(texts) for texts in texts_PK]
+    return {"spread": torch.tensor(max(means) - min(means) + sum(m * m for m in means), dtype=torch.float64)}
+
+def broken(texts_PK):
+    """Nothing | none | mine"""
+    raise RuntimeError("no such luck")
+
+def strict(correct_PK, texts_PK):
+    """Nothing | none | mine"""
+    return correct_PK.double().mean(1)
+
+def misshapen(texts_PK):
+    """Nothing | none | mine"""
+    return torch.zeros(7)
+'''
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    file = tmp_path / "own_metrics.py"
+    file.write_text(OWN)
+    (tmp_path / "plain_metrics.py").write_text(OWN.replace("ACROSS_PROMPTS = True", ""))
+    return file
+
+
+@pytest.fixture(scope="module")
+def resources() -> Resources:
+    return Resources(embedder="minilm", device="cpu")
+
+
+def outputs(prompts: int = 3, samples: int = 4, **parts: object) -> Outputs:
+    texts = [[f"prompt {p} answer {k * k} and {'more ' * (k % 3)}" for k in range(samples)] for p in range(prompts)]
+    given = {"prompt_ids": [str(p) for p in range(prompts)], "categories": ["reasoning"] * prompts, "texts": texts}
+    return Outputs("task", **{**given, **parts})  # type: ignore[arg-type]
+
+
+def by_name(scores: list[Score]) -> dict[str, Score]:
+    return {score.metric: score for score in scores}
+
+
+def test_scores_are_the_metrics_values_with_their_means_and_intervals(resources: Resources) -> None:
+    task = outputs(correct=[[True, True, None, False], [False] * 4, [True] * 4], lengths=[[3, 4, 5, 6]] * 3)
+    scored = score([task], select("auto", resources), resources)
+    assert not scored.left_out
+    found = by_name(scored.scores)
+    assert {"ead", "sbert", "sbert_correct", "vendi", "vendi2_at8", "length_tokens", "traced"} <= set(found)
+    assert not {"ast_pairwise", "code_sbert", "nli"} & set(found)
+    ead = metrics.load("ead").function(task.texts)
+    assert found["ead"].values == tuple(ead.tolist())
+    assert found["ead"].mean == pytest.approx(ead.mean().item()) and found["ead"].n == 3
+    assert found["length_tokens"].mean == 4.5
+    right = found["sbert_correct"]
+    assert right.n == 2 and math.isnan(right.values[1]) and right.low < right.mean < right.high
+    embeddings = TextEncoder("minilm", device="cpu").encode([task.texts[0][0], task.texts[0][1]])  # type: ignore[list-item]
+    assert right.values[0] == pytest.approx(1 - (embeddings[0] @ embeddings[1]).item(), abs=1e-5)
+
+
+def test_order_two_vendi_is_averaged_through_its_squared_cosines(resources: Resources) -> None:
+    vendi2 = by_name(score([outputs(5)], [metrics.load("vendi")], resources).scores)["vendi2_at8"]
+    values = np.array(vendi2.values)
+    c2 = (8 / values - 1) / 7
+    assert vendi2.mean == pytest.approx(8 / (1 + 7 * c2.mean()))
+    interval = jackknife("harmonic_mean", values)
+    assert (vendi2.low, vendi2.high) == (interval.low, interval.high)
+
+
+def test_more_samples_than_k_go_to_the_metrics_that_are_unbiased_for_every_number(resources: Resources) -> None:
+    chosen = select("ead,sbert,vendi,duplicates", resources)
+    whole, first = outputs(samples=9), outputs(samples=9)
+    first.texts = [row[:4] for row in first.texts]
+    more, fewer = (by_name(score([task], chosen, resources, num_samples=4).scores) for task in (whole, first))
+    for name in ("ead", "vendi", "distinct_share"):
+        assert more[name].values == pytest.approx(fewer[name].values, abs=1e-6)
+    for name in ("sbert", "vendi2_at8", "vendi_at4"):
+        assert more[name].values != pytest.approx(fewer[name].values, abs=1e-4)
+
+
+def test_each_distinct_text_reaches_the_encoder_once_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    resources = Resources(embedder="minilm", device="cpu")
+    encoder, asked = resources.models["encoder"], []
+    assert isinstance(encoder, TextEncoder)
+    encode_texts = encoder.encode
+    monkeypatch.setattr(encoder, "encode", lambda texts: asked.append(len(texts)) or encode_texts(texts))
+    score([outputs(prompts=5)], select("auto", resources), resources)
+    assert asked == [20]
+
+
+def test_inputs_are_padded_masked_and_told_apart_by_category(resources: Resources) -> None:
+    task = Outputs(
+        "mixed",
+        ["a", "b", "c"],
+        ["reasoning", "code", "code"],
+        [["one", None, "two"], ["```python\nx = 1\n```"], []],
+        correct=[[True, None, False], [True], []],
+        lengths=[[3, 9, None], [7], []],
+    )
+    inputs = Inputs(task, resources, None)
+    assert inputs.texts_PK == [["one", None, "two"], ["```python\nx = 1\n```", None, None], [None] * 3]
+    assert inputs.mask_PK.tolist() == [[True, False, True], [True, False, False], [False] * 3]
+    assert inputs.prose_PK == [["one", None, "two"], [None] * 3, [None] * 3]
+    assert inputs.programs_PK == [[None] * 3, ["x = 1", None, None], [None] * 3]
+    assert inputs.correct_PK is not None and inputs.correct_PK.sum() == 2
+    assert inputs.lengths_PK is not None and inputs.lengths_PK.isnan().sum() == 6
+    assert (inputs.embeddings_PKD.norm(dim=-1) > 0.99).tolist() == inputs.mask_PK.tolist()
+    assert Inputs(outputs(correct=[[None] * 4] * 3), resources, None).correct_PK is None
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("x = 1", "x = 1"),
+        ("Here:\n```python\nx = 1\ny = 2\n```\nand\n```\nz\n```", "x = 1\ny = 2"),
+        ("```\nx = 1", "x = 1"),
+        ("    return x\n", "    return x\n"),
+        ("```py\n```", ""),
+    ],
+)
+def test_a_program_is_what_its_first_fence_holds(text: str, code: str) -> None:
+    assert program(text) == code
+
+
+def test_a_metric_that_fails_is_left_out_with_its_reason_and_the_others_go_on(
+    own: Path, resources: Resources, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = own.with_name("plain_metrics.py")
+    chosen = select(["ead", f"{plain}:broken", f"{plain}:strict", f"{plain}:misshapen", "length"], resources)
+    scored = score([outputs()], chosen, resources)
+    assert {s.metric for s in scored.scores} == {"ead", "length_words"}
+    assert scored.left_out == {
+        "task/broken": "RuntimeError: no such luck",
+        "task/strict": "ValueError: it needs correct_PK, which these outputs do not have",
+        "task/misshapen": "ValueError: 'misshapen' has the shape (7,), expected one value for each prompt",
+    }
+    assert "metric broken left out of task task" in caplog.text
+
+
+@pytest.mark.parametrize("prompts", [20, 131])
+def test_an_across_prompt_figure_is_jackknifed_by_prompts_or_by_groups(
+    own: Path, resources: Resources, prompts: int
+) -> None:
+    task = outputs(prompts)
+    task.texts = [[f"{'word ' * (1 + p * 7 % 13)}" for _ in range(2)] for p in range(prompts)]
+    task.texts[3] = [None, None]
+    metric = metrics.load(f"{own}:spread")
+    found = score([task], [metric], resources).scores[0]
+    answered = [row for p, row in enumerate(task.texts) if p != 3]
+    groups = len(answered) if prompts <= 128 else 64
+    replicates = [
+        metric.function([row for p, row in enumerate(answered) if p % groups != g])["spread"].item()
+        for g in range(groups)
+    ]
+    expected = from_replicates(metric.function(answered)["spread"].item(), replicates, n=prompts - 1)
+    assert (found.mean, found.low, found.high, found.n) == (expected.value, expected.low, expected.high, prompts - 1)
+    assert found.values == () and found.low < found.mean < found.high
+
+
+def test_across_runs_on_answers_that_are_partly_or_wholly_missing(resources: Resources) -> None:
+    task = outputs(prompts=4)
+    task.texts = [[None] * 4, *task.texts[1:]]
+    across = [metrics.load("across")]
+    found = by_name(score([task], across, resources).scores)
+    assert found["across_sbert"].n == 3 and found["traced"].mean >= 0
+    nothing = score([outputs(texts=[[None] * 2] * 3)], across, resources)
+    assert not nothing.left_out and all(math.isnan(s.mean) and s.n == 0 for s in nothing.scores)
+
+
+def test_code_metrics_come_with_code_and_leave_prose_alone(resources: Resources) -> None:
+    assert "ast_subtree" not in [m.name for m in select("auto", resources)]
+    code = outputs(categories=["code"] * 3, texts=[["x = [1, 2]", "y = f(3)"]] * 3)
+    chosen = [metrics.load("ast_subtree")]
+    assert {s.metric for s in score([code], chosen, resources).scores} == {"ast_pairwise", "ast_distinct"}
+    assert score([outputs()], chosen, resources).scores == []
+
+
+def test_a_missing_model_is_one_line_for_auto_and_an_error_by_name(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(encode, "MPNET", "nobody/none")
+    monkeypatch.setattr(encode, "_MINILM_PACKAGE", "no_such_package")
+    missing = Resources(code_embedder="microsoft/unixcoder-base", nli_model="nobody/nli", device="cpu")
+    missing.models["code_encoder"] = encode.CodeEncoder("nobody/code")
+    with caplog.at_level(logging.WARNING):
+        names = [metric.name for metric in select("auto", missing, has_code=True)]
+    assert names == ["ast_subtree", "compression", "distinct_n", "duplicates", "ead", "length"]
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2 and all("\n" not in line for line in lines)
+    assert lines[0].startswith("metrics left out: code_embedding; no model 'nobody/code'")
+    assert lines[1].startswith("metrics left out: across, sbert, vendi; no model 'nobody/none'")
+    for asked in ("sbert", "auto,nli", ["code_embedding"]):
+        with pytest.raises(Unavailable, match="was asked for by name, but no model"):
+            select(asked, missing)
+    with pytest.raises(Unavailable, match="no model 'nobody/mine'"):
+        select("auto", Resources(embedder="nobody/mine"))
+
+
+def test_names_are_taken_once_each_and_unknown_ones_named(resources: Resources) -> None:
+    assert [m.name for m in select(" ead, vendi,ead ", resources)] == ["ead", "vendi"]
+    assert "sbert" in [m.name for m in select("auto,sbert", resources)]
+    with pytest.raises(ValueError, match="no metric named 'vendy'"):
+        select("vendy", resources)
+    with pytest.raises(ValueError, match="no metric is named; there are"):
+        select("", resources)
+
+
+def test_changes_pair_prompts_by_id_where_the_sets_differ() -> None:
+    now = [
+        Score("t", "sbert", 0, values=(0.1, 0.2, 0.9)),
+        Score("t", "traced", 0.5),
+        Score("t", "new", 0, values=(1, 1, 1)),
+    ]
+    before = [Score("t", "sbert", 0, values=(0.5, 0.4, math.nan)), Score("other", "sbert", 0, values=(1.0,))]
+    found = changes(now, {"t": ["a", "b", "c"]}, before, {"t": ["b", "a", "d"]})
+    assert [(c.task, c.metric, c.n) for c in found] == [("t", "sbert", 2)]
+    assert (found[0].reference, found[0].now) == pytest.approx((0.45, 0.15))
+    assert found[0].change == pytest.approx(-0.3) and found[0].low < -0.3 < found[0].high
+    nothing = changes(now[:1], {"t": ["a", "b", "c"]}, before, {"t": ["x", "y", "z"]})
+    assert nothing[0].n == 0 and math.isnan(nothing[0].change)
+
+
+def test_changes_average_as_the_metric_does(resources: Resources) -> None:
+    chosen = Scorer("vendi", embedder="minilm", device="cpu")
+    ids = {"task": [str(p) for p in range(4)]}
+    now, before = (chosen.score([outputs(4, samples)]).scores for samples in (4, 7))
+    found = {change.metric: change for change in chosen.changes(now, ids, before)}
+    assert found["vendi2_at8"].now == pytest.approx(by_name(now)["vendi2_at8"].mean)
+    assert found["vendi2_at8"].reference == pytest.approx(by_name(before)["vendi2_at8"].mean)
+    assert found["vendi"].now == pytest.approx(by_name(now)["vendi"].mean)
+    assert chosen.names == ["vendi"] and chosen.encoders() == {"encoder": "minilm"}
+
+
+def test_outputs_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected ids, categories and texts of as many prompts, got 2, 3 and 3"):
+        outputs(prompt_ids=["a", "b"])
+    with pytest.raises(ValueError, match="'correct' must have one entry for each text"):
+        outputs(correct=[[True]] * 3)
+
+
+def test_scoring_draws_no_random_number(resources: Resources) -> None:
+    before = torch.get_rng_state()
+    score([outputs(samples=20)], select("auto", resources), resources, num_samples=16)
+    assert torch.equal(before, torch.get_rng_state())
