@@ -1,0 +1,200 @@
+"""DiversityCallback: when to measure, and the promise to change nothing else and never to end a run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from divmon.guard import undisturbed_rng
+from divmon.loggers import Logger
+from divmon.loggers.active_runs import active_runs
+from divmon.loggers.console import console
+from divmon.loggers.tensorboard import tensorboard
+from divmon.loggers.trackers import trackers
+from divmon.monitor import DiversityMonitor, unwrapped
+from divmon.pricing import seconds_per_step
+from divmon.trainers import find_trainer, readable_rows
+
+logger = logging.getLogger("divmon")
+
+
+class DiversityCallback(TrainerCallback):
+    """Measures the diversity of the model's completions while it trains.
+
+    >>> trainer = SFTTrainer(model, args=args, train_dataset=data,            # doctest: +SKIP
+    ...                      callbacks=[DiversityCallback("gsm8k", every=100)])
+
+    Args:
+        probes: what to ask: a task's name, several, a JSONL file, strings, a Dataset, "eval", a `Probe`; every form of
+            `divmon.probes.resolve`. The default is 64 prompts that ship with the package.
+        config: the options as a `DiversityConfig`, for parsers and YAML files.
+        trainer: the trainer, where it cannot be found by itself.
+        tokenizer: where the trainer has none; a processor gives its tokenizer.
+        options: by keyword, see `divmon.options.Options`.
+
+    Raises:
+        TypeError, ValueError: an option is unknown or out of range.
+    """
+
+    def __init__(
+        self, probes: Any = None, *, config: Any = None, trainer: Any = None, tokenizer: Any = None, **options: Any
+    ) -> None:
+        self.monitor = DiversityMonitor(probes, config=config, **options)
+        self.options = self.monitor.options
+        self.schedule = self.options.schedule
+        self.trainer = trainer
+        self.tokenizer = tokenizer
+        self.failures: list[tuple[int, str]] = []
+        """(step, reason) of every measurement that failed."""
+        self._active = False
+        self._began = 0.0
+        self._tried = -1
+
+    # -- the trainer's hooks, in their order
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._began, self._tried = time.perf_counter(), -1
+        self.monitor.seconds = 0.0
+        trainer = self.trainer or find_trainer(self)
+        self._active = state.is_world_process_zero
+        if not self._active:
+            return
+        model = unwrapped(kwargs["model"])
+        self.monitor.loggers = self._loggers(trainer, args, state, control, model)
+        if trainer is None:
+            self.monitor.say(
+                "divmon: found no trainer that holds this callback, so scores go to a TensorBoard run of its own and to"
+                " active global runs; pass trainer= to log into the trainer's"
+            )
+        self.monitor.prepare(
+            model,
+            self.tokenizer or kwargs.get("processing_class") or getattr(trainer, "processing_class", None),
+            output_dir=self.options.output_dir or os.path.join(args.output_dir or ".", "_divmon"),
+            resume_step=state.global_step,
+            train_dataset=getattr(trainer, "train_dataset", None),
+            eval_dataset=getattr(trainer, "eval_dataset", None),
+        )
+        self._safely(0, lambda: self._say_price(args, state, model, trainer))
+        starts = state.global_step == 0 and (self.schedule.at_start or 0 in self.schedule.at)
+        if starts or self.monitor.reference is None:
+            self._measure(args, state, model)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        # The host's TensorBoard writer is closed before our on_train_end, so the end is measured at the last step.
+        last = state.global_step >= state.max_steps or control.should_training_stop
+        if self.schedule.due(state.global_step) or (last and self.schedule.at_end):
+            self._measure(args, state, kwargs["model"])
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.schedule.on_evaluate:
+            self._measure(args, state, kwargs["model"])
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # An early stop that another callback asked for after our on_step_end.
+        if control.should_training_stop and self.schedule.at_end:
+            self._measure(args, state, kwargs["model"])
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not self._active:
+            return
+        if self.schedule.at_end:
+            self._measure(args, state, kwargs["model"])
+        self._safely(state.global_step, self._finish)
+        self.monitor.close()
+        self._active = False
+
+    # -- what they share
+
+    def _measure(self, args: TrainingArguments, state: TrainerState, model: Any) -> None:
+        """Measures, unless this step already was; a failure is recorded and training goes on (contract 2)."""
+        store, step = self.monitor.store, state.global_step
+        if not self._active or store is None or step == self._tried or step in store.steps():
+            return
+        self._tried = step
+        processes = args.world_size
+        examples = step * args.train_batch_size * args.gradient_accumulation_steps * processes
+        facts = {
+            "epoch": state.epoch,
+            "examples": examples,
+            "tokens": state.num_input_tokens_seen or None,
+            "max_steps": state.max_steps,
+            "share_of_run": self.monitor.seconds / max(time.perf_counter() - self._began, 1e-9),
+        }
+        self._safely(step, lambda: self.monitor.take(unwrapped(model), step, facts))
+
+    def _safely(self, step: int, action: Callable[[], Any]) -> None:
+        if self.options.on_error == "raise":
+            action()
+            return
+        try:
+            # The samplers guard themselves; encoders, verifiers and trackers may draw too.
+            with undisturbed_rng():
+                action()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            self.failures.append((step, reason))
+            logger.warning("divmon: the measurement at step %d failed, training goes on: %s", step, reason)
+            logger.debug("divmon: where it failed", exc_info=True)
+            self._record_failures()
+
+    def _record_failures(self) -> None:
+        try:
+            if self.monitor.store is not None:
+                self.monitor.store.update(failures=[{"step": s, "reason": r} for s, r in self.failures])
+        except OSError as error:
+            logger.warning("divmon: the failure could not be recorded either: %s", error)
+
+    def _loggers(
+        self, trainer: Any, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any
+    ) -> list[Logger]:
+        if trainer is None:
+            return [tensorboard(args.output_dir), active_runs(), console()]
+        callbacks = trainer.callback_handler.callbacks
+        return [
+            tensorboard(args.output_dir, callbacks, resume_step=state.global_step),
+            trackers(callbacks, args, state, control, model),
+            console(),
+        ]
+
+    def _say_price(self, args: TrainingArguments, state: TrainerState, model: Any, trainer: Any) -> None:
+        options, monitor = self.options, self.monitor
+        assert monitor.store is not None and options.reference_samples is not None
+        monitor.say(f"divmon: a prompt as the model sees it: {monitor.store.manifest['rendered_prompt']!r}")
+        price = monitor.price(model)
+        rows = readable_rows(getattr(trainer, "train_dataset", None))
+        step = seconds_per_step(model, rows, args.per_device_train_batch_size * args.gradient_accumulation_steps)
+        share = None
+        if step is not None and state.max_steps > 0:
+            planned = [s for s in self.schedule.planned(state.max_steps) if s >= state.global_step]
+            extra = options.reference_samples / options.num_samples - 1 if monitor.reference is None else 0
+            measuring = (len(planned) + extra) * price.seconds
+            share = measuring / (measuring + step * (state.max_steps - state.global_step))
+        monitor.say(price.sentence(share))
+        monitor.store.update(price={**vars(price), "share_of_training": share})
+
+    def _finish(self) -> None:
+        monitor = self.monitor
+        assert monitor.store is not None
+        elapsed = time.perf_counter() - self._began
+        share = monitor.seconds / max(elapsed, 1e-9)
+        monitor.store.update(seconds={"run": elapsed, "monitor": monitor.seconds})
+        steps = monitor.store.steps()
+        if len(steps) > 1:
+            from divmon.loggers.console import closing_table
+
+            monitor.say(closing_table(monitor.store.read(steps[-1])))
+        monitor.say(
+            f"divmon: {len(steps)} snapshots in {monitor.store.path}; {monitor.seconds:.3g} s of {elapsed:.3g} s"
+            f" ({100 * share:.2g} %) went into measuring"
+        )

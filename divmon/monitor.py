@@ -1,0 +1,297 @@
+"""DiversityMonitor: the whole measurement without a trainer, for plain loops; the callback drives the same object."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from divmon import __version__, pipeline, probes
+from divmon.guard import undisturbed_rng
+from divmon.loggers import Logger
+from divmon.options import DiversityConfig, Options, check_names
+from divmon.pricing import Price, price
+from divmon.rendering import Renderer, detect_chat, own_tokenizer
+from divmon.sampling import Request, Sampler
+from divmon.scoring import Scorer
+from divmon.store import Store
+from divmon.types import Decoding, Probe, Snapshot
+
+logger = logging.getLogger("divmon")
+
+
+def options_from(config: Any, named: dict[str, Any]) -> Options:
+    """The options of keywords, or of a `DiversityConfig` overridden by keywords.
+
+    Raises:
+        TypeError: a keyword is no option, or `config` is something else.
+        ValueError: a value is out of range.
+    """
+    check_names(named)
+    if config is None:
+        return Options(**named)
+    if isinstance(config, DiversityConfig):
+        given = {name.removeprefix("divmon_"): value for name, value in vars(config).items() if name != "options"}
+        if "num_samples" in named and "reference_samples" not in named:
+            given.pop("reference_samples")
+        return Options(**{**given, **named})
+    raise TypeError(f"config: expected a DiversityConfig, got {type(config).__name__}")
+
+
+class DiversityMonitor:
+    """Draws, scores, stores and logs on request.
+
+    >>> monitor = DiversityMonitor("gsm8k", output_dir="runs/a/_divmon")      # doctest: +SKIP
+    >>> snapshot = monitor.measure(model, tokenizer, step=100)                # doctest: +SKIP
+
+    Args:
+        probes: what to ask; every form of `divmon.probes.resolve`.
+        config: the options as a `DiversityConfig`.
+        loggers: where the scores go; TensorBoard under the output directory, active global runs and the console where
+            not given.
+        options: by keyword, see `divmon.options.Options`; `every`, `at` and the like mean nothing here.
+
+    Raises:
+        TypeError, ValueError: an option is unknown or out of range.
+    """
+
+    def __init__(
+        self, probes: Any = None, *, config: Any = None, loggers: Sequence[Logger] | None = None, **options: Any
+    ) -> None:
+        if probes is not None:
+            options["probes"] = probes
+        self.options = options_from(config, options)
+        self.loggers = list(loggers) if loggers is not None else None
+        self.store: Store | None = None
+        self.probes: list[Probe] = []
+        self.seconds = 0.0
+        """Spent in measurements so far."""
+        self._renderer: Renderer | None = None
+        self._sampler: Sampler | None = None
+        self._scorer: Scorer | None = None
+        self._reference: Snapshot | None = None
+        self._decodings: dict[str, Decoding] = {}
+
+    def measure(self, model: Any, tokenizer: Any = None, step: int = 0, **facts: Any) -> Snapshot:
+        """Measures once and returns the snapshot, stored and logged. The model is left as it was.
+
+        Args:
+            model: a causal language model of transformers, also inside PEFT or DistributedDataParallel.
+            tokenizer: its tokenizer (or processor); kept from the first call on.
+            step: of training; each step once.
+            facts: further provenance, such as `epoch` or `tokens`.
+
+        Raises:
+            ValueError: at the first call, an option does not fit the model, the tokenizer or the data.
+        """
+        model = unwrapped(model)
+        if self.store is None:
+            self.prepare(model, tokenizer, output_dir=self.options.output_dir or "divmon", resume_step=step)
+        return self.take(model, step, facts)
+
+    def prepare(
+        self,
+        model: Any,
+        processing_class: Any,
+        *,
+        output_dir: str | Path,
+        resume_step: int = 0,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+    ) -> None:
+        """Resolves and checks everything that a measurement needs, so that what is wrong is said before training.
+
+        Raises:
+            ValueError, FileNotFoundError: an option does not fit; the message says what to do.
+        """
+        options = self.options
+        # Loading an encoder initialises weights, data sets shuffle: none of it may move the training's generators.
+        with undisturbed_rng():
+            tokenizer = own_tokenizer(processing_class)
+            self.probes = probes.resolve(
+                options.probes,
+                num_prompts=options.num_prompts,
+                seed=options.seed,
+                eval_dataset=eval_dataset,
+                tokenizer=tokenizer,
+            )
+            chat = detect_chat(processing_class, train_dataset) if options.chat == "auto" else bool(options.chat)
+            self._renderer = Renderer(
+                processing_class,
+                chat=chat,
+                system_prompt=options.system_prompt,
+                chat_template_kwargs=options.chat_template_kwargs,
+                think=options.think,
+            )
+            self._decodings = {}
+            self._sampler = Sampler(
+                model, self._renderer, how=options.sampler, max_batch_tokens=options.max_batch_tokens
+            )
+            device = next(model.parameters()).device
+            self._scorer = Scorer(
+                options.metrics,
+                categories={prompt.category for probe in self.probes for prompt in probe.prompts},
+                embedder=options.embedder,
+                code_embedder=options.code_embedder,
+                nli_model=options.nli_model,
+                device=str(device),
+                vocab_size=len(self._renderer.tokenizer),
+                seed=options.seed,
+            )
+        self.store = Store(output_dir, say=self.say).open(self._manifest(model, tokenizer), resume_step=resume_step)
+        self._reference = self.store.reference()
+        if self.loggers is None:
+            self.loggers = own_loggers(Path(output_dir).parent)
+
+    def take(self, model: Any, step: int, facts: dict[str, Any] | None = None) -> Snapshot:
+        """Measures, stores and logs; `prepare` came before."""
+        assert self.store is not None and self._renderer is not None
+        assert self._sampler is not None and self._scorer is not None and self.loggers is not None
+        began = time.perf_counter()
+        options = self.options
+        num_samples = options.reference_samples if self._reference is None else options.num_samples
+        assert num_samples is not None
+        self._sampler.model = model
+        with self._bar(step, num_samples) as done:
+            snapshot = pipeline.measure(
+                self.probes,
+                renderer=self._renderer,
+                sampler=self._sampler,
+                scorer=self._scorer,
+                decodings=self.decodings(),
+                num_samples=num_samples,
+                comparable_samples=options.num_samples,
+                seed=options.seed,
+                step=step,
+                reference=self._reference,
+                progress=done,
+            )
+        self.seconds += time.perf_counter() - began
+        snapshot.provenance.update(facts or {}, total_seconds=self.seconds)
+        if self._reference is None:
+            self._reference = snapshot
+        try:
+            self.store.write(snapshot)
+        finally:  # a full disk does not take the curves away too
+            self._log(snapshot)
+        return snapshot
+
+    def _log(self, snapshot: Snapshot) -> None:
+        """To every place, whatever becomes of one."""
+        for out in self.loggers or []:
+            try:
+                out.log(snapshot, self.probes)
+            except Exception as error:
+                if self.options.on_error == "raise":
+                    raise
+                logger.warning("divmon: could not log step %d to %s: %s", snapshot.step, type(out).__name__, error)
+
+    def decodings(self) -> dict[str, Decoding]:
+        """How each probe is drawn: the task's limit, and room to reason where reasoning is expected."""
+        if not self._decodings:
+            self._decodings = {probe.name: self._decoding(probe) for probe in self.probes}
+        return self._decodings
+
+    def _decoding(self, probe: Probe) -> Decoding:
+        renderer, options = self._renderer, self.options
+        assert renderer is not None
+        # Plain prompts may end with an open reasoning block too, as those of RL from a base model do.
+        reasons = renderer.reasons or any(renderer.render(probe.name, p).in_reasoning for p in probe.prompts)
+        return Decoding(
+            max_new_tokens=(options.max_new_tokens or probe.max_new_tokens)
+            + (options.max_reasoning_tokens if reasons else 0),
+            temperature=options.temperature,
+            top_p=options.top_p,
+            stop=probe.stop,
+        )
+
+    def price(self, model: Any) -> Price:
+        """What one measurement costs, timed on two prompts."""
+        assert self._sampler is not None
+        return price(self._sampler, self.requests())
+
+    def requests(self) -> list[Request]:
+        assert self._renderer is not None
+        decodings = self.decodings()
+        return [
+            Request(self._renderer.render(probe.name, prompt), decodings[probe.name], self.options.num_samples)
+            for probe in self.probes
+            for prompt in probe.prompts
+        ]
+
+    @property
+    def reference(self) -> Snapshot | None:
+        """What changes are taken against: the first snapshot of the run."""
+        return self._reference
+
+    def close(self) -> None:
+        """Closes the store and the loggers; a later `measure` opens them again."""
+        if self.store is not None:
+            self.store.close()
+            self.store = None
+        for out in self.loggers or []:
+            out.close()
+
+    def say(self, line: str) -> None:
+        """Shows a person one line."""
+        from divmon.loggers.console import say
+
+        say(line)
+
+    def _bar(self, step: int, num_samples: int) -> Any:
+        from divmon.loggers.console import progress_bar
+
+        prompts = sum(len(probe.prompts) for probe in self.probes)
+        return progress_bar(f"divmon step {step}", prompts * num_samples, shown=self.options.progress)
+
+    def _manifest(self, model: Any, tokenizer: Any) -> dict[str, Any]:
+        assert self._renderer is not None and self._scorer is not None
+        decodings = {name: vars(decoding) for name, decoding in self.decodings().items()}
+        return {
+            "probes": self.probes,
+            "options": self.options.record(),
+            "decoding": decodings,
+            "chat": self._renderer.chat,
+            "think": self._renderer.think and vars(self._renderer.think),
+            "model": getattr(model.config, "_name_or_path", "") or type(model).__name__,
+            "tokenizer": getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__,
+            "vocab_size": len(tokenizer),
+            "metrics": self._scorer.names,
+            "encoders": self._scorer.encoders(),
+            "versions": versions(),
+            "rendered_prompt": self.requests()[0].prompt.text,
+        }
+
+
+def versions() -> dict[str, str]:
+    """Of everything that decides a number."""
+    import torch
+    import transformers
+
+    return {"divmon": __version__, "torch": torch.__version__, "transformers": transformers.__version__}
+
+
+def unwrapped(model: Any) -> Any:
+    """The model inside DistributedDataParallel, DataParallel or torch.compile.
+
+    Raises:
+        ValueError: it is no causal language model.
+    """
+    from accelerate.utils import extract_model_from_parallel
+
+    inner = extract_model_from_parallel(model, keep_torch_compile=False)
+    config = getattr(inner, "config", None)
+    if config is None or not hasattr(inner, "get_input_embeddings") or getattr(config, "is_encoder_decoder", False):
+        raise ValueError(
+            f"divmon samples causal language models of transformers (or PEFT around one); got {type(inner).__name__}"
+        )
+    return inner
+
+
+def own_loggers(directory: Path) -> list[Logger]:
+    """Where a run without a trainer logs."""
+    from divmon.loggers import active_runs, console, tensorboard
+
+    return [tensorboard.tensorboard(directory), active_runs.active_runs(), console.console()]
