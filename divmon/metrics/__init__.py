@@ -134,7 +134,10 @@ def _from_file(name: str) -> tuple[str, Callable[..., Any]]:
         raise ValueError(f"metric {name!r}: {path!r} is not a Python file; expected 'file.py:function'")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the user's own file may raise anything
+        raise ValueError(f"metric {name!r}: {path} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(getattr(module, function, None)):
         there = ", ".join(n for n, f in vars(module).items() if inspect.isfunction(f)) or "none"
         raise ValueError(f"metric {name!r}: {path} defines no function {function!r}; it has {there}")

@@ -15,7 +15,8 @@ def distinct_n(texts_PK: list[list[str | None]]) -> dict[str, Tensor]:
     compares at equal K and similar length only.
 
     Returns:
-        `distinct_1`, `distinct_2`, `distinct_3`, `distinct_4` [P]; NaN with fewer than two texts, or where none is n tokens long.
+        `distinct_1`, `distinct_2`, `distinct_3`, `distinct_4` [P]; NaN with fewer than two texts, or where none is n
+        tokens long.
 
     >>> distinct_n([["a b", "a c"]])["distinct_1"]
     tensor([0.7500], dtype=torch.float64)

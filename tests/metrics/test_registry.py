@@ -68,3 +68,6 @@ def test_a_wrong_file_function_or_input_is_named(own_file: Path) -> None:
         metrics.load(f"{own_file}:whisper")
     with pytest.raises(ValueError, match=r"metric 'picky' asks for tea; on offer are texts_PK, mask_PK"):
         metrics.load(f"{own_file}:picky")
+    own_file.write_text("import no_such_package")
+    with pytest.raises(ValueError, match=r"own.py cannot be imported: ModuleNotFoundError"):
+        metrics.load(f"{own_file}:shout")
