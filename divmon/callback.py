@@ -18,7 +18,7 @@ from divmon.loggers.tensorboard import tensorboard
 from divmon.loggers.trackers import trackers
 from divmon.monitor import DiversityMonitor, unwrapped
 from divmon.pricing import seconds_per_step
-from divmon.trainers import find_trainer, readable_rows
+from divmon.trainers import find_trainer, is_sharded, readable_rows
 
 logger = logging.getLogger("divmon")
 
@@ -63,8 +63,13 @@ class DiversityCallback(TrainerCallback):
         self._began, self._tried = time.perf_counter(), -1
         self.monitor.seconds = 0.0
         trainer = self.trainer or find_trainer(self)
-        self._active = state.is_world_process_zero
+        self._active = state.is_world_process_zero and not is_sharded(kwargs["model"])
         if not self._active:
+            if state.is_world_process_zero:
+                self.monitor.say(
+                    "divmon: this model's parameters are sharded over processes (FSDP or ZeRO-3), which cannot be"
+                    " measured from inside yet; training goes on without measurements"
+                )
             return
         model = unwrapped(kwargs["model"])
         self.monitor.loggers = self._loggers(trainer, args, state, control, model)

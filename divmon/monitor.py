@@ -122,7 +122,7 @@ class DiversityMonitor:
                 processing_class,
                 chat=chat,
                 system_prompt=options.system_prompt,
-                chat_template_kwargs=options.chat_template_kwargs,
+                chat_template_kwargs=options.template_arguments,
                 think=options.think,
             )
             self._decodings = {}

@@ -83,13 +83,19 @@ class Options:
         if isinstance(self.chat_template_kwargs, str):
             self.chat_template_kwargs = _json_object("chat_template_kwargs", self.chat_template_kwargs)
         if isinstance(self.chat, str):
-            words = {"auto": "auto", "on": True, "true": True, "off": False, "false": False}
+            words: dict[str, str | bool] = {"auto": "auto", "on": True, "true": True, "off": False, "false": False}
             if self.chat.lower() not in words:
                 raise ValueError(f"chat: expected 'auto', true or false, got {self.chat!r}")
             self.chat = words[self.chat.lower()]
         if isinstance(self.output_dir, os.PathLike):
             self.output_dir = str(self.output_dir)
         self._check()
+
+    @property
+    def template_arguments(self) -> dict[str, Any]:
+        """`chat_template_kwargs` as a dictionary."""
+        assert not isinstance(self.chat_template_kwargs, str), "parsed when the options were made"
+        return self.chat_template_kwargs or {}
 
     @property
     def schedule(self) -> Schedule:

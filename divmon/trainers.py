@@ -44,6 +44,12 @@ def _referrers(callback: Any, depth: int = 5) -> Iterator[Any]:
             return
 
 
+def is_sharded(model: Any) -> bool:
+    """Whether no process holds the parameters whole (FSDP, DeepSpeed ZeRO-3), so that one cannot forward alone."""
+    wrapped = any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules())
+    return wrapped or any(hasattr(p, "ds_id") or type(p).__name__ == "DTensor" for p in model.parameters())
+
+
 def readable_rows(dataset: Any, count: int = 8) -> list[list[int]]:
     """Token ids of the first rows of a data set that is safe to read: never a stream, nor a class unknown to us."""
     import datasets

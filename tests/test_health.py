@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import math
+
+from divmon.health import cut_off, rates, suspicion
+from divmon.types import Probe, Prompt, Sample, Verdict
+
+PROBE = Probe("task", tuple(Prompt(str(i), f"prompt {i}") for i in range(4)))
+
+
+def sample(prompt: int, index: int, text: str, **fields: object) -> Sample:
+    return Sample("task", str(prompt), index, text, **{"finish": "eos", "n_tokens": 5, **fields})  # type: ignore[arg-type]
+
+
+def test_rates_are_shares_of_a_prompts_completions() -> None:
+    samples = [
+        sample(0, 0, "a"),
+        sample(0, 1, "", finish="length", answered=False, reasoning="hm"),
+        sample(1, 0, " "),
+        sample(1, 1, "b", finish="length"),
+    ]
+    found = {score.metric: score for score in rates(PROBE, samples)}
+    assert found["truncated"].values[:2] == (0.5, 0.0)
+    assert found["empty"].values[:2] == (0.0, 0.5)
+    assert found["length_limit"].values[:2] == (0.5, 0.5)
+    assert all(math.isnan(v) for v in found["empty"].values[2:]), "nothing drawn is not a rate of 0"
+    assert found["truncated"].n == 2
+
+
+def test_cut_off_by_length_counts_where_a_verifier_found_no_answer() -> None:
+    long = sample(0, 0, "first I would", finish="length")
+    assert not cut_off(long)
+    assert cut_off(long, Verdict(None, "no answer"))
+    assert not cut_off(long, Verdict(True))
+    assert not cut_off(sample(0, 0, "?"), Verdict(None, "no gold"))
+
+
+def test_a_sampler_at_fault_is_named() -> None:
+    sound = [sample(p, k, f"answer {p} {k}") for p in range(4) for k in range(2)]
+    assert suspicion(sound) is None
+    assert suspicion([]) is None
+    collapsed = [sample(p, k, f"answer {p}") for p in range(4) for k in range(2)]
+    assert suspicion(collapsed) is None, "a collapse is what we look for, not a fault"
+    assert "empty" in (suspicion([sample(p, k, "") for p in range(4) for k in range(2)]) or "")
+    deaf = [sample(p, k, "the same to everyone") for p in range(4) for k in range(2)]
+    assert "may not reach the model" in (suspicion(deaf) or "")

@@ -1,0 +1,61 @@
+"""README says what is there: its tree, its metrics table, its programs."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from divmon import metrics
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_metrics_table_is_the_docstrings() -> None:
+    shown = re.search(r"<!-- metrics:.*?-->\n(.*?)\n<!-- end of metrics -->", README, re.DOTALL)
+    assert shown is not None
+    assert shown[1].strip() == metrics.table().strip(), "run the command in the comment above the table"
+
+
+def test_the_tree_names_every_file_and_none_that_is_not_there() -> None:
+    tree = README.partition("## The tree")[2].partition("## Limits")[0]
+    named = set(re.findall(r"[\w/]+\.py|[\w]+/", tree))
+    folders = {name.rstrip("/") for name in named if name.endswith("/")} - {"divmon"}
+    files = {name for name in named if name.endswith(".py")}
+    package = ROOT / "divmon"
+    top = {p.name for p in package.glob("*.py")} - {"__init__.py", "__main__.py"}
+    packages = {p.name for p in package.iterdir() if p.is_dir() and p.name != "__pycache__" and any(p.glob("*.py"))}
+    assert top <= files, f"not in README's tree: {sorted(top - files)}"
+    assert packages <= folders, f"not in README's tree: {sorted(packages - folders)}"
+    everything = {p.name for p in package.rglob("*.py")}
+    assert files <= everything, f"in README's tree and not there: {sorted(files - everything)}"
+    assert all((ROOT / f).is_dir() or (package / f).is_dir() for f in folders)
+
+
+@pytest.mark.parametrize("program", [code for language, code in BLOCKS if language == "python"])
+def test_programs_parse(program: str) -> None:
+    ast.parse(program)
+
+
+def test_the_example_metric_is_a_metric(tmp_path: Path) -> None:
+    code = next(code for _, code in BLOCKS if "def first_word" in code)
+    (tmp_path / "first_word.py").write_text(code)
+    metric = metrics.load(f"{tmp_path / 'first_word.py'}:first_word")
+    values = metric.function([["a b", "a c", "b"], ["x", None, ""], ["lone", None, None]])
+    assert torch.allclose(values, torch.tensor([2 / 3, 1.0, torch.nan], dtype=torch.float64), equal_nan=True)
+
+
+def test_the_picture_is_there() -> None:
+    for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
+        assert (ROOT / path).is_file(), path
+
+
+def test_both_commands_use_the_pins() -> None:
+    commands = [line for language, code in BLOCKS if language == "sh" for line in code.splitlines()]
+    assert len(commands) == 2
+    assert all("-c .ci/constraints.txt" in command for command in commands)
