@@ -52,7 +52,7 @@ class trackers:
         for callback in list(self._callbacks):
             try:
                 if self._ended(callback):
-                    raise RuntimeError("its run is closed")
+                    raise RuntimeError("the trainer has closed its run")
                 with loggers.kept_step(_trackio_run(callback)):
                     callback.on_log(self._args, state, copy.copy(self._control), logs=dict(named), model=self._model)
             except Exception as error:

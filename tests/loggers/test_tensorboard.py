@@ -1,0 +1,123 @@
+"""Curves and tables in TensorBoard, read back with its own reader; the host's curves stay as they were."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hosts import PROBE, Measures, snapshot, train
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from torch.utils.tensorboard import SummaryWriter
+from transformers.integrations import TensorBoardCallback
+
+from divmon.loggers.tensorboard import tensorboard
+
+CLOCK = ("train/train_runtime", "train/train_samples_per_second", "train/train_steps_per_second")
+
+
+def events(folder: Path | str) -> EventAccumulator:
+    return EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+
+
+def curve(log: EventAccumulator, tag: str) -> list[tuple[int, float]]:
+    return [(event.step, round(event.value, 5)) for event in log.Scalars(tag)]
+
+
+def host_curves(log: EventAccumulator) -> dict[str, list[tuple[int, float]]]:
+    return {tag: curve(log, tag) for tag in log.Tags()["scalars"] if tag.startswith("train/") and tag not in CLOCK}
+
+
+def host_folder(folder: Path) -> Path:
+    (found,) = (path for path in (folder / "runs").iterdir() if path.name != "divmon")
+    return found
+
+
+def measures(said: list[str], folder: Path, **options: Any) -> Measures:
+    return Measures(lambda callbacks, *_: tensorboard(folder, callbacks, say=said.append), **options)
+
+
+def test_into_the_hosts_writer_beside_its_own_curves(tmp_path: Path) -> None:
+    said: list[str] = []
+    train(tmp_path / "with", ["tensorboard"], [measures(said, tmp_path / "with")])
+    train(tmp_path / "without", ["tensorboard"], [])
+    folder = host_folder(tmp_path / "with")
+    assert len(list(folder.iterdir())) == 1 and said == []
+    log = events(folder)
+    assert curve(log, "divmon/gsm8k/sbert") == [(0, 0.5), (2, 0.48), (4, 0.46)]
+    assert curve(log, "divmon/gsm8k/sbert/change") == [(2, -0.02), (4, -0.04)]
+    assert curve(log, "divmon/gsm8k/sbert/change_low") == [(2, -0.2), (4, -0.2)]
+    host = host_curves(log)
+    assert len(host["train/loss"]) == 4
+    assert host == host_curves(events(host_folder(tmp_path / "without")))
+    table = log.Tensors("divmon/gsm8k/samples/text_summary")
+    assert [event.step for event in table] == [0, 2, 4]
+    assert b"answer 0" in table[-1].tensor_proto.string_val[0]
+
+
+def test_the_layout_draws_each_change_with_its_bounds(tmp_path: Path) -> None:
+    train(tmp_path, ["tensorboard"], [measures([], tmp_path)])
+    (written,) = events(host_folder(tmp_path)).Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(written.tensor_proto.string_val[0])
+    (chart,) = layout.category[0].chart
+    name = "divmon/gsm8k/sbert/change"
+    (band,) = chart.margin.series
+    assert (chart.title, band.value, band.lower, band.upper) == ("gsm8k/sbert", name, f"{name}_low", f"{name}_high")
+
+
+def test_after_the_host_has_closed_its_writer(tmp_path: Path) -> None:
+    train(tmp_path, ["tensorboard"], [measures([], tmp_path, at=(0, 2), late=4)])
+    log = events(host_folder(tmp_path))
+    assert curve(log, "divmon/gsm8k/sbert") == [(0, 0.5), (2, 0.48), (4, 0.46)]
+    assert [step for step, _ in host_curves(log)["train/loss"]] == [1, 2, 3, 4]
+    assert not (tmp_path / "runs" / "divmon").exists()
+
+
+def test_before_the_host_has_begun(tmp_path: Path) -> None:
+    """The user lists the callback before a TensorBoardCallback: nothing is lost, and no second writer is opened."""
+    train(tmp_path, [], [measures([], tmp_path), TensorBoardCallback()])
+    folder = host_folder(tmp_path)
+    assert len(list(folder.iterdir())) == 1
+    assert curve(events(folder), "divmon/gsm8k/sbert") == [(0, 0.5), (2, 0.48), (4, 0.46)]
+
+
+def test_a_writer_that_the_user_made(tmp_path: Path) -> None:
+    own = TensorBoardCallback(SummaryWriter(str(tmp_path / "mine")))
+    train(tmp_path / "out", [], [own, measures([], tmp_path / "out", at=(0, 2), late=4)])
+    log = events(tmp_path / "mine")
+    assert curve(log, "divmon/gsm8k/sbert") == [(0, 0.5), (2, 0.48), (4, 0.46)]
+    assert len(curve(log, "train/loss")) == 4
+
+
+def test_a_host_without_tensorboard_gets_a_run_of_ours_and_is_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    train(tmp_path, [], [measures(said, tmp_path)])
+    assert curve(events(tmp_path / "runs" / "divmon"), "divmon/gsm8k/sbert") == [(0, 0.5), (2, 0.48), (4, 0.46)]
+    assert said == [
+        f"divmon: no TensorBoard writer to share, so curves go to {tmp_path / 'runs/divmon'}:"
+        f" tensorboard --logdir {tmp_path / 'runs'}"
+    ]
+
+
+@pytest.mark.parametrize(("resume", "steps"), [(2, [0, 2, 4, 6]), (None, [4, 6])])
+def test_our_own_run_after_a_resume_or_a_fresh_start(tmp_path: Path, resume: int | None, steps: list[int]) -> None:
+    """A step measured twice shows once; a fresh start shows nothing of the run before."""
+    for start, measured in ((None, (0, 2, 4)), (resume, (4, 6))):
+        time.sleep(1.01)  # TensorBoard reads a run's files by the second they were made in
+        ours = tensorboard(tmp_path, resume_step=start, say=lambda line: None)
+        for step in measured:
+            ours.log(snapshot(step), [PROBE])
+        ours.close()
+    assert [step for step, _ in curve(events(tmp_path / "runs/divmon"), "divmon/gsm8k/sbert")] == steps
+
+
+def test_our_own_run_goes_on_after_close(tmp_path: Path) -> None:
+    said: list[str] = []
+    ours = tensorboard(tmp_path, say=said.append)
+    for step in (0, 2):
+        ours.log(snapshot(step), [PROBE])
+        ours.close()
+    assert curve(events(tmp_path / "runs/divmon"), "divmon/gsm8k/sbert") == [(0, 0.5), (2, 0.48)]
+    assert len(said) == 1
