@@ -8,10 +8,6 @@ from collections.abc import Sequence
 from divmon.stats import mean_interval
 from divmon.types import Probe, Sample, Score, Verdict
 
-TRUNCATED_LIMIT = 0.1
-"""Above this share of completions cut off before their answer, a task's figures are not comparable."""
-
-
 def cut_off(sample: Sample, verdict: Verdict | None = None) -> bool:
     """Cut off before its answer: inside its reasoning, or by length where a verifier then found no answer."""
     no_verdict = verdict is not None and verdict.correct is None

@@ -143,7 +143,7 @@ class DiversityMonitor:
         self.store = Store(output_dir, say=self.say).open(self._manifest(model, tokenizer), resume_step=resume_step)
         self._reference = self.store.reference()
         if self.loggers is None:
-            self.loggers = own_loggers(Path(output_dir).parent)
+            self.loggers = own_loggers(Path(output_dir).parent, resume_step)
 
     def take(self, model: Any, step: int, facts: dict[str, Any] | None = None) -> Snapshot:
         """Measures, stores and logs; `prepare` came before."""
@@ -290,8 +290,8 @@ def unwrapped(model: Any) -> Any:
     return inner
 
 
-def own_loggers(directory: Path) -> list[Logger]:
+def own_loggers(directory: Path, resume_step: int) -> list[Logger]:
     """Where a run without a trainer logs."""
     from divmon.loggers import active_runs, console, tensorboard
 
-    return [tensorboard.tensorboard(directory), active_runs.active_runs(), console.console()]
+    return [tensorboard.tensorboard(directory, resume_step=resume_step), active_runs.active_runs(), console.console()]

@@ -18,6 +18,9 @@ Message = dict[str, Any]
 Finish = Literal["eos", "stop", "length"]
 """Why a sample ended: the model closed it, a stop string did, or the token limit did."""
 
+TRUNCATED_LIMIT = 0.1
+"""Above this share of completions cut off before their answer, a task's figures are not comparable (contract 3)."""
+
 Category = Literal["summarization", "code", "reasoning", "instruction", "creative", "values", "other"]
 
 

@@ -8,13 +8,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from divmon.loggers import say
-from divmon.types import Change, Probe, Score, Snapshot
+from divmon.types import TRUNCATED_LIMIT, Change, Probe, Score, Snapshot
 
 HEADLINE = ("sbert", "ead", "accuracy")
 """Metrics of the line, where a task has them; else its first three. All are in the table and the other places."""
-
-NOT_COMPARABLE = 0.1
-"""Share of truncated completions above which figures of a task must not be compared (contract 3)."""
 
 
 class console:
@@ -71,7 +68,7 @@ def notes(snapshot: Snapshot) -> list[str]:
     if snapshot.provenance.get("suspicion"):
         found.append(f"look at the sampler before the figures: {snapshot.provenance['suspicion']}")
     for score in snapshot.scores:
-        if score.metric == "truncated" and score.mean > NOT_COMPARABLE:
+        if score.metric == "truncated" and score.mean > TRUNCATED_LIMIT:
             limit = snapshot.provenance.get("decoding", {}).get(score.task, {}).get("max_new_tokens", "its limit")
             reasoning = any(s.task == score.task and not s.answered for s in snapshot.samples)
             option = "max_reasoning_tokens" if reasoning else "max_new_tokens"
