@@ -71,8 +71,17 @@ class TextEncoder:
         row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         if not row:
             return self._embed([""])[:0]
-        distinct = _in_batches(self._embed, list(row), len, self.device)
+        distinct = _in_batches(self._embed, list(row), self._sizes(list(row)), self.device)
         return distinct[torch.tensor([row[text] for text in texts], device=distinct.device)]
+
+    def _sizes(self, texts: list[str]) -> list[int]:
+        """Tokens of each text: batches of like size by characters are a fifth padding, by tokens almost none."""
+        tokenizer = self._model.tokenizer
+        if not callable(tokenizer):  # models of static word vectors have none that counts
+            return [len(text) for text in texts]
+        return [
+            len(ids) for ids in tokenizer(texts, truncation=True, max_length=self._model.max_seq_length)["input_ids"]
+        ]
 
     def _embed(self, texts: list[str]) -> Tensor:
         embeddings = self._model.encode(
@@ -151,7 +160,7 @@ class NLIClassifier:
         self.load()
         if not pairs:
             return torch.zeros(0, 3, dtype=torch.float64, device=self.device)
-        return _in_batches(self._classify, list(pairs), lambda pair: len(pair[0]) + len(pair[1]), self.device)
+        return _in_batches(self._classify, list(pairs), [len(a) + len(b) for a, b in pairs], self.device)
 
     @torch.no_grad()
     def _classify(self, pairs: list[tuple[str, str]]) -> Tensor:
@@ -182,10 +191,10 @@ def _label_columns(name: str, id2label: dict[int, str]) -> list[int]:
 
 
 def _in_batches(
-    forward: Callable[[list[_Item]], Tensor], items: list[_Item], size: Callable[[_Item], int], device: torch.device
+    forward: Callable[[list[_Item]], Tensor], items: list[_Item], sizes: list[int], device: torch.device
 ) -> Tensor:
     """`forward` on batches of like size, the longest first, halved when memory runs out; rows in the order given."""
-    order = sorted(range(len(items)), key=lambda i: size(items[i]), reverse=True)
+    order = sorted(range(len(items)), key=sizes.__getitem__, reverse=True)
     batch = 8 if device.type == "cpu" else 256  # on a CPU small ones pad least and stay in cache
     done: list[Tensor] = []
     start = 0
