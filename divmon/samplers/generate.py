@@ -18,16 +18,12 @@ def neutral_generation_config(batch: Batch) -> Any:
     """A generation config with every sampling field said: an unset one comes from the model's own (top_k is 50)."""
     from transformers import GenerationConfig
 
+    neutral = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0}
+    samples = batch.temperature > 0
     return GenerationConfig(
         max_new_tokens=batch.max_new_tokens,
-        do_sample=batch.temperature > 0,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=0,
-        min_p=None,
-        typical_p=1.0,
-        epsilon_cutoff=0.0,
-        eta_cutoff=0.0,
+        do_sample=samples,
+        **(neutral if samples else {}),  # greedy takes none of these, and warns of them
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
         num_beams=1,

@@ -34,7 +34,7 @@ def live(model: Any, batch: Batch) -> Drawn:
     mask = batch.attention_mask_PL.to(device)
     # With no padding the attention kernels need no mask, and pick their faster paths.
     padded = not bool(mask.all())
-    logits, cache = forward.prefill(batch.input_ids_PL.to(device), mask, padded)
+    logits, cache = forward.prefill(batch.input_ids_PL.to(device), mask, padded, T)
     logits = logits.repeat_interleave(K, dim=0)
     cache.batch_repeat_interleave(K)
     position = mask.sum(-1, keepdim=True).repeat_interleave(K, dim=0)
@@ -121,10 +121,12 @@ class _Forward:
         self.last = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
         self.takes_positions = "position_ids" in accepted
 
-    def prefill(self, input_ids_PL: torch.Tensor, mask_PL: torch.Tensor, padded: bool) -> tuple[torch.Tensor, Any]:
-        from transformers import DynamicCache
+    def prefill(
+        self, input_ids_PL: torch.Tensor, mask_PL: torch.Tensor, padded: bool, new_tokens: int
+    ) -> tuple[torch.Tensor, Any]:
+        from divmon.growing_cache import growing_cache
 
-        cache = DynamicCache(config=self.config)
+        cache = growing_cache(self.config, input_ids_PL.shape[1] + new_tokens)
         positions = (mask_PL.cumsum(-1) - 1).clamp(min=0)
         return self(input_ids_PL, mask_PL if padded else None, positions, cache), cache
 

@@ -1,0 +1,128 @@
+"""A key-value cache with room for what is to come: a step writes one token in place.
+
+transformers' dynamic cache concatenates at every step, so it copies everything drawn so far for each token. Here each
+layer is given its final length once, when a prompt's cache is handed to its samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+
+def growing_cache(config: Any, capacity: int) -> DynamicCache:
+    """A cache for this model with room for `capacity` tokens a row.
+
+    Layers of kinds other than full and sliding attention (linear attention, quantised, indexed) stay as they are. So
+    do windows shorter than half the capacity: keeping all tokens would cost more memory than copying saves time.
+    """
+    cache = DynamicCache(config=config)
+    cache.layers = [_with_room(layer, capacity) for layer in cache.layers]
+    return cache
+
+
+def _with_room(layer: Any, capacity: int) -> Any:
+    if type(layer) is DynamicLayer:
+        return GrowingLayer(capacity)
+    if type(layer) is DynamicSlidingWindowLayer and capacity <= 2 * layer.sliding_window:
+        return GrowingSlidingLayer(capacity, layer.sliding_window)
+    return layer
+
+
+class _Room:
+    """Tensors [rows, heads, capacity, dim] of which the first `length` tokens are written."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.length = capacity, 0
+        self.rooms: list[torch.Tensor] = []
+
+    def write(self, states: tuple[torch.Tensor, torch.Tensor]) -> None:
+        if not self.rooms:
+            # The prompt, before its samples part: as it is, for it is about to be repeated into a larger room.
+            self.rooms = list(states)
+            self.length = states[0].shape[-2]
+            return
+        end = self.length + states[0].shape[-2]
+        if end > self.rooms[0].shape[-2]:
+            self.capacity = max(self.capacity, 2 * end)
+            self._move(lambda written: written, 1)
+        for room, state in zip(self.rooms, states, strict=True):
+            room[:, :, self.length : end] = state
+        self.length = end
+
+    def written(self, start: int = 0) -> list[torch.Tensor]:
+        return [room[:, :, start : self.length] for room in self.rooms]
+
+    def repeat(self, times: int) -> None:
+        self._move(lambda written: written, times)
+
+    def select(self, rows: torch.Tensor) -> None:
+        self._move(lambda written: written[rows], 1)
+
+    def _move(self, taken: Any, times: int) -> None:
+        moved = []
+        for written in self.written():
+            part = taken(written)
+            rows, heads, length, dim = part.shape
+            room = part.new_empty(rows, times, heads, self.capacity, dim)
+            room[..., :length, :] = part.unsqueeze(1)
+            moved.append(room.flatten(0, 1))
+        self.rooms = moved
+
+
+class GrowingLayer(DynamicLayer):
+    """Full attention."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.room = _Room(capacity)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        self.room.write((key_states, value_states))
+        self.keys, self.values = self.room.written()
+        return self.keys, self.values
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        self.room.repeat(repeats)
+        self.keys, self.values = self.room.written()
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        self.room.select(indices)
+        self.keys, self.values = self.room.written()
+
+
+class GrowingSlidingLayer(DynamicSlidingWindowLayer):
+    """Sliding attention: all tokens are kept, the window's are shown."""
+
+    def __init__(self, capacity: int, sliding_window: int) -> None:
+        super().__init__(sliding_window=sliding_window)
+        self.room = _Room(capacity)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        before = self.room.length
+        self.room.write((key_states, value_states))
+        self.cumulative_length += key_states.shape[-2]
+        self._show()
+        keys, values = self.room.written(max(before - self.sliding_window + 1, 0))
+        return keys, values
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        self.room.repeat(repeats)
+        self._show()
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        self.room.select(indices)
+        self._show()
+
+    def _show(self) -> None:
+        self.keys, self.values = self.room.written(max(self.room.length - self.sliding_window + 1, 0))
