@@ -1,0 +1,131 @@
+"""The process of one program. It answers calls with plain values, and knows neither the tests nor what would pass.
+
+What runs here may do anything to this process, to its files and to its channel: all it can win is to give other values.
+"""
+
+from __future__ import annotations
+
+import marshal
+import operator
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from . import channel
+from .values import Tagged, tag, untag
+
+try:
+    from _json import encode_basestring_ascii as _quote  # json itself takes longer to load than all of this
+except ImportError:
+    from json.encoder import py_encode_basestring_ascii as _quote  # type: ignore[no-redef,assignment]
+
+
+def main() -> None:
+    """Arguments: the channel's descriptor, CPU seconds, memory and file bytes, "filter" or "", folders for imports."""
+    fd, cpu_s, memory, file_size = map(int, sys.argv[1:5])
+    _limit(cpu_s, memory, file_size)
+    if sys.argv[5]:
+        from .syscalls import install
+
+        install()
+    sys.path.extend(sys.argv[6:])
+    del sys.argv[1:]
+    Program(fd).serve()
+
+
+def _limit(cpu_s: int, memory: int, file_size: int) -> None:
+    """Hard limits, which cannot be raised again. At a hard CPU limit the kernel kills: there is no signal to catch."""
+    import resource
+
+    limits = {"CPU": cpu_s, "AS": memory, "FSIZE": file_size, "CORE": 0, "NOFILE": 64, "NPROC": 1, "MSGQUEUE": 0}
+    for name, value in limits.items():
+        number = getattr(resource, f"RLIMIT_{name}", None)
+        if number is not None:
+            hard = resource.getrlimit(number)[1]
+            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            try:
+                resource.setrlimit(number, (value, value))
+            except (OSError, ValueError):
+                if sys.platform == "linux":  # others lack some of them
+                    raise
+
+
+class Program:
+    """The program's module, and those of its objects that the tests hold by number."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        # Not "__main__": its functions are asked for, not its demonstration.
+        self.module = types.ModuleType("program")
+        self.kept: list[Any] = []
+        self.operations: dict[str, Callable[..., Any]] = {
+            "load": self.load,
+            "call": self.call,
+            "get": getattr,
+            "set": setattr,
+            "item": operator.getitem,
+            "iter": iter,
+            "next": next,
+            "len": len,
+            "bool": bool,
+            "str": str,
+        }
+
+    def serve(self) -> None:
+        """Answers until the tests are done with it."""
+        while True:
+            try:
+                name, *parts = marshal.loads(channel.receive(self.fd))  # from the judge, which is trusted
+            except channel.Closed:
+                return
+            channel.send(self.fd, _dump(self.answer(name, parts)).encode())
+
+    def answer(self, name: str, parts: list[Tagged]) -> Tagged:
+        """What an operation gives, or the exception that it raises."""
+        try:
+            return ["value", tag(self.operations[name](*[untag(part, self.resolve) for part in parts]), self.refer)]
+        except BaseException as error:  # SystemExit too: it ends the call, not the tests
+            try:
+                message = str(error)[:200]
+            except BaseException:
+                message = ""
+            return ["raise", type(error).__name__, message]
+
+    def load(self, source: str, open_ended: bool) -> None:
+        sys.modules["program"] = self.module
+        exec(_compiled(source, open_ended), self.module.__dict__)
+
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return function(*args, **kwargs)
+
+    def resolve(self, tagged: Tagged) -> Any:
+        kind, key = tagged
+        if kind == "ref":
+            return self.kept[int(key)]
+        if key not in self.module.__dict__:
+            raise NameError(f"name {key!r} is not defined")
+        return self.module.__dict__[key]
+
+    def refer(self, value: Any) -> Tagged:
+        self.kept.append(value)
+        return ["ref", str(len(self.kept) - 1)]
+
+
+def _compiled(source: str, open_ended: bool) -> types.CodeType:
+    """The program; where it may end anyhow, without the statements at its end that cannot be read."""
+    try:
+        return compile(source, "<program>", "exec")
+    except SyntaxError:
+        lines = source.splitlines()
+        margins = [i for i, line in enumerate(lines) if line and not line[0].isspace()]
+        for end in reversed(margins[-50:] if open_ended else []):
+            try:
+                return compile("\n".join(lines[:end]), "<program>", "exec")
+            except SyntaxError:
+                pass
+        raise
+
+
+def _dump(tagged: Any) -> str:
+    return _quote(tagged) if type(tagged) is str else f"[{','.join(map(_dump, tagged))}]"

@@ -1,0 +1,47 @@
+"""What is to be judged, and what it may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one program may use."""
+
+    cpu_s: int = 3
+    """Seconds of CPU time."""
+    wall_s: float = 12.0
+    """Seconds on the clock: longer, since the cores may be busy with training."""
+    memory_bytes: int = 1 << 30
+    file_bytes: int = 32 << 20
+    """All that it may write, to /tmp in memory."""
+    answer_bytes: int = 4 << 20
+    """Of one value that it returns."""
+
+
+@dataclass(frozen=True)
+class Tests:
+    """A program and the tests it must pass."""
+
+    program: str
+    tests: str
+    """Source that raises unless the program is right. Names that it does not define are the program's."""
+    prelude: str = ""
+    """Trusted source run before the tests, in their process."""
+    names: tuple[str, ...] = ()
+    """Names that are the program's even where a builtin or the prelude has one of that name."""
+    open_ended: bool = False
+    """The program may end in the middle of a statement, or in prose: its longest part that compiles is taken."""
+
+
+@dataclass(frozen=True)
+class Literal:
+    """An answer that must be a literal of the expected value."""
+
+    answers: tuple[str, ...]
+    """Readings of it; the first that is a literal counts."""
+    expected: str
+
+
+Job = Tests | Literal
