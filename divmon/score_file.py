@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from divmon import __version__
 from divmon.output_rows import Row, read_rows
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def main(argv: Sequence[str]) -> int:
         rows, problems = read_rows(Path(given.file))
         if given.out not in (None, "-") and not Path(given.out).parent.is_dir():
             raise ValueError(f"--out: there is no folder {Path(given.out).parent}")
+        if given.out and Path(given.out).is_dir():
+            raise ValueError(f"--out: {given.out} is a folder, expected a file's name")
     except (OSError, ValueError) as error:
         return _fail(str(error))
     for line, reason in problems:
@@ -58,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     report = _report(rows, scored) | {
         "bad_rows": [{"line": line, "reason": reason} for line, reason in problems],
         "left_out": {name.removeprefix("file/"): reason for name, reason in scored.left_out.items()},
-        "settings": {"models": scorer.encoders(), "ead_vocab_size": given.ead_vocab_size, "file": given.file},
+        "settings": {"models": scorer.encoders(), **vars(given), "divmon": __version__},
     }
     text = json.dumps(report, allow_nan=False, ensure_ascii=False, indent=1)
     print(_table(report), file=sys.stderr if given.out == "-" else sys.stdout)

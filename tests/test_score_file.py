@@ -85,7 +85,7 @@ def test_the_json_has_means_intervals_and_null_for_what_is_undefined(
     assert sbert["n"] == 2 and sbert["ci95"][0] < sbert["mean"] < sbert["ci95"][1]
     assert report["metrics"]["sbert_correct"]["ci95"] == [None, None]
     assert report["metrics"]["across_sbert"]["n"] == 3 and "across_sbert" not in report["per_prompt"][0]
-    assert report["settings"]["models"] == {"encoder": "minilm"}
+    assert report["settings"]["models"] == {"encoder": "minilm"} and report["settings"]["nli_sentences"] == 3
     table = capsys.readouterr().out
     assert "sbert_correct" in table and f"{sbert['mean']:.4f}" in table and "{" not in table
 
@@ -144,7 +144,9 @@ def test_missing_file_and_missing_folder_are_said(tmp_path: Path, capsys: pytest
     assert main(["score", str(tmp_path / "none.jsonl")]) == 2
     file = write(tmp_path / "rows.jsonl", GOOD)
     assert main(["score", file, "--out", str(tmp_path / "no" / "out.json")]) == 2
+    assert main(["score", file, "--out", str(tmp_path)]) == 2
     errors = capsys.readouterr().err
+    assert f"{tmp_path} is a folder" in errors
     assert "none.jsonl" in errors and f"there is no folder {tmp_path / 'no'}" in errors
 
 
