@@ -113,6 +113,8 @@ class Verdict:
 
     correct: bool | None
     reason: str = ""
+    answer: str | None = None
+    """The final answer found in the text, in a form that equal answers share (for majority votes); None: none found."""
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from divmon.tasks._rows import Row, draw, read_rows
 from divmon.types import Category, Probe, Prompt
+
+PAPER = (
+    "tldr", "cnn_dailymail", "xsum", "humaneval", "mbpp", "cruxeval", "gsm8k", "math_algebra", "math_geometry",
+    "truthfulqa", "alpaca", "ifeval", "writingprompts", "prism", "wildbench",
+)  # fmt: skip
+"""The paper's fifteen tasks, in the order of its table."""
 
 OTHER_FORMS = (
     "a task on a local file ('gsm8k@path/to/file.jsonl'), a JSONL file of {\"prompt\": ...}, a list of strings, a"
@@ -33,10 +40,18 @@ class Task:
     """Hub id of the data set; empty where the rows ship inside the package."""
     subset: str | None = None
     split: str = "test"
+    revision: str | None = None
+    """Branch of the hub's repository, where the rows are not on its main one."""
+    rows: int = 0
+    """Rows upstream, before `keep`."""
+    keep: Callable[[Row], bool] | None = None
+    """Which rows are used; all where None."""
     file: Path | None = None
     """The file inside the package, in place of a hub id."""
     gold: Callable[[Row], str | None] | None = None
     """Row -> the right answer, for the verifier."""
+    solution: Callable[[Row], str] | None = None
+    """Row -> a completion that the verifier must accept, from the row's own gold."""
     id_field: str | None = None
     """Upstream field that identifies a row; the row's index where there is none."""
     category: Category = "other"
@@ -52,7 +67,8 @@ class Task:
         Args:
             num_prompts: how many prompts; all rows where there are fewer.
             seed: of the draw. It has a generator of its own: the global ones are not touched.
-            source: path of a .jsonl, .json, .parquet or .csv file; None loads `dataset` from the hub (or its cache).
+            source: path of a .jsonl, .json, .parquet or .csv file, or of a folder with a <task>.jsonl; None loads
+                `dataset` from the hub (or its cache).
 
         Raises:
             FileNotFoundError: there is no file `source`.
@@ -60,16 +76,22 @@ class Task:
         """
         path = source or self.file
         if path is not None:
+            if Path(path).is_dir():
+                path = Path(path) / f"{self.name}.jsonl"
             # A file is read whole, so that a bad row is named whatever the seed draws.
-            prompts = [self.read(row, index, where) for index, (where, row) in enumerate(read_rows(path))]
+            read = enumerate(read_rows(path))
+            prompts = [self.read(row, index, where) for index, (where, row) in read if self._keeps(row, where)]
             drawn = [prompts[index] for index in draw(len(prompts), num_prompts, seed)]
-            origin = str(source) if source else "package"
+            origin = str(path) if source else "package"
         else:
             rows = self._load_from_hub()
             origin = f"{self.dataset} ({', '.join(filter(None, (self.subset, self.split)))})"
-            drawn = [
-                self.read(rows[index], index, f"{origin}, row {index}") for index in draw(len(rows), num_prompts, seed)
-            ]
+            of_all = range(len(rows))
+            used = [i for i in of_all if self._keeps(rows[i], f"{origin}, row {i}")] if self.keep else of_all
+            indices = [used[index] for index in draw(len(used), num_prompts, seed)]
+            drawn = [self.read(rows[index], index, f"{origin}, row {index}") for index in indices]
+        if not drawn:
+            raise ValueError(f"{origin}: no row is left for the task '{self.name}', which keeps only some of its rows")
         return Probe(self.name, tuple(drawn), self.max_new_tokens, self.stop, self.verifier, source=origin)
 
     def read(self, row: Row, index: int, where: str) -> Prompt:
@@ -78,11 +100,21 @@ class Task:
         Raises:
             ValueError: the row lacks a field, or its gold cannot be read; `where` names the row.
         """
-        try:
+        with self._naming(row, where):
             prompt_id = row[self.id_field] if self.id_field else index
             category = row[self.category_field] if self.category_field else self.category
             gold = self.gold(row) if self.gold else None
             return Prompt(str(prompt_id), self.prompt(row), gold, row, category)
+
+    def _keeps(self, row: Row, where: str) -> bool:
+        with self._naming(row, where):
+            return self.keep is None or self.keep(row)
+
+    @contextmanager
+    def _naming(self, row: Row, where: str) -> Iterator[None]:
+        """Names the row in what its reading raises."""
+        try:
+            yield
         except KeyError as error:
             raise ValueError(
                 f"{where}: task '{self.name}' needs the field {error.args[0]!r}; the fields there are"
@@ -95,9 +127,10 @@ class Task:
         import datasets
 
         try:
-            return datasets.load_dataset(self.dataset, self.subset, split=self.split)
+            return datasets.load_dataset(self.dataset, self.subset, split=self.split, revision=self.revision)
         except Exception as error:  # the hub fails in many ways, and each has the same remedies
-            call = f"datasets.load_dataset({self.dataset!r}, {self.subset!r}, split={self.split!r})"
+            branch = f", revision={self.revision!r}" if self.revision else ""
+            call = f"datasets.load_dataset({self.dataset!r}, {self.subset!r}, split={self.split!r}{branch})"
             raise ValueError(
                 f"no rows for the task '{self.name}'. Tried {call}: {type(error).__name__}: {error}\n"
                 f"Remedies: give a local file in the same schema, '{self.name}@path/to/file.jsonl' (or .json, .parquet,"
@@ -111,6 +144,19 @@ def available() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
+def groups() -> dict[str, list[str]]:
+    """Names that stand for several tasks: "paper", "verifiable" (those of the paper that are judged), each category.
+
+    >>> groups()["code"]
+    ['cruxeval', 'humaneval', 'mbpp']
+    """
+    members = {"paper": list(PAPER), "verifiable": [name for name in PAPER if load(name).verifier]}
+    for task in map(load, available()):
+        if task.category != "other":
+            members.setdefault(task.category, []).append(task.name)
+    return members
+
+
 def load(name: str) -> Task:
     """The task of that name.
 
@@ -121,5 +167,8 @@ def load(name: str) -> Task:
     'openai/gsm8k'
     """
     if name not in available():
-        raise ValueError(f"no task named {name!r}; there are {', '.join(available())}, or give {OTHER_FORMS}")
+        raise ValueError(
+            f"no task named {name!r}; there are {', '.join(available())}; the groups {', '.join(groups())}; or give"
+            f" {OTHER_FORMS}"
+        )
     return getattr(importlib.import_module(f"{__name__}.{name}"), name)()
