@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 FIRST_CANDIDATES = 64
-"""Tokens sorted for top-p at first. Most rows hold 95 percent in fewer; those that do not are sorted again."""
+"""Tokens sorted for top-p. Most rows of a trained model hold 95 percent in fewer; those that do not are searched."""
 
 
 def uniforms(key: tuple[object, ...], length: int) -> np.ndarray:
@@ -44,22 +44,39 @@ def choose(logits_RV: torch.Tensor, uniform_R: torch.Tensor, temperature: float,
     probs_RV = torch.softmax(logits_RV.float() / temperature, dim=-1)
     if top_p >= 1:
         return _invert(probs_RV.cumsum(-1), uniform_R).squeeze(-1)
-    tokens_R = torch.empty(len(probs_RV), dtype=torch.long, device=probs_RV.device)
-    rows_R = torch.arange(len(probs_RV), device=probs_RV.device)
-    candidates = FIRST_CANDIDATES
-    # Only a row whose own candidates fall short is sorted further, so that ties are broken the same way in any batch.
-    while len(rows_R):
-        values, order = probs_RV[rows_R].topk(min(candidates, probs_RV.shape[-1]), dim=-1)
-        reached = values.cumsum(-1)
-        enough = (reached[:, -1] >= top_p) | (values.shape[-1] == probs_RV.shape[-1])
-        # The CDF runs in the order of token ids: in that of probabilities, rounding that swaps two equally likely
-        # tokens would swap their whole intervals.
-        ids, by_id = order.sort(dim=-1)
-        kept = values.masked_fill(reached - values >= top_p, 0.0).gather(-1, by_id)
-        picked = ids.gather(-1, _invert(kept.cumsum(-1), uniform_R[rows_R]))
-        tokens_R[rows_R[enough]] = picked.squeeze(-1)[enough]
-        rows_R, candidates = rows_R[~enough], candidates * 16
+    values, order = probs_RV.topk(min(FIRST_CANDIDATES, probs_RV.shape[-1]), dim=-1)
+    reached = values.cumsum(-1)
+    # The CDF runs in the order of token ids: in that of probabilities, rounding that swaps two equally likely tokens
+    # would swap their whole intervals.
+    ids, by_id = order.sort(dim=-1)
+    kept = values.masked_fill(reached - values >= top_p, 0.0).gather(-1, by_id)
+    tokens_R = ids.gather(-1, _invert(kept.cumsum(-1), uniform_R)).squeeze(-1)
+    # Whether a row needs more candidates is its own matter, so that its token is the same in any batch.
+    flat_r = (reached[:, -1] < top_p).nonzero().squeeze(-1)
+    if values.shape[-1] < probs_RV.shape[-1] and len(flat_r):
+        cdf_rV = _nucleus(probs_RV[flat_r], top_p).cumsum(-1)
+        tokens_R[flat_r] = _invert(cdf_rV, uniform_R[flat_r.to(uniform_R.device)]).squeeze(-1)
     return tokens_R
+
+
+def _nucleus(probs_RV: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The probabilities of the smallest set of likeliest tokens that reaches `top_p`, 0 elsewhere; of ties the first.
+
+    Without sorting: the set is all tokens from some probability on, and that is found by bisection. Floats of one sign
+    are ordered as the integers of the same bits, so 31 halvings find it exactly.
+    """
+    bits_RV = probs_RV.view(torch.int32)
+    enough_R1 = torch.zeros_like(bits_RV[:, :1])
+    short_R1 = bits_RV.amax(-1, keepdim=True) + 1
+    for _ in range(31):
+        middle_R1 = (enough_R1 + short_R1) // 2
+        reaches = torch.where(bits_RV >= middle_R1, probs_RV, 0.0).sum(-1, keepdim=True) >= top_p
+        enough_R1, short_R1 = torch.where(reaches, middle_R1, enough_R1), torch.where(reaches, short_R1, middle_R1)
+    above_RV = torch.where(bits_RV > enough_R1, probs_RV, 0.0)
+    least_R1 = enough_R1.view(torch.float32).clamp(min=torch.finfo(torch.float32).tiny)
+    ties_R1 = ((top_p - above_RV.sum(-1, keepdim=True)) / least_R1).ceil().clamp(min=1)
+    tied_RV = bits_RV == enough_R1
+    return torch.where(tied_RV & (tied_RV.cumsum(-1) <= ties_R1), probs_RV, above_RV)
 
 
 def _invert(cdf_RC: torch.Tensor, uniform_R: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from divmon.inverse_cdf import FIRST_CANDIDATES, choose, uniforms
+from divmon.inverse_cdf import FIRST_CANDIDATES, _nucleus, choose, uniforms
 
 
 def test_uniforms_are_their_keys_alone_and_uniform() -> None:
@@ -70,3 +70,19 @@ def test_the_ends_of_the_unit_interval_never_pick_an_impossible_token() -> None:
 def test_greedy_is_the_largest() -> None:
     logits = torch.tensor([[0.0, 2.0, 1.0], [5.0, 2.0, 1.0]])
     assert choose(logits, torch.zeros(2, dtype=torch.float64), 0.0, 0.5).tolist() == [1, 0]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10_000), st.sampled_from([0.95, 0.5, 0.1]), st.booleans())
+def test_the_nucleus_is_the_smallest_set_of_likeliest_tokens(seed: int, top_p: float, coarse: bool) -> None:
+    """Also with many ties, as half precision gives them."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(4, 500, generator=generator) * torch.tensor([0.01, 0.3, 1, 4])[:, None]
+    probs = torch.softmax(logits.bfloat16().float() if coarse else logits, -1)
+    nucleus = _nucleus(probs, top_p)
+    for row in range(4):
+        kept = nucleus[row] > 0
+        assert torch.equal(nucleus[row][kept], probs[row][kept])
+        assert probs[row][~kept].max() <= probs[row][kept].min()
+        assert probs[row][kept].double().sum() >= top_p - 1e-5
+        assert probs[row][kept].double().sum() - probs[row][kept].min() < top_p + 1e-5, "one fewer falls short"
