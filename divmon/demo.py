@@ -141,7 +141,7 @@ def _fine_tune(
             max_steps=steps,
             per_device_train_batch_size=BATCH_SIZE,
             learning_rate=LEARNING_RATE,
-            logging_steps=5,
+            logging_steps=max(steps // 12, 1),
             report_to="tensorboard",
             save_strategy="no",
             seed=seed,
