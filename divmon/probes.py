@@ -29,8 +29,9 @@ def resolve(
     """The probes that `spec` names, each a fixed subset of at most `num_prompts` prompts.
 
     Args:
-        spec: a task's name; several ("gsm8k,starter", or a list); a task on a local file ("gsm8k@file.jsonl"); a file
-            of {id?, prompt: text | messages, gold?, task?, category?}, one probe for each `task` in it; a list of
+        spec: a task's name; several ("gsm8k,starter", or a list); a group of tasks ("paper", "verifiable", "code",
+            ...); a task on a local file ("gsm8k@file.jsonl"), or a group on a folder with a <task>.jsonl for each; a
+            file of {id?, prompt: text | messages, gold?, task?, category?}, one probe for each `task` in it; a list of
             prompts (text, messages, or such rows); a datasets.Dataset with a column `prompt` or `messages`; "eval";
             a Probe or a list of them (taken whole).
         seed: of the subset's draw, which has a generator of its own.
@@ -81,6 +82,8 @@ def _named(name: str, wanted: _Wanted) -> list[Probe]:
     if name == "eval":
         return _eval(wanted)
     task, at, source = name.partition("@")
+    if task in tasks.groups() and not os.path.isfile(name):
+        return [probe for member in tasks.groups()[task] for probe in _named(member + at + source, wanted)]
     if at and not os.path.isfile(name):
         return [tasks.load(task).probe(wanted.num_prompts, wanted.seed, Path(source))]
     if name not in tasks.available() and (os.path.isfile(name) or Path(name).suffix in SUFFIXES):
@@ -107,7 +110,8 @@ def _is_spec(item: Any) -> bool:
     """Whether an item of a list names a probe; a string that does not is a prompt."""
     if isinstance(item, str):
         is_path = Path(item).suffix in SUFFIXES and not any(map(str.isspace, item))
-        return item == "eval" or item.partition("@")[0] in tasks.available() or is_path or os.path.isfile(item)
+        is_task = item.partition("@")[0] in (*tasks.available(), *tasks.groups())
+        return item == "eval" or is_task or is_path or os.path.isfile(item)
     return isinstance(item, Probe | Path) or _is_dataset(item)
 
 

@@ -6,6 +6,7 @@ prompt. To add one, copy gsm8k.py.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
@@ -144,6 +145,7 @@ def available() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
+@functools.cache
 def groups() -> dict[str, list[str]]:
     """Names that stand for several tasks: "paper", "verifiable" (those of the paper that are judged), each category.
 
