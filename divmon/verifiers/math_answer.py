@@ -1,7 +1,7 @@
 r"""One final answer of mathematics: a number, a formula, an interval, a set.
 
 The last answer that the text gives counts: `\boxed{}`, `####`, `Answer:`, "the answer is". Numbers are compared as
-exact fractions, with thousands separators, currency, units and percentages understood; formulas by math-verify.
+fractions, with thousands separators, currency, units and percentages understood; formulas by math-verify.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+from fractions import Fraction
 from typing import Any
 
 from divmon.types import Prompt, Verdict
@@ -46,7 +47,7 @@ def math_answer(text: str, prompt: Prompt, complete: bool = True) -> Verdict:
 def _same(gold: str, answer: str) -> bool | None:
     numbers, named = readings(gold), readings(answer)
     if numbers and named:
-        return not set(numbers).isdisjoint(named)
+        return any(_near(a, b) for a in numbers for b in named)
     if _tidy(gold) == _tidy(answer):
         return True
     if _is_words(gold) or len(answer) > max(_TOO_LONG, 2 * len(gold)):
@@ -57,6 +58,11 @@ def _same(gold: str, answer: str) -> bool | None:
         return None
     # Its own time limits set the process's alarm, which is the host's where this runs in a host; ours is the worker's.
     return bool(verify(_parsed(gold), _parsed(answer), timeout_seconds=None))
+
+
+def _near(gold: Fraction, answer: Fraction) -> bool:
+    """Equal, but for the sixth decimal: 1/3 may be written 0.333333."""
+    return abs(gold - answer) <= min(Fraction(1, 2_000_000), abs(gold) / 100_000)
 
 
 def _is_words(gold: str) -> bool:
