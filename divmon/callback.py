@@ -10,7 +10,6 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from divmon.guard import undisturbed_rng
 from divmon.loggers import Logger
 from divmon.loggers.active_runs import active_runs
 from divmon.loggers.console import console
@@ -95,7 +94,7 @@ class DiversityCallback(TrainerCallback):
         # The host's TensorBoard writer is closed before our on_train_end, so the end is measured at the last step.
         last = state.global_step >= state.max_steps or control.should_training_stop
         if self.schedule.due(state.global_step) or (last and self.schedule.at_end):
-            self._measure(args, state, kwargs["model"])
+            self._measure(args, state, kwargs["model"], last)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.schedule.on_evaluate:
@@ -106,7 +105,7 @@ class DiversityCallback(TrainerCallback):
     ) -> None:
         # An early stop that another callback asked for after our on_step_end.
         if control.should_training_stop and self.schedule.at_end:
-            self._measure(args, state, kwargs["model"])
+            self._measure(args, state, kwargs["model"], last=True)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -114,14 +113,14 @@ class DiversityCallback(TrainerCallback):
         if not self._active:
             return
         if self.schedule.at_end:
-            self._measure(args, state, kwargs["model"])
+            self._measure(args, state, kwargs["model"], last=True)
         self._safely(state.global_step, self._finish)
         self.monitor.close()
         self._active = False
 
     # -- what they share
 
-    def _measure(self, args: TrainingArguments, state: TrainerState, model: Any) -> None:
+    def _measure(self, args: TrainingArguments, state: TrainerState, model: Any, last: bool = False) -> None:
         """Measures, unless this step already was; a failure is recorded and training goes on (contract 2)."""
         store, step = self.monitor.store, state.global_step
         if not self._active or store is None or step == self._tried or step in store.steps():
@@ -136,16 +135,14 @@ class DiversityCallback(TrainerCallback):
             "max_steps": state.max_steps,
             "share_of_run": self.monitor.seconds / max(time.perf_counter() - self._began, 1e-9),
         }
-        self._safely(step, lambda: self.monitor.take(unwrapped(model), step, facts))
+        self._safely(step, lambda: self.monitor.take(unwrapped(model), step, facts, at_end=last))
 
     def _safely(self, step: int, action: Callable[[], Any]) -> None:
         if self.options.on_error == "raise":
             action()
             return
         try:
-            # The samplers guard themselves; encoders, verifiers and trackers may draw too.
-            with undisturbed_rng():
-                action()
+            action()
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             self.failures.append((step, reason))

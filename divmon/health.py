@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 from divmon.stats import mean_interval
-from divmon.types import Probe, Sample, Score, Verdict
+from divmon.types import CUT_OFF, Probe, Sample, Score, Verdict
+
 
 def cut_off(sample: Sample, verdict: Verdict | None = None) -> bool:
     """Cut off before its answer: inside its reasoning, or by length where a verifier then found no answer."""
-    no_verdict = verdict is not None and verdict.correct is None
-    return not sample.answered or (sample.finish == "length" and no_verdict)
+    return not sample.answered or (verdict is not None and verdict.reason == CUT_OFF)
 
 
 def rates(probe: Probe, samples: Sequence[Sample], verdicts: Sequence[Verdict] = ()) -> list[Score]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +67,11 @@ class Resources:
             "code_encoder": CodeEncoder(self.code_embedder, self.device),
             "nli": NLIClassifier(self.nli_model, self.device),
         }
-        self._chosen = {"encoder": self.embedder != "auto", "code_encoder": self.code_embedder != UNIXCODER}
+        self._chosen = {
+            "encoder": self.embedder != "auto",
+            "code_encoder": self.code_embedder != UNIXCODER,
+            "nli": self.nli_model != MNLI,
+        }
 
     def load(self, cost: str) -> None:
         """Loads what a metric of this cost needs.
@@ -99,15 +104,16 @@ class Inputs:
         device = resources.models["encoder"].device
         self._device = torch.device("cpu") if device.type == "mps" else device
 
-    def given(self, metric: Metric) -> dict[str, Any]:
-        """The arguments of a metric; only one that uses all samples sees more than the first K.
+    def given(self, metric: Metric, function: Callable[..., Any] | None = None) -> dict[str, Any]:
+        """The arguments of a metric, or of its `pairwise`; only one that uses all samples sees more than the first K.
 
         Raises:
             ValueError: an input it requires is not there.
         """
-        found = {name: getattr(self, name) for name in metric.takes if name in INPUTS}
+        parameters = inspect.signature(function or metric.function).parameters.values()
+        found = {p.name: getattr(self, p.name) for p in parameters if p.name in INPUTS}
         found = {name: value for name, value in found.items() if value is not None}
-        missing = [name for name in metric.needs if name not in found]
+        missing = [p.name for p in parameters if p.default is p.empty and p.name not in found]
         if missing:
             raise ValueError(f"it needs {', '.join(missing)}, which these outputs do not have")
         return found if metric.uses_all_samples else {n: _cut(n, value, self.num_samples) for n, value in found.items()}
@@ -163,9 +169,18 @@ class Inputs:
         rows = [[torch.nan if n is None else n for n in row] for row in self._padded(self.outputs.lengths)]
         return torch.tensor(rows, dtype=torch.float64)
 
-    @property
-    def classify_nli(self) -> Any:
-        return self.resources.models["nli"]
+    @functools.cached_property
+    def classify_nli(self) -> Callable[[Sequence[tuple[str, str]]], Tensor]:
+        """The classifier, which sees each distinct pair once, however many figures ask."""
+        known: dict[tuple[str, str], Tensor] = {}
+
+        def classify(pairs: Sequence[tuple[str, str]]) -> Tensor:
+            fresh = [pair for pair in dict.fromkeys(pairs) if pair not in known]
+            if fresh:
+                known.update(zip(fresh, self.resources.models["nli"](fresh), strict=True))  # type: ignore[operator]
+            return torch.stack([known[pair] for pair in pairs]) if pairs else torch.empty(0, 3, dtype=torch.float64)
+
+        return classify
 
     def _padded(self, rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
         return [[*row, *[None] * (self.width - len(row))] for row in rows]

@@ -15,13 +15,12 @@ from typing import Any
 
 from divmon import verifiers
 from divmon.plain import fields, plain, strict_json
-from divmon.types import Prompt, Sample, Verdict
+from divmon.types import CUT_OFF, Prompt, Sample, Verdict
 from divmon.verifiers import Verifier
 from divmon.verifiers._pool import pool
 
 SECONDS = 5.0
 """What one text may take."""
-CUT_OFF = "cut off before its answer"
 
 
 def judge(

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from divmon import __version__, pipeline, probes
+from divmon import __version__, pipeline, probes, verifiers
 from divmon.guard import undisturbed_rng
+from divmon.judging import judge
 from divmon.loggers import Logger
 from divmon.options import DiversityConfig, Options, check_names
 from divmon.pricing import Price, price
+from divmon.reference import Reference, in_rows
 from divmon.rendering import Renderer, detect_chat, own_tokenizer
 from divmon.sampling import Request, Sampler
 from divmon.scoring import Scorer
 from divmon.store import Store
-from divmon.types import Decoding, Probe, Snapshot
+from divmon.types import Decoding, Probe, Sample, Snapshot, Verdict
 
 logger = logging.getLogger("divmon")
 
@@ -71,7 +74,7 @@ class DiversityMonitor:
         self._renderer: Renderer | None = None
         self._sampler: Sampler | None = None
         self._scorer: Scorer | None = None
-        self._reference: Snapshot | None = None
+        self._reference: Reference | None = None
         self._decodings: dict[str, Decoding] = {}
 
     def measure(self, model: Any, tokenizer: Any = None, step: int = 0, **facts: Any) -> Snapshot:
@@ -141,12 +144,19 @@ class DiversityMonitor:
                 seed=options.seed,
             )
         self.store = Store(output_dir, say=self.say).open(self._manifest(model, tokenizer), resume_step=resume_step)
-        self._reference = self.store.reference()
+        before = self.store.reference()
+        self._reference = self._as_reference(before) if before is not None else None
+        self._say_what_cannot_judge()
         if self.loggers is None:
             self.loggers = own_loggers(Path(output_dir).parent, resume_step)
 
-    def take(self, model: Any, step: int, facts: dict[str, Any] | None = None) -> Snapshot:
-        """Measures, stores and logs; `prepare` came before."""
+    def take(self, model: Any, step: int, facts: dict[str, Any] | None = None, *, at_end: bool = False) -> Snapshot:
+        """Measures, stores and logs; `prepare` came before. `at_end`: the last one, where dear metrics come in."""
+        # The sampler guards the model; encoders, verifiers and trackers may draw from the generators too.
+        with undisturbed_rng():
+            return self._take(model, step, facts or {}, at_end)
+
+    def _take(self, model: Any, step: int, facts: dict[str, Any], at_end: bool) -> Snapshot:
         assert self.store is not None and self._renderer is not None
         assert self._sampler is not None and self._scorer is not None and self.loggers is not None
         began = time.perf_counter()
@@ -155,7 +165,7 @@ class DiversityMonitor:
         assert num_samples is not None
         self._sampler.model = model
         with self._bar(step, num_samples) as done:
-            snapshot = pipeline.measure(
+            snapshot, measured = pipeline.measure(
                 self.probes,
                 renderer=self._renderer,
                 sampler=self._sampler,
@@ -165,13 +175,15 @@ class DiversityMonitor:
                 comparable_samples=options.num_samples,
                 seed=options.seed,
                 step=step,
+                judge=self._judge,
                 reference=self._reference,
+                at_ends=at_end or self._reference is None,
                 progress=done,
             )
         self.seconds += time.perf_counter() - began
-        snapshot.provenance.update(facts or {}, total_seconds=self.seconds)
+        snapshot.provenance.update(facts, total_seconds=self.seconds)
         if self._reference is None:
-            self._reference = snapshot
+            self._reference = measured
         try:
             self.store.write(snapshot)
         finally:  # a full disk does not take the curves away too
@@ -224,7 +236,43 @@ class DiversityMonitor:
     @property
     def reference(self) -> Snapshot | None:
         """What changes are taken against: the first snapshot of the run."""
-        return self._reference
+        return self._reference.snapshot if self._reference is not None else None
+
+    def _verifier(self, probe: Probe) -> Any:
+        return self.options.verifier or probe.verifier
+
+    def _judge(self, probe: Probe, samples: Sequence[Sample]) -> list[Verdict]:
+        if self._verifier(probe) is None:
+            return []
+        prompts = {prompt.id: prompt for prompt in probe.prompts}
+        return judge(
+            self._verifier(probe),
+            samples,
+            [prompts[sample.prompt_id] for sample in samples],
+            allow_unsandboxed_code=self.options.allow_unsandboxed_code,
+        )
+
+    def _say_what_cannot_judge(self) -> None:
+        """A rule whose library is missing gives no verdicts; better said before training than found after it."""
+        for rule in {self._verifier(probe) for probe in self.probes} - {None}:
+            missing = [name for name in verifiers.load(rule).imports if importlib.util.find_spec(name) is None]
+            if missing:
+                names = ", ".join(missing)
+                self.say(f"divmon: no verdicts by {rule}: it needs {names}; pip install 'divmon[verify]' brings it")
+
+    def _as_reference(self, snapshot: Snapshot) -> Reference:
+        """A stored snapshot as the reference of a resumed run; pair distances are computed again from its texts."""
+        assert self._scorer is not None
+        num_samples = int(snapshot.provenance["num_samples"])
+        outputs, rows = [], {}
+        for probe in self.probes:
+            drawn = [(s, v) for s, v in zip(snapshot.samples, snapshot.verdicts, strict=False) if s.task == probe.name]
+            if drawn and self._verifier(probe) is not None:
+                samples, judged = zip(*drawn, strict=True)
+                rows[probe.name] = in_rows(probe, samples, [v.correct for v in judged], num_samples)
+                outputs.append(pipeline.outputs(probe, samples, num_samples, rows[probe.name]))
+        scored = self._scorer.score(outputs, self.options.num_samples, distances=True)
+        return Reference(snapshot, scored.distances, rows)
 
     def close(self) -> None:
         """Closes the store and the loggers; a later `measure` opens them again."""
@@ -259,6 +307,7 @@ class DiversityMonitor:
             "tokenizer": getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__,
             "vocab_size": len(tokenizer),
             "metrics": self._scorer.names,
+            "verifiers": {probe.name: str(self._verifier(probe)) for probe in self.probes},
             "encoders": self._scorer.encoders(),
             "versions": versions(),
             "rendered_prompt": self.requests()[0].prompt.text,

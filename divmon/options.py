@@ -38,7 +38,11 @@ class Options:
     seed: int = 0
     """Of the prompts' subset and of the samples."""
     metrics: str | list[str] = "auto"
-    """"auto" is all that are cheap; or names, "ead,sbert", "file.py:my_metric"."""
+    """"auto" is all that are cheap, and nli in the first and last snapshot; or names, "ead,sbert", "file.py:metric"."""
+    verifier: Any = None
+    """Judges every probe's answers in place of the task's own: a name, "file.py:function", a callable."""
+    allow_unsandboxed_code: bool = False
+    """Run generated programs without bubblewrap where there is none."""
     embedder: str = "auto"
     """Text encoder: a hub id or a local path; "auto" is all-mpnet-base-v2, else a small one that is installed."""
     code_embedder: str = "microsoft/unixcoder-base"
@@ -137,7 +141,9 @@ class Options:
         """The options as plain data, for the manifest; objects by their type and name."""
         plain = (str, int, float, bool, list, dict, type(None))
         named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {k: v if isinstance(v, plain) and k != "probes" else _short(v) for k, v in named.items()}
+        return {
+            k: v if isinstance(v, plain) and k not in ("probes", "verifier") else _short(v) for k, v in named.items()
+        }
 
 
 def check_names(names: typing.Iterable[str]) -> None:

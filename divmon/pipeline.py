@@ -1,16 +1,20 @@
-"""measure(): prompts -> samples -> scores -> one Snapshot. The flow on one screen; its parts are handed in."""
+"""measure(): prompts -> samples -> verdicts -> scores -> decomposition -> one Snapshot; its parts are handed in."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from divmon import health
+from divmon import health, quality
 from divmon.inputs import Outputs
+from divmon.reference import Reference, Rows, in_rows, since
 from divmon.rendering import Renderer
 from divmon.sampling import Request, Sampler
 from divmon.scoring import Scorer
-from divmon.types import Decoding, Probe, Sample, Snapshot
+from divmon.types import Decoding, Probe, Sample, Score, Snapshot, Verdict
+
+Judge = Callable[[Probe, Sequence[Sample]], list[Verdict]]
 
 
 def measure(
@@ -24,16 +28,23 @@ def measure(
     comparable_samples: int,
     seed: int,
     step: int,
-    reference: Snapshot | None,
+    judge: Judge,
+    reference: Reference | None,
+    at_ends: bool = False,
     progress: Callable[[int], None] = lambda samples: None,
-) -> Snapshot:
-    """Draws, scores and compares once.
+) -> tuple[Snapshot, Reference]:
+    """Draws, judges, scores and compares once.
 
     Args:
         decodings: how each probe is drawn, by its name.
         num_samples: completions drawn for each prompt, N.
         comparable_samples: K, the first of them that figures which depend on their number take.
+        judge: gives a verdict for each sample of a task, or none where nothing judges it.
         reference: what changes are taken against; None where this is the reference itself.
+        at_ends: this is the first or the last measurement, where dear metrics are measured too.
+
+    Returns:
+        The snapshot, and the same as a reference for later ones.
     """
     began = time.perf_counter()
     requests = [
@@ -44,15 +55,32 @@ def measure(
     drawing = sampler.draw(requests, seed=seed, step=step, progress=progress)
     drawn = time.perf_counter()
     by_task = {probe.name: [s for s in drawing.samples if s.task == probe.name] for probe in probes}
-    scored = scorer.score([outputs(probe, by_task[probe.name], num_samples) for probe in probes], comparable_samples)
-    scores = [*scored.scores, *(rate for probe in probes for rate in health.rates(probe, by_task[probe.name]))]
+    judged = {probe.name: judge(probe, by_task[probe.name]) for probe in probes}
+    verdicts = {name: found for name, found in judged.items() if found}
+    decided = time.perf_counter()
+    rows = {
+        probe.name: in_rows(probe, by_task[probe.name], [v.correct for v in verdicts[probe.name]], num_samples)
+        for probe in probes
+        if probe.name in verdicts
+    }
+    answers = [outputs(probe, by_task[probe.name], num_samples, rows.get(probe.name)) for probe in probes]
+    scored = scorer.score(answers, comparable_samples, distances=bool(rows), at_ends=at_ends)
+    scores = list(scored.scores)
+    for probe in probes:
+        task = probe, by_task[probe.name], judged[probe.name]
+        scores += [*health.rates(*task), *quality_scores(*task, num_samples, comparable_samples)]
     ids = {probe.name: [prompt.id for prompt in probe.prompts] for probe in probes}
+    changes, decomposition = (
+        since(reference, scores, scored, rows, scorer, ids, comparable_samples) if reference is not None else ([], {})
+    )
     done = time.perf_counter()
-    return Snapshot(
+    snapshot = Snapshot(
         step=step,
         samples=drawing.samples,
+        verdicts=in_order(drawing.samples, verdicts),
         scores=scores,
-        changes=scorer.changes(scores, ids, reference.scores) if reference is not None else [],
+        changes=changes,
+        decomposition=decomposition,
         missing=drawing.missing,
         provenance={
             "num_samples": num_samples,
@@ -61,25 +89,49 @@ def measure(
             "sampler": sampler.name,
             "sampler_reason": sampler.reason,
             "tokens_drawn": drawing.tokens,
-            "seconds": {"sampling": drawn - began, "scoring": done - drawn},
+            "seconds": {"sampling": drawn - began, "judging": decided - drawn, "scoring": done - decided},
             "left_out": scored.left_out,
             "suspicion": health.suspicion(drawing.samples),
             "completions": len(drawing.samples),
         },
     )
+    return snapshot, Reference(snapshot, scored.distances, rows)
 
 
-def outputs(probe: Probe, samples: Sequence[Sample], num_samples: int) -> Outputs:
+def in_order(samples: Sequence[Sample], verdicts: dict[str, list[Verdict]]) -> list[Verdict]:
+    """The tasks' verdicts, parallel to the samples of all tasks; none where nothing judged any."""
+    if not verdicts:
+        return []
+    waiting = {task: iter(judged) for task, judged in verdicts.items()}
+    return [next(waiting[s.task]) if s.task in waiting else Verdict(None, "no verifier") for s in samples]
+
+
+def quality_scores(
+    probe: Probe, samples: Sequence[Sample], verdicts: Sequence[Verdict], num_samples: int, comparable_samples: int
+) -> list[Score]:
+    """How good a task's samples are; nothing where none was judged."""
+    if all(verdict.correct is None for verdict in verdicts):
+        return []
+
+    def rows(values: Sequence[Any]) -> list[list[Any]]:
+        return in_rows(probe, samples, values, num_samples)
+
+    correct = rows([verdict.correct for verdict in verdicts])
+    cut_off = rows([health.cut_off(*pair) for pair in zip(samples, verdicts, strict=True)])
+    answers = rows([verdict.answer for verdict in verdicts])
+    figures = quality.quality(
+        correct, comparable_samples, cut_off=[[bool(c) for c in row] for row in cut_off], answers=answers
+    )
+    return quality.scores(probe.name, figures)
+
+
+def outputs(probe: Probe, samples: Sequence[Sample], num_samples: int, correct: Rows | None) -> Outputs:
     """A task's samples as the metrics take them: [P][N] answers, None where there is none."""
-    texts: dict[str, list[str | None]] = {prompt.id: [None] * num_samples for prompt in probe.prompts}
-    lengths: dict[str, list[int | None]] = {prompt.id: [None] * num_samples for prompt in probe.prompts}
-    for s in samples:
-        texts[s.prompt_id][s.index] = s.text if s.answered else None
-        lengths[s.prompt_id][s.index] = s.n_tokens
     return Outputs(
         task=probe.name,
         prompt_ids=[prompt.id for prompt in probe.prompts],
         categories=[prompt.category for prompt in probe.prompts],
-        texts=list(texts.values()),
-        lengths=list(lengths.values()),
+        texts=in_rows(probe, samples, [s.text if s.answered else None for s in samples], num_samples),
+        correct=correct,
+        lengths=in_rows(probe, samples, [s.n_tokens for s in samples], num_samples),
     )

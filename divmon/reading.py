@@ -111,12 +111,13 @@ def read_snapshot(folder: Path, step: int) -> Snapshot:
     return Snapshot(
         step=step,
         samples=[Sample(text=row["text"] or "", **{name: row[name] for name in kept}) for row in rows],
-        verdicts=[Verdict(row["correct"], row["reason"]) for row in rows] if marker["judged"] else [],
+        verdicts=[Verdict(row["correct"], row["reason"], row["answer"]) for row in rows] if marker["judged"] else [],
         scores=[
             Score(**{**_numbers(row, "mean", "low", "high"), "values": tuple(map(_number, row["values"]))})
             for row in marker["scores"]
         ],
         changes=[Change(**_numbers(row, "reference", "now", "change", "low", "high")) for row in marker["changes"]],
+        decomposition=marker["decomposition"],
         missing={(task, prompt_id): reason for task, prompt_id, reason in marker["missing"]},
         provenance=marker["provenance"],
     )

@@ -33,6 +33,8 @@ class Scored:
 
     scores: list[Score] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    distances: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    """(task, metric) -> [P, N, N] of each metric that is a mean over pairs, where asked for."""
 
 
 def select(names: str | Iterable[str], resources: Resources, has_code: bool = False) -> list[Metric]:
@@ -94,6 +96,22 @@ class Scorer:
     ) -> None:
         self.resources = Resources(**resources)
         self.metrics = select(metrics, self.resources, has_code="code" in categories)
+        self.dear = self._dear(metrics)
+        """Too dear for every snapshot: measured in the first and the last one where nobody asked for more."""
+
+    def _dear(self, metrics: str | Iterable[str]) -> list[Metric]:
+        """NLI with "auto", where its classifier was chosen or there is a device that makes it affordable."""
+        names = [name.strip() for name in (metrics.split(",") if isinstance(metrics, str) else metrics)]
+        on_device = self.resources.models["nli"].device.type != "cpu"
+        if "auto" not in names or "nli" in names or not (on_device or self.resources.is_chosen("nli")):
+            return []
+        try:
+            return select("nli", self.resources)
+        except Unavailable as error:
+            if self.resources.is_chosen("nli"):
+                raise
+            logger.warning("metric left out: nli, as there is %s", str(error).partition("\n")[0])
+            return []
 
     @property
     def names(self) -> list[str]:
@@ -104,8 +122,17 @@ class Scorer:
         in_use = {metric.cost for metric in self.metrics}
         return {cost: model.name for cost, model in self.resources.models.items() if cost in in_use}
 
-    def score(self, outputs: Sequence[Outputs], num_samples: int | None = None) -> Scored:
-        return score(outputs, self.metrics, self.resources, num_samples)
+    def score(
+        self,
+        outputs: Sequence[Outputs],
+        num_samples: int | None = None,
+        *,
+        distances: bool = False,
+        at_ends: bool = True,
+    ) -> Scored:
+        """As `score`; `at_ends` says that this is the first or the last snapshot, where dear metrics come in."""
+        metrics = [*self.metrics, *self.dear] if at_ends else self.metrics
+        return score(outputs, metrics, self.resources, num_samples, distances=distances)
 
     def changes(
         self,
@@ -120,7 +147,12 @@ class Scorer:
 
 
 def score(
-    outputs: Sequence[Outputs], metrics: Sequence[Metric], resources: Resources, num_samples: int | None = None
+    outputs: Sequence[Outputs],
+    metrics: Sequence[Metric],
+    resources: Resources,
+    num_samples: int | None = None,
+    *,
+    distances: bool = False,
 ) -> Scored:
     """Scores each task with each metric.
 
@@ -128,6 +160,7 @@ def score(
 
     Args:
         num_samples: K; only metrics that are unbiased for every number of samples are given more. All where None.
+        distances: also give the distances between a prompt's samples, which the decomposition splits.
     """
     scored = Scored()
     for task in outputs:
@@ -137,6 +170,9 @@ def score(
                 continue
             try:
                 scored.scores += _across(metric, inputs) if metric.across_prompts else _per_prompt(metric, inputs)
+                if distances and metric.pairwise is not None:
+                    pairwise = metric.pairwise(**inputs.given(metric, metric.pairwise))
+                    scored.distances[task.task, metric.name] = pairwise
             except Exception as error:  # whatever a metric raises, training goes on and the record says why
                 reason = f"{type(error).__name__}: {error}"
                 scored.left_out[f"{task.task}/{metric.name}"] = reason

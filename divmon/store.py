@@ -120,6 +120,7 @@ class Store:
             "judged": bool(snapshot.verdicts),
             "scores": [fields(score) for score in snapshot.scores],
             "changes": [fields(change) for change in snapshot.changes],
+            "decomposition": snapshot.decomposition,
             "missing": [[task, prompt_id, reason] for (task, prompt_id), reason in snapshot.missing.items()],
             "provenance": snapshot.provenance | ({"texts_cut": cut} if cut else {}),
         }

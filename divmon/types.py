@@ -21,6 +21,9 @@ Finish = Literal["eos", "stop", "length"]
 TRUNCATED_LIMIT = 0.1
 """Above this share of completions cut off before their answer, a task's figures are not comparable (contract 3)."""
 
+CUT_OFF = "cut off before its answer"
+"""The reason of the verdict None on a completion that ended before it answered."""
+
 Category = Literal["summarization", "code", "reasoning", "instruction", "creative", "values", "other"]
 
 
@@ -164,6 +167,8 @@ class Snapshot:
     """Parallel to `samples`, or empty where nothing judges."""
     scores: list[Score] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    decomposition: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """task -> pairwise metric -> `divmon.decomposition.Decomposition.as_dict()`, where there are verdicts."""
     missing: dict[tuple[str, str], str] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 from divmon.health import cut_off, rates, suspicion
-from divmon.types import Probe, Prompt, Sample, Verdict
+from divmon.types import CUT_OFF, Probe, Prompt, Sample, Verdict
 
 PROBE = Probe("task", tuple(Prompt(str(i), f"prompt {i}") for i in range(4)))
 
@@ -30,7 +30,8 @@ def test_rates_are_shares_of_a_prompts_completions() -> None:
 def test_cut_off_by_length_counts_where_a_verifier_found_no_answer() -> None:
     long = sample(0, 0, "first I would", finish="length")
     assert not cut_off(long)
-    assert cut_off(long, Verdict(None, "no answer"))
+    assert cut_off(long, Verdict(None, CUT_OFF))
+    assert not cut_off(long, Verdict(None, "no gold")), "an open-ended text is its own answer"
     assert not cut_off(long, Verdict(True))
     assert not cut_off(sample(0, 0, "?"), Verdict(None, "no gold"))
 

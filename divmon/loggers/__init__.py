@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from divmon.types import Probe, Prompt, Sample, Snapshot, Verdict
+from divmon.types import Change, Probe, Prompt, Sample, Score, Snapshot, Verdict
 
 
 class Logger(Protocol):
@@ -41,13 +41,19 @@ def say(line: str) -> None:
 def scalars(snapshot: Snapshot) -> dict[str, float]:
     """Every score and change of a snapshot by its name, as Python floats; what is undefined (NaN) is left out."""
     named: dict[str, float] = {}
-    for score in snapshot.scores:
+    for score in filter(shown, snapshot.scores):
         name = f"divmon/{score.task}/{score.metric}"
         named |= {name: score.mean, f"{name}/n": score.n}
-    for change in snapshot.changes:
+    for change in filter(shown, snapshot.changes):
         name = f"divmon/{change.task}/{change.metric}/change"
         named |= {name: change.change, f"{name}_low": change.low, f"{name}_high": change.high}
     return {name: float(value) for name, value in named.items() if not math.isnan(value)}
+
+
+def shown(figure: Score | Change) -> bool:
+    """Whether a figure is one to look at: of those at every k up to K (pass@k, majority vote) the powers of two are."""
+    k = re.search(r"^(?:pass|majority|distinct_answers)_at(\d+)$", figure.metric)
+    return k is None or int(k[1]).bit_count() == 1
 
 
 def flat(named: dict[str, float]) -> dict[str, float]:

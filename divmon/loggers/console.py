@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from divmon.loggers import say
+from divmon.loggers import say, shown
 from divmon.types import TRUNCATED_LIMIT, Change, Probe, Score, Snapshot
 
 HEADLINE = ("sbert", "ead", "accuracy")
@@ -51,7 +51,7 @@ def line(snapshot: Snapshot) -> str:
 def closing_table(snapshot: Snapshot) -> str:
     """Each metric at the reference and now, with the paired change and its interval."""
     rows: list[tuple[str, ...]] = [("task", "metric", "reference", "now", "change", "95 % interval", "n")]
-    for c in snapshot.changes:
+    for c in filter(shown, snapshot.changes):
         rows.append((c.task, c.metric, *map(_number, (c.reference, c.now, c.change)), _interval(c), str(c.n)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = []

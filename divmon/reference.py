@@ -1,0 +1,80 @@
+"""What everything is compared with: the reference snapshot, and what changed since (contract 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from divmon.decomposition import TERMS, Decomposition, decompose
+from divmon.paper import paper_view
+from divmon.scoring import Scored, Scorer
+from divmon.types import Change, Probe, Sample, Score, Snapshot
+
+COSINE = ("sbert", "code_embedding")
+"""Metrics whose distances are one less a cosine, which the paper's own view needs."""
+
+Rows = list[list[bool | None]]
+"""For each prompt of a task its verdicts, by sample number."""
+
+
+@dataclass
+class Reference:
+    """A snapshot with what later ones are compared to: pair distances are kept in memory, not in the store."""
+
+    snapshot: Snapshot
+    distances: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """(task, metric) -> [P, N, N]; empty where nothing judges."""
+    verdicts: dict[str, Rows] = field(default_factory=dict)
+
+
+def in_rows(probe: Probe, samples: Sequence[Sample], values: Sequence[Any], num_samples: int) -> list[list[Any]]:
+    """What stands beside a task's samples as [P][N]; None for samples that were not drawn."""
+    rows: dict[str, list[Any]] = {prompt.id: [None] * num_samples for prompt in probe.prompts}
+    for sample, value in zip(samples, values, strict=True):
+        rows[sample.prompt_id][sample.index] = value
+    return list(rows.values())
+
+
+def since(
+    reference: Reference,
+    scores: Sequence[Score],
+    scored: Scored,
+    verdicts: dict[str, Rows],
+    scorer: Scorer,
+    ids: dict[str, list[str]],
+    num_samples: int,
+) -> tuple[list[Change], dict[str, dict[str, Any]]]:
+    """The paired changes, and for each judged task the decomposition of each pairwise metric's change.
+
+    Args:
+        verdicts: by task, of this snapshot.
+        num_samples: K.
+
+    Returns:
+        Changes; the parts of a decomposition are among them as `<metric>/<part>`. And task -> metric -> the whole
+        decomposition with the paper's own view under "paper".
+    """
+    changes = scorer.changes(scores, ids, reference.snapshot.scores)
+    found: dict[str, dict[str, Any]] = {}
+    for (task, metric), now in scored.distances.items():
+        before = reference.distances.get((task, metric))
+        if before is None or task not in verdicts or task not in reference.verdicts:
+            continue
+        sides = (before, now, reference.verdicts[task], verdicts[task])
+        parts = decompose(*sides)
+        view = paper_view(*sides, num_samples=num_samples).as_dict() if metric in COSINE else None
+        found.setdefault(task, {})[metric] = {**parts.as_dict(), "paper": view}
+        changes += _parts(task, metric, parts)
+    return changes, found
+
+
+def _parts(task: str, metric: str, parts: Decomposition) -> list[Change]:
+    """The terms as changes, so that every place that shows changes with their intervals shows them."""
+    nan = float("nan")
+    named = {**{name: getattr(parts, name) for name in TERMS}, "correct_pair_change": parts.correct_pair_change}
+    changes = []
+    for name, value in named.items():
+        low, high = parts.ci95.get(name, (nan, nan))
+        changes.append(Change(task, f"{metric}/{name}", nan, nan, value, low, high, parts.n))
+    return changes

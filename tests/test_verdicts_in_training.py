@@ -1,0 +1,107 @@
+"""Verdicts, quality and the decomposition live in a training run, and still nothing else changes."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import runs
+import torch
+from test_contract_1 import assert_same_run
+
+from divmon import DiversityCallback
+from divmon.store import Store, read_run
+from divmon.types import Prompt
+
+GOLD = [{"id": f"p{i}", "prompt": row["prompt"], "gold": str(i)} for i, row in enumerate(runs.ROWS[::16])]
+
+
+def noisy(text: str, prompt: Prompt) -> bool | None:
+    """A verifier of the user's that draws from every global generator: half right, some not judged."""
+    random.random(), np.random.rand(), torch.rand(1)
+    return None if len(text) % 7 == 0 else len(text) % 2 == 0
+
+
+def options(tmp_path: Path, **own: Any) -> dict[str, Any]:
+    return {
+        **runs.CHEAP,
+        "num_samples": 4,
+        "progress": False,
+        "on_error": "raise",
+        "verifier": noisy,
+        "metrics": "ead,sbert,vendi",
+        "output_dir": str(tmp_path / "divmon"),
+        **own,
+    }
+
+
+def test_quality_and_decomposition_stand_beside_diversity_and_the_run_is_the_same(tmp_path: Path) -> None:
+    callback = DiversityCallback(GOLD, **options(tmp_path))
+    trained = []
+    for name, callbacks in {"with": [callback], "without": []}.items():
+        trained.append(runs.sft(tmp_path / name, callbacks, runs.model(attention_dropout=0.1)))
+        trained[-1].train()
+    assert_same_run(*trained)
+    run = read_run(tmp_path / "divmon")
+    metrics = set(run.scores[run.scores.step == 30].metric)
+    assert {"accuracy", "accuracy_cut_off_wrong", "pass_at4", "coverage", "sbert_correct"} <= metrics
+    store = Store(tmp_path / "divmon")
+    for step in (10, 20, 30):
+        snapshot = store.read(step)
+        assert len(snapshot.verdicts) == len(snapshot.samples)
+        parts = snapshot.decomposition["prompts"]["sbert"]
+        terms = ["quality_control", "narrowing_correct", "narrowing_wrong", "narrowing_cross"]
+        assert sum(parts[term] for term in terms) == pytest.approx(parts["change"], abs=1e-9)
+        assert parts["paper"]["d_all"]["now"] is not None
+        shown = {c.metric: c for c in snapshot.changes}
+        assert shown["sbert/narrowing_correct"].change == pytest.approx(parts["narrowing_correct"], nan_ok=True)
+    assert not store.read(0).decomposition, "the reference has nothing before it"
+
+
+def test_a_resumed_run_decomposes_against_the_same_reference(tmp_path: Path) -> None:
+    """The reference's distances are not stored; they are computed again from its texts."""
+    for name, stops in {"whole": [20], "parts": [10, 20]}.items():
+        for stop in stops:
+            callback = DiversityCallback(GOLD, **options(tmp_path, output_dir=str(tmp_path / name / "divmon")))
+            trainer = runs.sft(tmp_path / name, [callback], max_steps=20, save_strategy="steps", save_steps=10)
+            if stop == 10:
+                trainer.add_callback(Stop())
+            trainer.train(resume_from_checkpoint=len(stops) == 2 and stop == 20)
+    whole, parts = (Store(tmp_path / name / "divmon").read(20) for name in ("whole", "parts"))
+    assert whole.decomposition == parts.decomposition
+    assert [c.metric for c in whole.changes] == [c.metric for c in parts.changes]
+
+
+from transformers import TrainerCallback  # noqa: E402
+
+
+class Stop(TrainerCallback):
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop |= state.global_step == 10
+
+
+def test_a_verifier_that_fails_costs_verdicts_and_not_the_run(tmp_path: Path) -> None:
+    def failing(text: str, prompt: Prompt) -> bool:
+        raise RuntimeError("no")
+
+    callback = DiversityCallback(GOLD, **options(tmp_path, verifier=failing))
+    runs.sft(tmp_path / "run", [callback], max_steps=2).train()
+    run = read_run(tmp_path / "divmon")
+    assert "accuracy" not in set(run.scores.metric)
+    assert set(run.samples.correct) == {None}
+    assert run.samples.reason.str.contains("RuntimeError: no").all()
+
+
+def test_a_tasks_own_rule_judges_in_child_processes(tmp_path: Path) -> None:
+    """The starter's rule on a model that knows nothing: judged where there is gold, not judged where there is none."""
+    callback = DiversityCallback("starter", **options(tmp_path, verifier=None, metrics="ead", num_prompts=64))
+    runs.sft(tmp_path / "run", [callback], max_steps=1).train()
+    samples = read_run(tmp_path / "divmon").samples
+    gold = {p.id for p in callback.monitor.probes[0].prompts if p.gold is not None}
+    judged = samples[samples.prompt_id.isin(gold)]
+    assert not judged.correct.eq(True).any()
+    assert samples[~samples.prompt_id.isin(gold)].correct.isna().all()
+    assert set(samples[~samples.prompt_id.isin(gold)].reason) == {"no gold"} or samples.reason.notna().all()
