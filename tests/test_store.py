@@ -92,7 +92,10 @@ def test_reads_back_what_was_written(tmp_path_factory: pytest.TempPathFactory, d
     )
     samples = data.draw(st.lists(text, max_size=5))
     judged = data.draw(st.booleans())
-    verdicts = [Verdict(data.draw(st.sampled_from([True, False, None])), data.draw(TEXT)) for _ in samples] * judged
+    verdicts = [
+        Verdict(data.draw(st.sampled_from([True, False, None])), data.draw(TEXT), data.draw(st.none() | TEXT))
+        for _ in samples
+    ] * judged
     score = st.builds(
         Score, st.just("gsm8k"), TEXT, FLOAT, FLOAT, FLOAT, st.integers(0, 9), st.tuples(FLOAT, FLOAT, FLOAT)
     )
@@ -103,6 +106,7 @@ def test_reads_back_what_was_written(tmp_path_factory: pytest.TempPathFactory, d
         verdicts,
         data.draw(st.lists(score, max_size=3)),
         data.draw(st.lists(change, max_size=3)),
+        {"gsm8k": {"sbert": {"change": data.draw(st.floats(allow_nan=False)), "ci95": {}}}} if judged else {},
         data.draw(st.dictionaries(st.tuples(TEXT, TEXT), TEXT, max_size=3)),
         data.draw(st.dictionaries(TEXT, st.none() | TEXT | st.integers() | st.lists(st.booleans()), max_size=3)),
     )
