@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "score": ("divmon.score_file", "score completions that exist already, from a JSONL file"),
+    "tasks": ("divmon.tasks_command", "list the tasks, and try their gold answers on their verifiers"),
     "demo": ("divmon.demo", "train a miniature model on narrow and on broad data and watch its diversity"),
 }
 

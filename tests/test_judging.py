@@ -18,7 +18,7 @@ from divmon.types import Finish, Prompt, Sample, Verdict
 from divmon.verifiers import _pool
 
 PROMPT = Prompt("1", "What is 2 + 3?", gold="5")
-HOSTILE = '''
+HOSTILE = """
 import os, sys, time
 CALLS = []
 def rule(text, prompt):
@@ -44,7 +44,7 @@ def rule(text, prompt):
         return 0.5
     CALLS.append(text)
     return CALLS.count(text) == 1
-'''
+"""
 
 
 @pytest.fixture
@@ -103,7 +103,9 @@ def test_equal_texts_of_equal_prompts_are_judged_once(hostile: str) -> None:
 def test_a_child_that_hangs_crashes_or_raises_costs_its_own_text_only(hostile: str) -> None:
     began = time.monotonic()
 
-    verdicts = each(hostile, ["ok", "hang", "sleep", "exit", "kill", "raise", "half", "print", "input", "fine"], seconds=1)
+    verdicts = each(
+        hostile, ["ok", "hang", "sleep", "exit", "kill", "raise", "half", "print", "input", "fine"], seconds=1
+    )
 
     assert [verdict.correct for verdict in verdicts] == [True, *[None] * 6, True, True, True]
     reasons = [verdict.reason for verdict in verdicts[1:7]]
@@ -153,7 +155,9 @@ def test_many_that_time_out_do_not_hold_training_up(hostile: str, monkeypatch: p
 
 def test_a_rule_that_does_not_load_in_the_child_is_a_reason_and_no_error(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
-    path.write_text("import sys\nassert sys.flags.isolated == 0, 'not in a child'\ndef rule(text, prompt): return True\n")
+    path.write_text(
+        "import sys\nassert not sys.flags.isolated, 'not in a child'\ndef rule(text, prompt): return True\n"
+    )
 
     verdicts = each(f"{path}:rule", ["a", "b"])
 
@@ -188,7 +192,8 @@ def test_what_is_wrong_with_the_call_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("returned", "reason"), [("verdicts", ""), ("verdicts[:-1]", "returned 1 verdicts on 2 texts"), ("1 / 0", "ZeroDiv")]
+    ("returned", "reason"),
+    [("verdicts", ""), ("verdicts[:-1]", "returned 1 verdicts on 2 texts"), ("1 / 0", "ZeroDiv")],
 )
 def test_a_rule_of_batches_is_called_once_and_its_failure_is_a_reason(
     tmp_path: Path, returned: str, reason: str
@@ -215,7 +220,9 @@ def test_a_rule_of_batches_is_called_once_and_its_failure_is_a_reason(
 def test_from_a_daemon_thread_and_from_several_at_once(hostile: str) -> None:
     found: dict[int, list[Verdict]] = {}
     threads = [
-        threading.Thread(target=lambda i=i: found.update({i: each("math_answer", ["#### 5", f"#### {i}"])}), daemon=True)
+        threading.Thread(
+            target=lambda i=i: found.update({i: each("math_answer", ["#### 5", f"#### {i}"])}), daemon=True
+        )
         for i in range(6, 10)
     ]
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from divmon import tasks
@@ -221,6 +221,7 @@ def test_the_host_s_alarm_is_left_alone() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     number=st.fractions(max_denominator=500),
     wrong=st.fractions(max_denominator=500),
@@ -233,11 +234,13 @@ def test_any_fraction_is_told_from_any_other(number: Fraction, wrong: Fraction, 
     assert correct(f"so\n#### {wrong}{unit}", spelt) is (number == wrong)
 
 
+@settings(deadline=None)
 @given(number=st.integers(-(10**12), 10**12))
 def test_thousands_separators_change_nothing(number: int) -> None:
     assert readings(f"${number:,}") == readings(f"{number:,}.00") == readings(str(number)) == (number,)
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=200), complete=st.booleans())
 def test_no_text_breaks_the_search_for_an_answer(text: str, complete: bool) -> None:
     for form in (text, f"#### {text}", f"\\boxed{{{text}"):

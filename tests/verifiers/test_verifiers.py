@@ -124,7 +124,9 @@ def test_trl_s_own_accuracy_reward() -> None:
         assert verifiers.load(accuracy_reward)("\\boxed{4}", prompt).correct is False
 
 
-@pytest.mark.parametrize(("reward", "correct"), [(None, None), (math.nan, None), (0.5, False), (0.51, True), (-1, False)])
+@pytest.mark.parametrize(
+    ("reward", "correct"), [(None, None), (math.nan, None), (0.5, False), (0.51, True), (-1, False)]
+)
 def test_a_reward_above_the_threshold_is_correct_and_none_is_not_judged(reward: Any, correct: bool | None) -> None:
     assert verifiers.load(lambda completions: [reward])("4", PROMPT).correct is correct
 
