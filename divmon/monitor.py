@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from divmon import __version__, pipeline, probes, verifiers
+from divmon import __version__, pipeline
+from divmon.asking import Asking
 from divmon.guard import undisturbed_rng
-from divmon.judging import judge
 from divmon.loggers import Logger
 from divmon.options import DiversityConfig, Options, check_names
 from divmon.pricing import Price, price
 from divmon.reference import Reference, in_rows
-from divmon.rendering import Renderer, detect_chat, own_tokenizer
-from divmon.sampling import Request, Sampler
+from divmon.sampling import Sampler
 from divmon.scoring import Scorer
 from divmon.store import Store
-from divmon.types import Decoding, Probe, Sample, Snapshot, Verdict
+from divmon.types import Probe, Snapshot
 
 logger = logging.getLogger("divmon")
 
@@ -68,14 +66,12 @@ class DiversityMonitor:
         self.options = options_from(config, options)
         self.loggers = list(loggers) if loggers is not None else None
         self.store: Store | None = None
-        self.probes: list[Probe] = []
+        self.asking: Asking | None = None
         self.seconds = 0.0
         """Spent in measurements so far."""
-        self._renderer: Renderer | None = None
         self._sampler: Sampler | None = None
         self._scorer: Scorer | None = None
         self._reference: Reference | None = None
-        self._decodings: dict[str, Decoding] = {}
 
     def measure(self, model: Any, tokenizer: Any = None, step: int = 0, **facts: Any) -> Snapshot:
         """Measures once and returns the snapshot, stored and logged. The model is left as it was.
@@ -109,46 +105,41 @@ class DiversityMonitor:
         Raises:
             ValueError, FileNotFoundError: an option does not fit; the message says what to do.
         """
-        options = self.options
         # Loading an encoder initialises weights, data sets shuffle: none of it may move the training's generators.
         with undisturbed_rng():
-            tokenizer = own_tokenizer(processing_class)
-            self.probes = probes.resolve(
-                options.probes,
-                num_prompts=options.num_prompts,
-                seed=options.seed,
-                eval_dataset=eval_dataset,
-                tokenizer=tokenizer,
-            )
-            chat = detect_chat(processing_class, train_dataset) if options.chat == "auto" else bool(options.chat)
-            self._renderer = Renderer(
-                processing_class,
-                chat=chat,
-                system_prompt=options.system_prompt,
-                chat_template_kwargs=options.template_arguments,
-                think=options.think,
-            )
-            self._decodings = {}
-            self._sampler = Sampler(
-                model, self._renderer, how=options.sampler, max_batch_tokens=options.max_batch_tokens
-            )
-            device = next(model.parameters()).device
-            self._scorer = Scorer(
-                options.metrics,
-                categories={prompt.category for probe in self.probes for prompt in probe.prompts},
-                embedder=options.embedder,
-                code_embedder=options.code_embedder,
-                nli_model=options.nli_model,
-                device=str(device),
-                vocab_size=len(self._renderer.tokenizer),
-                seed=options.seed,
-            )
-        self.store = Store(output_dir, say=self.say).open(self._manifest(model, tokenizer), resume_step=resume_step)
+            self._prepare(model, processing_class, Path(output_dir), resume_step, train_dataset, eval_dataset)
+
+    def _prepare(
+        self,
+        model: Any,
+        processing_class: Any,
+        output_dir: Path,
+        resume_step: int,
+        train_dataset: Any,
+        eval_dataset: Any,
+    ) -> None:
+        options = self.options
+        self.asking = Asking(options, processing_class, train_dataset, eval_dataset)
+        self._sampler = Sampler(
+            model, self.asking.renderer, how=options.sampler, max_batch_tokens=options.max_batch_tokens
+        )
+        self._scorer = Scorer(
+            options.metrics,
+            categories={prompt.category for probe in self.probes for prompt in probe.prompts},
+            embedder=options.embedder,
+            code_embedder=options.code_embedder,
+            nli_model=options.nli_model,
+            device=str(next(model.parameters()).device),
+            vocab_size=len(self.asking.renderer.tokenizer),
+            seed=options.seed,
+        )
+        for line in self.asking.cannot_judge():
+            self.say(line)
+        self.store = Store(output_dir, say=self.say).open(self._manifest(model), resume_step=resume_step)
         before = self.store.reference()
         self._reference = self._as_reference(before) if before is not None else None
-        self._say_what_cannot_judge()
         if self.loggers is None:
-            self.loggers = own_loggers(Path(output_dir).parent, resume_step)
+            self.loggers = own_loggers(output_dir.parent, resume_step)
 
     def take(self, model: Any, step: int, facts: dict[str, Any] | None = None, *, at_end: bool = False) -> Snapshot:
         """Measures, stores and logs; `prepare` came before. `at_end`: the last one, where dear metrics come in."""
@@ -157,8 +148,8 @@ class DiversityMonitor:
             return self._take(model, step, facts or {}, at_end)
 
     def _take(self, model: Any, step: int, facts: dict[str, Any], at_end: bool) -> Snapshot:
-        assert self.store is not None and self._renderer is not None
-        assert self._sampler is not None and self._scorer is not None and self.loggers is not None
+        assert self.store is not None and self.asking is not None
+        assert self._sampler is not None and self._scorer is not None
         began = time.perf_counter()
         options = self.options
         num_samples = options.reference_samples if self._reference is None else options.num_samples
@@ -167,17 +158,18 @@ class DiversityMonitor:
         with self._bar(step, num_samples) as done:
             snapshot, measured = pipeline.measure(
                 self.probes,
-                renderer=self._renderer,
+                render=self.asking.render,
                 sampler=self._sampler,
                 scorer=self._scorer,
-                decodings=self.decodings(),
+                decodings=self.asking.decodings,
                 num_samples=num_samples,
                 comparable_samples=options.num_samples,
                 seed=options.seed,
                 step=step,
-                judge=self._judge,
+                judge=self.asking.judge,
                 reference=self._reference,
                 at_ends=at_end or self._reference is None,
+                full=options.on == "full",
                 progress=done,
             )
         self.seconds += time.perf_counter() - began
@@ -200,74 +192,29 @@ class DiversityMonitor:
                     raise
                 logger.warning("divmon: could not log step %d to %s: %s", snapshot.step, type(out).__name__, error)
 
-    def decodings(self) -> dict[str, Decoding]:
-        """How each probe is drawn: the task's limit, and room to reason where reasoning is expected."""
-        if not self._decodings:
-            self._decodings = {probe.name: self._decoding(probe) for probe in self.probes}
-        return self._decodings
-
-    def _decoding(self, probe: Probe) -> Decoding:
-        renderer, options = self._renderer, self.options
-        assert renderer is not None
-        # Plain prompts may end with an open reasoning block too, as those of RL from a base model do.
-        reasons = renderer.reasons or any(renderer.render(probe.name, p).in_reasoning for p in probe.prompts)
-        return Decoding(
-            max_new_tokens=(options.max_new_tokens or probe.max_new_tokens)
-            + (options.max_reasoning_tokens if reasons else 0),
-            temperature=options.temperature,
-            top_p=options.top_p,
-            stop=probe.stop,
-        )
-
     def price(self, model: Any) -> Price:
         """What one measurement costs, timed on two prompts."""
-        assert self._sampler is not None
-        return price(self._sampler, self.requests())
+        assert self._sampler is not None and self.asking is not None
+        return price(self._sampler, self.asking.requests(self.options.num_samples))
 
-    def requests(self) -> list[Request]:
-        assert self._renderer is not None
-        decodings = self.decodings()
-        return [
-            Request(self._renderer.render(probe.name, prompt), decodings[probe.name], self.options.num_samples)
-            for probe in self.probes
-            for prompt in probe.prompts
-        ]
+    @property
+    def probes(self) -> list[Probe]:
+        """What is asked; none before the first measurement is prepared."""
+        return self.asking.probes if self.asking is not None else []
 
     @property
     def reference(self) -> Snapshot | None:
         """What changes are taken against: the first snapshot of the run."""
         return self._reference.snapshot if self._reference is not None else None
 
-    def _verifier(self, probe: Probe) -> Any:
-        return self.options.verifier or probe.verifier
-
-    def _judge(self, probe: Probe, samples: Sequence[Sample]) -> list[Verdict]:
-        if self._verifier(probe) is None:
-            return []
-        prompts = {prompt.id: prompt for prompt in probe.prompts}
-        return judge(
-            self._verifier(probe),
-            samples,
-            [prompts[sample.prompt_id] for sample in samples],
-            allow_unsandboxed_code=self.options.allow_unsandboxed_code,
-        )
-
-    def _say_what_cannot_judge(self) -> None:
-        """A rule whose library is missing gives no verdicts; better said before training than found after it."""
-        for rule in {self._verifier(probe) for probe in self.probes} - {None}:
-            missing = [name for name in verifiers.load(rule).imports if importlib.util.find_spec(name) is None]
-            if missing:
-                names = ", ".join(missing)
-                self.say(f"divmon: no verdicts by {rule}: it needs {names}; pip install 'divmon[verify]' brings it")
-
     def _as_reference(self, snapshot: Snapshot) -> Reference:
         """A stored snapshot as the reference of a resumed run; pair distances are computed again from its texts."""
-        assert self._scorer is not None
+        assert self._scorer is not None and self.asking is not None
         num_samples = int(snapshot.provenance["num_samples"])
         outputs, rows = [], {}
         for probe in self.probes:
             drawn = [(s, v) for s, v in zip(snapshot.samples, snapshot.verdicts, strict=False) if s.task == probe.name]
-            if drawn and self._verifier(probe) is not None:
+            if drawn and self.asking.verifier(probe) is not None:
                 samples, judged = zip(*drawn, strict=True)
                 rows[probe.name] = in_rows(probe, samples, [v.correct for v in judged], num_samples)
                 outputs.append(pipeline.outputs(probe, samples, num_samples, rows[probe.name]))
@@ -294,23 +241,23 @@ class DiversityMonitor:
         prompts = sum(len(probe.prompts) for probe in self.probes)
         return progress_bar(f"divmon step {step}", prompts * num_samples, shown=self.options.progress)
 
-    def _manifest(self, model: Any, tokenizer: Any) -> dict[str, Any]:
-        assert self._renderer is not None and self._scorer is not None
-        decodings = {name: vars(decoding) for name, decoding in self.decodings().items()}
+    def _manifest(self, model: Any) -> dict[str, Any]:
+        assert self.asking is not None and self._scorer is not None
+        renderer, tokenizer = self.asking.renderer, self.asking.renderer.tokenizer
         return {
             "probes": self.probes,
             "options": self.options.record(),
-            "decoding": decodings,
-            "chat": self._renderer.chat,
-            "think": self._renderer.think and vars(self._renderer.think),
+            "decoding": {name: vars(decoding) for name, decoding in self.asking.decodings.items()},
+            "chat": renderer.chat,
+            "think": renderer.think and vars(renderer.think),
             "model": getattr(model.config, "_name_or_path", "") or type(model).__name__,
             "tokenizer": getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__,
             "vocab_size": len(tokenizer),
             "metrics": self._scorer.names,
-            "verifiers": {probe.name: str(self._verifier(probe)) for probe in self.probes},
+            "verifiers": {probe.name: str(self.asking.verifier(probe)) for probe in self.probes},
             "encoders": self._scorer.encoders(),
             "versions": versions(),
-            "rendered_prompt": self.requests()[0].prompt.text,
+            "rendered_prompt": self.asking.requests(1)[0].prompt.text,
         }
 
 

@@ -58,7 +58,10 @@ class Options:
     chat_template_kwargs: dict[str, Any] | str | None = None
     """Further arguments of the chat template, as a dictionary or JSON."""
     think: Any = "auto"
-    """Reasoning: "auto" reads the template, "on", "off" prefills the empty block, or Think(open, close, empty)."""
+    """Reasoning: "auto" reads the template, "on", "off" prefills the empty block, or Think(open, close, empty); "both"
+    measures each probe with reasoning and, as "<probe>-no-think", with the empty block."""
+    on: str = "answer"
+    """What is scored: the "answer", or "full": as "<probe>-full", also the reasoning with the answer."""
     sampler: str = "auto"
     """"auto", "live" (shared prompt cache) or "generate" (the model's own generate)."""
     max_batch_tokens: int | None = None
@@ -129,9 +132,9 @@ class Options:
             raise ValueError(f"temperature: expected 0 (greedy) or above, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p: expected above 0 and at most 1 (1 keeps every token), got {self.top_p}")
-        choices = {"on_error": ("warn", "raise"), "sampler": ("auto", "live", "generate")}
+        choices = {"on_error": ("warn", "raise"), "sampler": ("auto", "live", "generate"), "on": ("answer", "full")}
         if isinstance(self.think, str):
-            choices["think"] = ("auto", "on", "off")
+            choices["think"] = ("auto", "on", "off", "both")
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}")

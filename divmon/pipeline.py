@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from divmon import health, quality
 from divmon.inputs import Outputs
 from divmon.reference import Reference, Rows, in_rows, since
-from divmon.rendering import Renderer
 from divmon.sampling import Request, Sampler
 from divmon.scoring import Scorer
-from divmon.types import Decoding, Probe, Sample, Score, Snapshot, Verdict
+from divmon.types import Decoding, Probe, Prompt, RenderedPrompt, Sample, Score, Snapshot, Verdict
 
 Judge = Callable[[Probe, Sequence[Sample]], list[Verdict]]
+Render = Callable[[Probe, Prompt], RenderedPrompt]
 
 
 def measure(
     probes: Sequence[Probe],
     *,
-    renderer: Renderer,
+    render: Render,
     sampler: Sampler,
     scorer: Scorer,
     decodings: dict[str, Decoding],
@@ -31,6 +32,7 @@ def measure(
     judge: Judge,
     reference: Reference | None,
     at_ends: bool = False,
+    full: bool = False,
     progress: Callable[[int], None] = lambda samples: None,
 ) -> tuple[Snapshot, Reference]:
     """Draws, judges, scores and compares once.
@@ -42,13 +44,14 @@ def measure(
         judge: gives a verdict for each sample of a task, or none where nothing judges it.
         reference: what changes are taken against; None where this is the reference itself.
         at_ends: this is the first or the last measurement, where dear metrics are measured too.
+        full: also score the reasoning with the answer, as task "<name>-full".
 
     Returns:
         The snapshot, and the same as a reference for later ones.
     """
     began = time.perf_counter()
     requests = [
-        Request(renderer.render(probe.name, prompt), decodings[probe.name], num_samples)
+        Request(render(probe, prompt), decodings[probe.name], num_samples)
         for probe in probes
         for prompt in probe.prompts
     ]
@@ -64,12 +67,14 @@ def measure(
         if probe.name in verdicts
     }
     answers = [outputs(probe, by_task[probe.name], num_samples, rows.get(probe.name)) for probe in probes]
+    if full:
+        answers += [outputs_in_full(probe, by_task[probe.name], num_samples) for probe in probes]
     scored = scorer.score(answers, comparable_samples, distances=bool(rows), at_ends=at_ends)
     scores = list(scored.scores)
     for probe in probes:
         task = probe, by_task[probe.name], judged[probe.name]
         scores += [*health.rates(*task), *quality_scores(*task, num_samples, comparable_samples)]
-    ids = {probe.name: [prompt.id for prompt in probe.prompts] for probe in probes}
+    ids = {task.task: list(task.prompt_ids) for task in answers}
     changes, decomposition = (
         since(reference, scores, scored, rows, scorer, ids, comparable_samples) if reference is not None else ([], {})
     )
@@ -96,6 +101,12 @@ def measure(
         },
     )
     return snapshot, Reference(snapshot, scored.distances, rows)
+
+
+def outputs_in_full(probe: Probe, samples: Sequence[Sample], num_samples: int) -> Outputs:
+    """The whole completions, reasoning and answer, also of those that never came to answer."""
+    whole = [replace(s, text=f"{s.reasoning or ''}\n{s.text}".strip(), answered=True) for s in samples]
+    return replace(outputs(probe, whole, num_samples, None), task=f"{probe.name}-full")
 
 
 def in_order(samples: Sequence[Sample], verdicts: dict[str, list[Verdict]]) -> list[Verdict]:

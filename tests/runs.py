@@ -25,7 +25,13 @@ def model(kind: str = "olmo3", **config: Any) -> Any:
     return made
 
 
-def sft(output_dir: Path, callbacks: list[Any] = [], trained: Any = None, **args: Any) -> Any:  # noqa: B006
+def sft(
+    output_dir: Path,
+    callbacks: Any = (),
+    trained: Any = None,
+    rows: Any = ROWS,
+    **args: Any,
+) -> Any:
     """An SFTTrainer on the rows above, ready to train for 30 steps."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -51,14 +57,14 @@ def sft(output_dir: Path, callbacks: list[Any] = [], trained: Any = None, **args
     return SFTTrainer(
         trained if trained is not None else model(),
         args=config,
-        train_dataset=Dataset.from_list(ROWS),
-        eval_dataset=Dataset.from_list(ROWS[:8]),
+        train_dataset=Dataset.from_list(rows),
+        eval_dataset=Dataset.from_list(rows[:8]),
         processing_class=tiny.tokenizer(TEXTS),
-        callbacks=callbacks,
+        callbacks=list(callbacks),
     )
 
 
-def plain_trainer(output_dir: Path, callbacks: list[Any] = [], trained: Any = None, **args: Any) -> Any:  # noqa: B006
+def plain_trainer(output_dir: Path, callbacks: Any = (), trained: Any = None, **args: Any) -> Any:
     """The same rows on transformers' own Trainer, which holds no tokenizer's template nor prompts."""
     from datasets import Dataset
     from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
@@ -82,7 +88,7 @@ def plain_trainer(output_dir: Path, callbacks: list[Any] = [], trained: Any = No
         eval_dataset=data.select(range(8)),
         processing_class=tokenizer,
         data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
-        callbacks=callbacks,
+        callbacks=list(callbacks),
     )
 
 

@@ -105,3 +105,27 @@ def test_a_tasks_own_rule_judges_in_child_processes(tmp_path: Path) -> None:
     assert not judged.correct.eq(True).any()
     assert samples[~samples.prompt_id.isin(gold)].correct.isna().all()
     assert set(samples[~samples.prompt_id.isin(gold)].reason) == {"no gold"} or samples.reason.notna().all()
+
+
+def test_reasoning_and_its_suppression_side_by_side_and_scored_in_full(tmp_path: Path) -> None:
+    """A model taught to reason in tags: measured with its reasoning and with an empty block prefilled."""
+    rows = [
+        {"prompt": r["prompt"], "completion": f"<think>hm {i % 5}</think> {r['completion']}"}
+        for i, r in enumerate(runs.ROWS)
+    ]
+    own = options(tmp_path, think="both", on="full", max_new_tokens=40, max_reasoning_tokens=8, metrics="ead", every=60)
+    callback = DiversityCallback(GOLD, **own)
+    trainer = runs.sft(tmp_path / "run", [callback], max_steps=60, learning_rate=5e-3, rows=rows)
+    trainer.train()
+    run = read_run(tmp_path / "divmon")
+    tasks = set(run.scores.task)
+    assert tasks == {"prompts", "prompts-no-think", "prompts-full", "prompts-no-think-full"}
+    asked = {probe.name: callback.monitor.asking.render(probe, probe.prompts[0]).text for probe in callback.monitor.probes}
+    assert asked["prompts-no-think"] == asked["prompts"] + "<think>\n</think>\n"
+    last = run.samples[run.samples.step == 60]
+    assert last[last.task == "prompts"].reasoning.notna().any()
+    assert last[last.task == "prompts-no-think"].reasoning.isna().all()
+    accuracy = run.scores[(run.scores.metric == "accuracy")]
+    assert {"prompts", "prompts-no-think"} == set(accuracy.task), "accuracy of both"
+    ead = run.scores[(run.scores.step == 60) & (run.scores.metric == "ead")].set_index("task")["mean"]
+    assert ead["prompts-full"] != ead["prompts"]
