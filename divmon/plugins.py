@@ -22,6 +22,12 @@ def from_file(kind: str, name: str) -> Callable[..., Any]:
     path, _, function = name.rpartition(":")
     if not Path(path).is_file():
         raise ValueError(f"{kind} {name!r}: there is no file {path!r}; expected 'file.py:function'")
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    if script and Path(script).resolve() == Path(path).resolve():
+        raise ValueError(
+            f"{kind} {name!r}: {path} is the script that is running, and importing it would run it again; hand over the"
+            f" function itself, or move it to a file of its own"
+        )
     spec = importlib.util.spec_from_file_location(f"divmon_{kind}_{Path(path).stem}", path)
     if spec is None or spec.loader is None:
         raise ValueError(f"{kind} {name!r}: {path!r} is not a Python file; expected 'file.py:function'")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -48,9 +48,10 @@ def rule(text, prompt):
 
 
 @pytest.fixture
-def hostile(tmp_path: Path) -> str:
+def hostile(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "hostile.py").write_text(HOSTILE)
-    return f"{tmp_path / 'hostile.py'}:rule"
+    yield f"{tmp_path / 'hostile.py'}:rule"
+    _pool.pool(f"{tmp_path / 'hostile.py'}:rule").close()
 
 
 def sample(text: str, finish: Finish = "eos", answered: bool = True) -> Sample:
@@ -167,11 +168,11 @@ def test_a_rule_that_does_not_load_in_the_child_is_a_reason_and_no_error(tmp_pat
 
 def test_hostile_mathematics_ends_within_its_limit() -> None:
     prompt = Prompt("1", "?", gold="\\frac{\\pi}{2}")
-    texts = ["\\boxed{9^{9^{9^{9^9}}}}", "\\boxed{\\pi / 2}", "\\boxed{10^{10^{10}}!}"]
+    texts = ["\\boxed{9^{9^{9^{9^9}}}}", "\\boxed{\\pi / 2}"]
 
-    verdicts = judge("math_answer", texts, [prompt] * 3, seconds=3)
+    verdicts = judge("math_answer", texts, [prompt] * 2, seconds=3)
 
-    assert [verdict.correct for verdict in verdicts] == [None, True, None]
+    assert [verdict.correct for verdict in verdicts] == [None, True]
 
 
 def test_a_callable_runs_here_and_what_it_raises_is_a_reason() -> None:
@@ -217,15 +218,13 @@ def test_a_rule_of_batches_is_called_once_and_its_failure_is_a_reason(
         assert [verdict.correct for verdict in verdicts] == [True, True, True, None]
 
 
-def test_from_a_daemon_thread_and_from_several_at_once(hostile: str) -> None:
+def test_from_a_daemon_thread_and_from_several_at_once() -> None:
     found: dict[int, list[Verdict]] = {}
-    threads = [
-        threading.Thread(
-            target=lambda i=i: found.update({i: each("math_answer", ["#### 5", f"#### {i}"])}), daemon=True
-        )
-        for i in range(6, 10)
-    ]
 
+    def run(i: int) -> None:
+        found[i] = each("math_answer", ["#### 5", f"#### {i}"])
+
+    threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(6, 10)]
     for thread in threads:
         thread.start()
     for thread in threads:

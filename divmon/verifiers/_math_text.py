@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 _BOX = re.compile(r"\\f?boxed\s*")
-_HASHES = re.compile(r"####[ \t]*(?P<answer>[^\n]+)")
+_HASHES = re.compile(r"####[ \t]*(?P<answer>[^\n#]+)")
 _LABEL = re.compile(r"(?im)(?:(?<![a-z])answer|^[ \t>*_#-]*a(?:ns)?)[ \t]*[*_]*[ \t]*:\s*[*_]*[ \t]*(?P<answer>[^\n]+)")
 _PHRASE = re.compile(
     r"(?i)\banswer\b[^.:\n]{0,60}?\s(?:is|was|equals|must be|should be|would be)\b:?\s*"
@@ -15,6 +15,7 @@ _PHRASE = re.compile(
 )
 _MATH = re.compile(r"\$\$(?P<a>[^$]+)\$\$|\\\((?P<b>.+?)\\\)|\\\[(?P<c>.+?)\\\]|\$(?P<d>[^$\n]+)\$", re.DOTALL)
 _UNMARKED = re.compile(rf"{_MATH.pattern}|[-\u2212]?[$€£]?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?", re.DOTALL)
+_FEW_WORDS = 4  # beside a number, of a line that names an answer and does not work towards it
 _MAX_BOXES = 20  # each unclosed box is read to the end of the text: a text of nothing else would take quadratic time
 
 
@@ -38,14 +39,39 @@ def find_answer(text: str, complete: bool = True) -> Found | None:
     marks = [(start, end, inside) for start, end, inside in boxes(text) if inside.strip()]
     for pattern in (_HASHES, _LABEL, _PHRASE):
         for match in pattern.finditer(text):
-            inside, end = match["answer"], match.end("answer")
-            cut = not complete and "\n" not in text[end:] and not text[end:].strip(" .*$")
-            if _bare(inside) and not cut and not re.match(r"(?i)not\b", inside):
-                marks.append((match.start(), end, inside))
+            inside, rest = match["answer"], text[match.end("answer") :]
+            cut = not complete and "\n" not in rest and not rest.strip(" .*$")
+            if _bare(inside) and not cut and not _leads_on(inside, pattern, rest):
+                marks.append((match.start(), match.end(), _sentence(inside)))
     if marks:
         return Found(_bare(max(marks)[2]))
     lines = [line for line in text.splitlines() if re.search(r"\w", line)]
     return _unmarked(lines[-1][-_MAX_LENGTH:]) if complete and lines else None
+
+
+def _leads_on(inside: str, pattern: re.Pattern[str], rest: str) -> bool:
+    """Whether what a marker stands before is no answer: a denial, or the first line of the work that leads to one."""
+    if re.match(r"(?i)not\b", inside):
+        return True
+    if pattern is _PHRASE or not rest.strip():
+        return False
+    if pattern is _HASHES:  # a heading of markdown, "#### Step 1"
+        return inside.strip("*_ ")[:1].isalpha()
+    return _count_words(_sentences(inside)[0]) > _FEW_WORDS  # "Answer: She sells 16 - 3 = 13 eggs. ..."
+
+
+def _sentence(text: str) -> str:
+    """The one that holds the answer: the first if it is short ("18. I hope it is correct"), else the last."""
+    parts = _sentences(text)
+    return parts[0] if _count_words(parts[0]) <= _FEW_WORDS else parts[-1]
+
+
+def _sentences(text: str) -> list[str]:
+    return re.split(r"(?<=[.!?])\s+", text.strip())
+
+
+def _count_words(text: str) -> int:
+    return len(re.findall(r"[^\W\d_]{2,}", re.sub(r"\\[a-zA-Z]+", " ", text)))
 
 
 def boxes(text: str) -> list[tuple[int, int, str]]:

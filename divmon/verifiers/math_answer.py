@@ -53,11 +53,9 @@ def _same(gold: str, answer: str) -> bool | None:
     if _is_words(gold) or len(answer) > max(_TOO_LONG, 2 * len(gold)):
         return False
     try:
-        from math_verify import verify
+        return _equal(gold, answer)
     except ImportError:
         return None
-    # Its own time limits set the process's alarm, which is the host's where this runs in a host; ours is the worker's.
-    return bool(verify(_parsed(gold), _parsed(answer), timeout_seconds=None))
 
 
 def _near(gold: Fraction, answer: Fraction) -> bool:
@@ -66,7 +64,7 @@ def _near(gold: Fraction, answer: Fraction) -> bool:
 
 
 def _is_words(gold: str) -> bool:
-    """ "Evelyn" to a parser is the product E*v*e*l*y*n, so that every anagram of it would do."""
+    """Compared as text: to a parser "Evelyn" is the product E*v*e*l*y*n, and every anagram would do."""
     return bool(re.fullmatch(r"[^\W\d_]{3,}(?:[\s'-]*[^\W\d_]{2,})*", _tidy(gold)))
 
 
@@ -96,6 +94,14 @@ def _tidy(latex: str) -> str:
     ):
         latex = re.sub(pattern, plain, latex.strip())
     return latex.casefold() if re.search(r"[^\W\d_]{3}", latex) and "\\" not in latex else latex
+
+
+@functools.lru_cache(maxsize=4096)
+def _equal(gold: str, answer: str) -> bool:
+    from math_verify import verify
+
+    # Its own time limits set the process's alarm, which is the host's where this runs in a host; ours is the worker's.
+    return bool(verify(_parsed(gold), _parsed(answer), timeout_seconds=None))
 
 
 @functools.lru_cache(maxsize=256)

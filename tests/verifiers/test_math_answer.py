@@ -101,6 +101,12 @@ def test_the_publisher_s_flags_on_2000_real_answers(shared: Path | None) -> None
         ("\\boxed{1} #### 2", "2"),
         ("#### 2\nor rather, the answer is \\boxed{1}.", "1"),
         ("\\boxed{7} \\boxed{}", "7"),
+        ("####7####8", "8"),
+        ("#### Step 1: add\n3 + 4 = 7\n#### Conclusion\nShe has 7.", "7"),
+        ("Answer: She has 3 + 4 = 7 eggs each day.\nShe sells 2 * 7 = 14.", "14"),
+        ("Answer: She has 3 + 4 = 7 eggs each day. So she sells 14.", "So she sells 14"),
+        ("Final Answer: The final answer is 7. I hope it is correct.", "7"),
+        ("Answer: 7. I hope this was a help to you and yours.\nBye", "7"),
         ("#### 7\n####", "7"),
         ("She makes 9 * 2 = $18 a day.", "$18"),
         ("The value is $x = \\frac{3}{4}$.", "x = \\frac{3}{4}"),
@@ -178,7 +184,7 @@ def test_the_same_answer_in_another_form_is_correct(gold: str, text: str) -> Non
         ("4,6,14,15", "4,6,14"), ("\\text{Evelyn}", "nyleve"), ("\\text{Evelyn}", "Evelyn or Bob"), ("C", "B"),
         ("6+9i", "6-9i"), ("10:30", "10"), ("7(x+3)(x-3)", "7x^2 + 63"), ("2xy", "2"), ("1000", "1.000"),
         ("1000000", "1000001"), ("0.0001", "0.0002"),
-        ("5", "__import__('os').getpid()"), ("5", "(" * 300), ("5", "\\frac{" * 100), ("\\pi", "\\frac{1}{0}"),
+        ("5", "__import__('os').getpid()"), ("5", "(" * 12), ("5", "\\frac{" * 12), ("\\pi", "\\frac{1}{0}"),
     ],
 )  # fmt: skip
 def test_another_answer_is_wrong(gold: str, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,20 @@ def test_a_bad_file_says_what_is_wrong(tmp_path: Path, text: str, name: str, mes
 
     with pytest.raises(ValueError, match=rf"verifier '.*': .*{message}"):
         verifiers.load(f"{path}{name}" if name.startswith(":") else str(tmp_path / name))
+
+
+def test_the_running_script_is_not_imported_a_second_time(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "from divmon import verifiers\ndef rule(text, prompt): return True\nprint('once')\n"
+        "try:\n    verifiers.load(__file__ + ':rule')\nexcept ValueError as error:\n    print(error)\n",
+    )
+    env = os.environ | {"PYTHONPATH": str(Path(verifiers.__file__).parents[2])}
+
+    done = subprocess.run([sys.executable, path], env=env, capture_output=True, text=True, check=True)
+
+    assert done.stdout.count("once") == 1
+    assert "is the script that is running" in done.stdout
 
 
 # TRL reward functions, as they are
