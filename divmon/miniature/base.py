@@ -53,7 +53,7 @@ class BaseConfig:
     batch_size: int = 16
     """Examples a step. Small: for the same tokens, many small steps teach this model more than few large ones."""
     learning_rate: float = 3e-3
-    wrong: float = 0.3
+    wrong: float = 0.25
     """Share of wrong solutions in what it reads, 0 to 1."""
 
 

@@ -58,7 +58,7 @@ WORDINGS = {
     ),
 }
 
-LARGEST = 6
+LARGEST = 5
 """Numbers in a question are from 2 to this: few enough facts for a small model to learn most in a minute."""
 
 Mistake = Literal["slip", "operation", "misread", "stop"]
