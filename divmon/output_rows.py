@@ -13,9 +13,14 @@ class Row:
     """One prompt's completions."""
 
     id: str | int
+    prompt: str | list[dict[str, Any]]
     outputs: list[str | None]
-    correct: list[bool | None] | None
-    task: str | None
+    correct: list[bool | None] | None = None
+    task: str | None = None
+    gold: Any = None
+    """The right answer; whether it can be judged by is for the judge to say, since without a judge any will do."""
+    row: Any = None
+    """The upstream data set's row, for tasks whose gold is more than a string."""
 
 
 def read_rows(path: Path) -> tuple[list[Row], list[tuple[int, str]]]:
@@ -69,7 +74,15 @@ def _row(line: bytes, number: int) -> Row:
         raise ValueError(f"'id' is {_kind(id)}, expected text or a whole number")
     if task is not None and not isinstance(task, str):
         raise ValueError(f"'task' is {_kind(task)}, expected text")
-    return Row(f"line-{number}" if id is None else id, [_whole(text) for text in outputs], correct, task)
+    return Row(
+        f"line-{number}" if id is None else id,
+        row["prompt"],
+        [_whole(text) for text in outputs],
+        correct,
+        task,
+        row.get("gold"),
+        row.get("row"),
+    )
 
 
 def _check_prompt(row: dict[str, Any]) -> None:
