@@ -38,7 +38,8 @@ def judge(
     text) is None, and so is one that the token limit cut before an answer was found.
 
     Args:
-        verifier: a rule's name or "file.py:function"; a callable runs in this process, without a time limit.
+        verifier: a rule, by its name or "file.py:function"; a callable of the user's own runs in this process, without
+            a time limit.
         items: samples, or texts that are complete.
         prompts: the prompt of each item.
         seconds: limit for one text.
@@ -60,7 +61,7 @@ def judge(
     ]
     prompt_of = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key is not None}
     distinct = list(prompt_of)
-    if isinstance(verifier, str) and not rule.batch:
+    if rule.named and not rule.batch:
         jobs = [{"prompt": json.loads(key[0]), "text": key[1], "complete": key[2]} for key in distinct]
         found = pool(rule.name).run(jobs, seconds, workers or min(4, os.cpu_count() or 1))
     else:

@@ -130,7 +130,9 @@ def test_children_stay_for_the_next_call_and_end_when_closed(hostile: str) -> No
     (first,), (second,) = each(hostile, ["pid"]), each(hostile, ["pid"])
 
     assert first.reason == second.reason, "the same process"
+    (third,) = judge(verifiers.load(hostile), ["pid"], [PROMPT])
     pid = int(first.reason)
+    assert third.reason == first.reason != str(os.getpid()), "a rule that was loaded is judged there too"
     _pool.pool(hostile).close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

@@ -13,14 +13,14 @@ Constants a rule's file may set:
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import pkgutil
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Verifier:
     function: Callable[..., Any]
     batch: bool = False
     imports: tuple[str, ...] = ()
+    named: bool = True
+    """A child process can load it by its name; a callable of the user's own it cannot."""
 
     def __call__(self, text: str, prompt: Prompt, complete: bool = True) -> Verdict:
         """The verdict on one text; a plain True, False or None is one too.
@@ -77,13 +79,20 @@ def load(name: str | Callable[..., Any]) -> Verifier:
     if isinstance(name, Verifier):
         return name
     if not isinstance(name, str):
-        return _verifier(getattr(name, "__name__", type(name).__name__), name, THRESHOLD)
+        given = _verifier(getattr(name, "__name__", type(name).__name__), name, THRESHOLD)
+        return replace(given, named=False)
+    return _load(name)
+
+
+@functools.cache
+def _load(name: str) -> Verifier:
+    """Once for each name: a file of the user's own is run when it is loaded."""
     if ":" in name:
-        address, threshold = _split_threshold(name)
-        path, _, function = address.rpartition(":")
-        address = f"{Path(path).expanduser().resolve()}:{function}"
-        suffix = name[name.rindex(">") :] if ">" in name else ""
-        return _verifier(address + suffix, from_file("verifier", address), threshold)
+        above = re.search(r"\s*>\s*(-?\d*\.?\d+)$", name)
+        path, _, function = (name[: above.start()] if above else name).rpartition(":")
+        address = f"{Path(path).expanduser().resolve()}:{function}"  # the child may start elsewhere
+        threshold = float(above[1]) if above else THRESHOLD
+        return _verifier(f"{address}>{threshold}" if above else address, from_file("verifier", address), threshold)
     if name in _here():
         return _verifier(name, getattr(importlib.import_module(f"{__name__}.{name}"), name), THRESHOLD)
     for point in entry_points(group="divmon.verifiers", name=name):
@@ -95,13 +104,8 @@ def _here() -> set[str]:
     return {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
 
 
-def _split_threshold(name: str) -> tuple[str, float]:
-    match = re.fullmatch(r"(?P<address>.+:\w+)\s*>\s*(?P<threshold>-?\d*\.?\d+)", name)
-    return (match["address"], float(match["threshold"])) if match else (name, THRESHOLD)
-
-
 def _verifier(name: str, function: Callable[..., Any], threshold: float) -> Verifier:
     constants = vars(sys.modules[function.__module__]) if getattr(function, "__module__", None) in sys.modules else {}
     if is_reward(function):
-        return Verifier(name, partial(as_verifier, function, threshold), imports=constants.get("IMPORTS", ()))
+        return Verifier(name, functools.partial(as_verifier, function, threshold), imports=constants.get("IMPORTS", ()))
     return Verifier(name, function, constants.get("BATCH", False), constants.get("IMPORTS", ()))

@@ -110,7 +110,8 @@ def _braces(text: str, start: int) -> str | None:
 
 
 def _unmarked(line: str) -> Found | None:
-    if re.search(r"(?i)boxed|\bnot\b|n['’]t\b", line):  # a box that was never closed; what the answer is not
+    # A box that was never closed, what the answer is not, and a sum that breaks off: "3 * 20 =", "$<<3*20".
+    if re.search(r"(?i)boxed|\bnot\b|n['’]t\b|(?:[-=+*/({<^\\]|<<[^>]*)\s*$", line):
         return None
     last = None
     for last in _UNMARKED.finditer(line):  # noqa: B007 - the last one is wanted

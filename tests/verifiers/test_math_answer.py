@@ -121,7 +121,19 @@ def test_the_last_answer_given_is_found(text: str, answer: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " \n", "I cannot say.", "\\boxed{7", "\\boxed{}", "####", "It is not 7.", "There isn't 7 of it.", "Answer:"],
+    [
+        "",
+        " \n",
+        "I cannot say.",
+        "\\boxed{7",
+        "\\boxed{}",
+        "####",
+        "It is not 7.",
+        "There isn't 7 of it.",
+        "Answer:",
+        "so 2 + 7 =",
+        "$<<2*7",
+    ],
 )
 def test_a_text_without_an_answer_has_none(text: str) -> None:
     assert find_answer(text) is None
