@@ -42,7 +42,9 @@ def probe(n: int, seed: int = 0) -> Probe:
         problem = draw_problem(rng, held_out=True)
         prompt = Prompt(str(len(asked)), problem.prompt, gold=str(problem.answer), category="reasoning")
         asked.setdefault(problem.question, prompt)
-    return Probe("word_problems", tuple(asked.values()), max_new_tokens=64, source="divmon.miniature")
+    return Probe(
+        "word_problems", tuple(asked.values()), max_new_tokens=64, verifier="math_answer", source="divmon.miniature"
+    )
 
 
 def _rows(n: int, seed: str, styles: Sequence[str], wrong: float = 0.0) -> list[Row]:

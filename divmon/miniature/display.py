@@ -9,11 +9,14 @@ import shlex
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from divmon.decomposition import TERMS
+from divmon.types import Verdict
 
 if TYPE_CHECKING:
     from divmon.reading import Run
-    from divmon.types import Probe
+    from divmon.types import Probe, Prompt
 
 COLOURS = {"narrow": "#D55E00", "broad": "#0072B2"}
 """Of Okabe and Ito: told apart by colour-blind readers too."""
@@ -45,14 +48,10 @@ def distinct(run: Run, num_samples: int) -> Curve:
     return curve(run, "distinct_share", num_samples)
 
 
-def correct(run: Run, probe: Probe) -> Curve:
-    """Percent of samples whose final number is the gold, without an interval."""
-    gold = {prompt.id: prompt.gold for prompt in probe.prompts}
-    frame = run.samples
-    right = [answer(text) == gold[prompt_id] for text, prompt_id in zip(frame["text"], frame["prompt_id"], strict=True)]
-    by_step = frame.assign(right=right).groupby("step")["right"].mean() * 100
-    nothing = [math.nan] * len(by_step)
-    return Curve([int(step) for step in by_step.index], [float(x) for x in by_step], nothing, nothing)
+def right(text: str, prompt: Prompt) -> Verdict:
+    """The verifier of this world: the number that a solution ends in is the gold, or it is wrong."""
+    number = answer(text)
+    return Verdict(number == prompt.gold, answer=number)
 
 
 def answer(text: str) -> str | None:
@@ -63,6 +62,24 @@ def answer(text: str) -> str | None:
     """
     found = re.search(r"#### (-?\d+)\s*$", text)
     return found[1] if found else None
+
+
+def why(runs: dict[str, Run], step: int) -> list[str]:
+    """How much of the change is wrong answers removed, and how much is narrowing among the right ones."""
+    lines = ["what the change of SBERT since step 0 is made of"]
+    for name, run in runs.items():
+        ((_, by_metric),) = run.read(step).decomposition.items()
+        parts = by_metric["sbert"]
+        lines.append(f"  {name} data: {_signed(parts, 'change')}".rstrip())
+        for term, what in TERMS.items():
+            lines.append(f"    {_signed(parts, term)}  {what}")
+    return lines
+
+
+def _signed(parts: dict[str, Any], term: str) -> str:
+    low, high = parts["ci95"].get(term) or (None, None)
+    interval = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]"
+    return f"{parts[term]:+.3f}{interval}".ljust(26)
 
 
 def summary(runs: dict[str, Run], probe: Probe, num_samples: int) -> str:
@@ -88,7 +105,11 @@ def summary(runs: dict[str, Run], probe: Probe, num_samples: int) -> str:
                 ".3f",
             ),
             "",
-            *_bars("right answers, percent", {name: correct(run, probe) for name, run in runs.items()}, 100, ".0f"),
+            *_bars(
+                "right answers, percent", {name: curve(run, "accuracy", 100) for name, run in runs.items()}, 100, ".0f"
+            ),
+            "",
+            *why(runs, last),
             "",
             *_side_by_side(runs, probe, last, num_samples),
         ]
