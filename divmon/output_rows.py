@@ -51,7 +51,10 @@ def read_rows(path: Path) -> tuple[list[Row], list[tuple[int, str]]]:
 def _row(line: bytes, number: int) -> Row:
     """Raises ValueError with the reason where the line is no row."""
     try:
-        row = json.loads(line.decode("utf-8-sig"))
+        text = line.decode("utf-8-sig")
+        row = json.loads(text)
+        if "\\ud" in text.lower():  # lone surrogates, which JSON can spell (\ud800) and no tokenizer or file takes
+            row = json.loads(_whole(json.dumps(row, ensure_ascii=False)))
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
     except UnicodeDecodeError as error:
@@ -77,7 +80,7 @@ def _row(line: bytes, number: int) -> Row:
     return Row(
         f"line-{number}" if id is None else id,
         row["prompt"],
-        [_whole(text) for text in outputs],
+        outputs,
         correct,
         task,
         row.get("gold"),
@@ -110,6 +113,6 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _whole(text: str | None) -> str | None:
-    r"""Without lone surrogates, which JSON can spell (\ud800) and no tokenizer takes."""
-    return text and text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def _whole(text: str) -> str:
+    """With each lone surrogate replaced by U+FFFD, and pairs joined."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

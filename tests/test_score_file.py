@@ -104,13 +104,13 @@ def test_a_bad_row_is_named_by_line_and_reason_and_the_rest_is_scored(
 
 def test_text_that_is_not_utf8_is_a_bad_row_and_lone_surrogates_are_mended(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
-    good = b'{"prompt": "p", "outputs": ["\\ud83d\\ude00 \\ud800", "x"]}\r\n'
+    good = b'{"id": "\\ud801", "prompt": "p", "outputs": ["\\ud83d\\ude00 \\ud800", "x"]}\r\n'
     file.write_bytes(b"\xef\xbb\xbf" + good + b'{"prompt": "\xff"}\n')
     out = tmp_path / "out.json"
     assert main(["score", str(file), "--embedder", "minilm", "--device", "cpu", "--out", str(out)]) == 3
     report = json.loads(out.read_text())
     assert report["bad_rows"][0]["reason"].startswith("not UTF-8") and report["per_prompt"][0]["sbert"] > 0
-    assert not report["left_out"]
+    assert not report["left_out"] and report["per_prompt"][0]["id"] == "\ufffd"
 
 
 @pytest.mark.parametrize(
