@@ -86,7 +86,7 @@ class Asking:
         )
 
     def cannot_judge(self) -> list[str]:
-        """Rules whose library is missing: they give no verdicts, which is better said before training than after.
+        """Rules whose library is missing, so that they judge less: better said before training than found after.
 
         Raises:
             ValueError: there is no such rule.
@@ -96,7 +96,7 @@ class Asking:
             missing = [name for name in verifiers.load(rule).imports if importlib.util.find_spec(name) is None]
             if missing:
                 names = ", ".join(missing)
-                lines.append(f"divmon: no verdicts by {rule}: it needs {names}; pip install 'divmon[verify]' brings it")
+                lines.append(f"divmon: {rule} judges less without {names}; pip install 'divmon[verify]' brings it")
         return lines
 
     def _renderer_of(self, probe: Probe) -> Renderer:
