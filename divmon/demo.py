@@ -131,7 +131,7 @@ def _fine_tune(
     from trl import SFTConfig, SFTTrainer
 
     from divmon.callback import DiversityCallback
-    from divmon.miniature import data, display
+    from divmon.miniature import data
 
     rows = {"narrow": data.narrow, "broad": data.broad}[name](steps * BATCH_SIZE, seed)
     trainer = SFTTrainer(
@@ -153,14 +153,7 @@ def _fine_tune(
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[
-            DiversityCallback(
-                asked,
-                every=max(steps // 4, 1),
-                num_samples=num_samples,
-                embedder="minilm",
-                verifier=display.right,
-                seed=seed,
-            )
+            DiversityCallback(asked, every=max(steps // 4, 1), num_samples=num_samples, embedder="minilm", seed=seed)
         ],
     )
     trainer.remove_callback(PrinterCallback)  # the host's losses go to TensorBoard; the terminal is for the curves

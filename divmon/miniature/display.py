@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 import shlex
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from divmon.decomposition import TERMS
-from divmon.types import Verdict
 
 if TYPE_CHECKING:
     from divmon.reading import Run
-    from divmon.types import Probe, Prompt
+    from divmon.types import Probe
 
 COLOURS = {"narrow": "#D55E00", "broad": "#0072B2"}
 """Of Okabe and Ito: told apart by colour-blind readers too."""
@@ -44,42 +42,8 @@ def curve(run: Run, metric: str, scale: float = 1.0) -> Curve:
 
 
 def distinct(run: Run, num_samples: int) -> Curve:
-    """Distinct answers among the first `num_samples` of a prompt."""
+    """Distinct completions among the first `num_samples` of a prompt."""
     return curve(run, "distinct_share", num_samples)
-
-
-def right(text: str, prompt: Prompt) -> Verdict:
-    """The verifier of this world: the number that a solution ends in is the gold, or it is wrong."""
-    number = answer(text)
-    return Verdict(number == prompt.gold, answer=number)
-
-
-def answer(text: str) -> str | None:
-    r"""The number a solution ends in; None where it has none.
-
-    >>> answer("5+4=9\n#### 9")
-    '9'
-    """
-    found = re.search(r"#### (-?\d+)\s*$", text)
-    return found[1] if found else None
-
-
-def why(runs: dict[str, Run], step: int) -> list[str]:
-    """How much of the change is wrong answers removed, and how much is narrowing among the right ones."""
-    lines = ["what the change of SBERT since step 0 is made of"]
-    for name, run in runs.items():
-        ((_, by_metric),) = run.read(step).decomposition.items()
-        parts = by_metric["sbert"]
-        lines.append(f"  {name} data: {_signed(parts, 'change')}".rstrip())
-        for term, what in TERMS.items():
-            lines.append(f"    {_signed(parts, term)}  {what}")
-    return lines
-
-
-def _signed(parts: dict[str, Any], term: str) -> str:
-    low, high = parts["ci95"].get(term) or (None, None)
-    interval = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]"
-    return f"{parts[term]:+.3f}{interval}".ljust(26)
 
 
 def summary(runs: dict[str, Run], probe: Probe, num_samples: int) -> str:
@@ -92,14 +56,14 @@ def summary(runs: dict[str, Run], probe: Probe, num_samples: int) -> str:
             " questions)",
             "",
             *_bars(
-                f"distinct answers among {num_samples} samples of a question",
+                f"distinct completions among {num_samples} of a question",
                 {name: distinct(run, num_samples) for name, run in runs.items()},
                 num_samples,
                 ".1f",
             ),
             "",
             *_bars(
-                "SBERT: mean cosine distance of two answers, 0 = the same",
+                "SBERT: mean cosine distance of two completions, 0 = the same",
                 {name: curve(run, "sbert") for name, run in runs.items()},
                 None,
                 ".3f",
@@ -109,7 +73,7 @@ def summary(runs: dict[str, Run], probe: Probe, num_samples: int) -> str:
                 "right answers, percent", {name: curve(run, "accuracy", 100) for name, run in runs.items()}, 100, ".0f"
             ),
             "",
-            *why(runs, last),
+            *_parts(runs, last),
             "",
             *_side_by_side(runs, probe, last, num_samples),
         ]
@@ -145,6 +109,23 @@ def _bars(title: str, curves: dict[str, Curve], full: float | None, form: str) -
     return lines
 
 
+def _parts(runs: dict[str, Run], step: int) -> list[str]:
+    """What the change in SBERT distance is made of, exactly: wrong answers removed, real narrowing, and the rest."""
+    lines = [
+        f"SBERT: the change by step {step} (minus: diversity lost) is the sum of",
+        "  " + "  ".join(f"{TITLES[name]:26}" for name in runs).rstrip(),
+    ]
+    terms = {f"sbert/{term}": words for term, words in TERMS.items()}
+    for metric, words in {**terms, "sbert": "the whole change"}.items():
+        cells = []
+        for run in runs.values():
+            changes = run.changes
+            row = changes[(changes["step"] == step) & (changes["metric"] == metric)].iloc[0]
+            cells.append(f"{row['change']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]")
+        lines.append("  " + "  ".join(f"{cell:26}" for cell in cells) + f"  {words}")
+    return lines
+
+
 def _side_by_side(runs: dict[str, Run], probe: Probe, step: int, num_samples: int, few: int = 3) -> list[str]:
     """The first samples of the first prompt, as they came."""
     prompt = probe.prompts[0]
@@ -176,7 +157,7 @@ def _can_show(text: str) -> bool:
 
 
 def draw(runs: dict[str, Run], path: Path, num_prompts: int, num_samples: int) -> None:
-    """The picture: both runs, distinct answers on the left, mean distance on the right, with 95 percent bands."""
+    """The picture: both runs, distinct completions on the left, mean distance on the right, with 95 percent bands."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -186,11 +167,11 @@ def draw(runs: dict[str, Run], path: Path, num_prompts: int, num_samples: int) -
     FigureCanvasAgg(figure)
     panels = [
         (
-            f"Distinct answers among {num_samples} samples",
-            "distinct answers per question",
+            f"Distinct completions among {num_samples}",
+            "distinct completions per question",
             lambda r: distinct(r, num_samples),
         ),
-        ("Mean SBERT distance of two answers", "cosine distance (0 = the same)", lambda r: curve(r, "sbert")),
+        ("Mean SBERT distance of two completions", "cosine distance (0 = the same)", lambda r: curve(r, "sbert")),
     ]
     for axes, (title, unit, values) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         for name, run in runs.items():

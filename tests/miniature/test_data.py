@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import random
 import re
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from divmon import verifiers
 from divmon.miniature.data import BROAD, base_rows, broad, narrow, probe
-from divmon.miniature.display import answer
+from divmon.miniature.problems import draw_problem
+from divmon.miniature.styles import STYLES, solve
+from divmon.types import Prompt
+
+
+def answer(text: str) -> str:
+    found = re.search(r"#### (\d+)$", text)
+    assert found is not None, text
+    return found[1]
 
 
 def test_narrow_and_broad_ask_the_same_and_end_alike() -> None:
     one, six = narrow(300, seed=3), broad(300, seed=3)
     assert [row["prompt"] for row in one] == [row["prompt"] for row in six]
     assert [answer(row["completion"]) for row in one] == [answer(row["completion"]) for row in six]
-    assert None not in {answer(row["completion"]) for row in one}
     assert all(re.fullmatch(r"Step 1: \S+\nStep 2: \S+\n#### \d+", row["completion"]) for row in one)
     assert len({re.sub(r"\d+", "0", row["completion"])[:6] for row in six}) >= len(BROAD) == 6
 
@@ -40,6 +49,16 @@ def test_no_set_asks_what_the_probe_asks(seed: int) -> None:
     assert len(asked) == 64
     trained = {row["prompt"] for row in [*base_rows(500, seed, 0.3), *narrow(500, seed), *broad(500, seed)]}
     assert not asked & trained
+
+
+def test_the_probes_verifier_judges_what_the_styles_write() -> None:
+    rng = random.Random(0)
+    rule = verifiers.load(str(probe(1).verifier))
+    for style in STYLES:
+        problem = draw_problem(rng)
+        prompt = Prompt("0", problem.prompt, gold=str(problem.answer))
+        assert rule(solve(problem, style, rng), prompt).correct is True
+        assert rule(solve(problem, style, rng, wrong=True), prompt).correct is False
 
 
 def test_the_probe_has_gold_and_is_asked_as_the_model_was_taught() -> None:

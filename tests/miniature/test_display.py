@@ -9,60 +9,59 @@ from pathlib import Path
 
 import pytest
 
+from divmon.decomposition import TERMS
 from divmon.miniature import display
 from divmon.miniature.data import probe
 from divmon.miniature.display import Curve
 from divmon.reading import Run, read_run
 from divmon.store import Store
-from divmon.types import Sample, Score, Snapshot
+from divmon.types import Change, Sample, Score, Snapshot
 
 PROBE = probe(2)
 TASK = PROBE.name
 
 
-def written(folder: Path, distinct: list[float], right: int) -> Run:
-    """A run of two steps; `right` of the 4 samples of each prompt end in the gold."""
+def written(folder: Path, distinct: list[float]) -> Run:
+    """A run of two steps."""
     with Store(folder).open({"probes": [PROBE]}) as store:
         for step, share in zip((0, 30), distinct, strict=True):
             samples = [
-                Sample(TASK, prompt.id, k, f"text {k}\n#### {prompt.gold if k < right else 0}", "eos", 5)
-                for prompt in PROBE.prompts
-                for k in range(4)
+                Sample(TASK, prompt.id, k, f"text {k}\n#### 0", "eos", 5) for prompt in PROBE.prompts for k in range(4)
             ]
             scores = [
                 Score(TASK, "distinct_share", share, share - 0.1, share + 0.1, 2, (share, share)),
                 Score(TASK, "sbert", share / 2, share / 2 - 0.05, share / 2 + 0.05, 2, (share / 2, share / 2)),
+                Score(TASK, "accuracy", share, share, share, 2, (share, share)),
             ]
-            store.write(Snapshot(step, samples, scores=scores))
+            parts = ["sbert", *(f"sbert/{term}" for term in TERMS)]
+            changes = [Change(TASK, name, 0.5, 0.4, -0.01 * i, -0.02, 0.01, 2) for i, name in enumerate(parts)]
+            store.write(Snapshot(step, samples, scores=scores, changes=changes))
     return read_run(folder)
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> dict[str, Run]:
     return {
-        "narrow": written(tmp_path / "n", [0.75, 0.25], right=3),
-        "broad": written(tmp_path / "b", [0.75, 0.5], right=1),
+        "narrow": written(tmp_path / "n", [0.75, 0.25]),
+        "broad": written(tmp_path / "b", [0.75, 0.5]),
     }
 
 
 def test_curves_are_the_scores(runs: dict[str, Run]) -> None:
     assert display.distinct(runs["narrow"], 4) == Curve([0, 30], [3.0, 1.0], *([2.6, 0.6], [3.4, 1.4]))
-    assert display.correct(runs["narrow"], PROBE).mean == [75.0, 75.0]
-    assert display.correct(runs["broad"], PROBE).mean == [25.0, 25.0]
-
-
-@pytest.mark.parametrize(("text", "number"), [("a\n#### 12", "12"), ("#### 3\nand so", None), ("12", None), ("", None)])
-def test_the_answer_is_the_number_at_the_end(text: str, number: str | None) -> None:
-    assert display.answer(text) == number
+    assert display.curve(runs["broad"], "accuracy", 100).mean == [75.0, 50.0]
 
 
 def test_the_summary_shows_both_runs_step_by_step(runs: dict[str, Run]) -> None:
     lines = display.summary(runs, PROBE, 4).splitlines()
-    at = next(i for i, line in enumerate(lines) if line.startswith("distinct answers among 4"))
+    at = next(i for i, line in enumerate(lines) if line.startswith("distinct completions among 4"))
     start, end = lines[at + 2], lines[at + 3]
     assert start.split()[0] == "0" and start.count("3.0 [2.6, 3.4]") == 2
     assert end.split()[0] == "30" and end.index("1.0 [0.6, 1.4]") < end.index("2.0 [1.6, 2.4]")
     assert len(max(lines, key=len)) <= 120
+    for i, words in enumerate(TERMS.values(), 1):
+        line = next(line for line in lines if line.endswith("  " + words))
+        assert line.split("]")[0].split("[")[0].split() == [f"{-0.01 * i:+.3f}"]
     assert sum("text 1" in line for line in lines) == 1, "samples of both runs stand side by side"
     assert next(line for line in lines if "text 1" in line).count("text 1") == 2
 
