@@ -26,6 +26,7 @@ _START = re.compile(
     r"|[A-Za-z_][\w.]*\("
 )
 _INSIDE = re.compile(r"(elif|else|except|finally|case)\b.*:\s*(#.*)?$|#|\"\"\"|'''|[)\]}]")
+_FUTURE = re.compile(r"^from __future__ import .*(?:\n|\Z)", re.MULTILINE)
 _LINE = 300  # of a long line no more is matched, or a hostile one would take quadratic time
 
 
@@ -124,8 +125,7 @@ def _open_quote(line: str, quote: str) -> str:
 def _body(text: str) -> str:
     """The rest of a function, up to prose at the margin, with the indent it lost on its first line or on all."""
     lines = text.splitlines()
-    while lines and not lines[0].strip():
-        lines.pop(0)
+    lines = lines[next((i for i, line in enumerate(lines) if line.strip()), len(lines)) :]
     if not lines or _is_prose(lines[0]):
         return ""
     if not lines[0][0].isspace():
@@ -151,5 +151,5 @@ def _completed(source: str, names: Sequence[str], prompt: str) -> str:
     name = "|".join(map(re.escape, names)) or r"\w+"
     heads = list(re.finditer(rf"^(async\s+)?def\s+({name})\b", prompt, re.MULTILINE))
     before = prompt[: heads[-1].start()].strip() if heads else ""
-    future = re.findall(r"^from __future__ import .*$", source, re.MULTILINE)  # must stand first
-    return "\n".join([*future, before, "", source]).lstrip("\n")
+    future = "".join(_FUTURE.findall(source))  # must stand first
+    return f"{future}{before}\n\n{_FUTURE.sub('', source)}".lstrip("\n")

@@ -20,11 +20,11 @@ from collections.abc import Sequence
 
 from divmon.isolation import bubblewrap
 from divmon.isolation.inside import channel
-from divmon.isolation.jobs import Job, Limits, Literal, Tests
-from divmon.isolation.processes import TestsProcess
+from divmon.isolation.jobs import Job, Limits, Literal, Submission
+from divmon.isolation.processes import JudgeProcess
 from divmon.types import Verdict
 
-__all__ = ["OPT_IN", "Job", "Limits", "Literal", "Tests", "judge", "refusal"]
+__all__ = ["OPT_IN", "Job", "Limits", "Literal", "Submission", "judge", "refusal"]
 
 OPT_IN = "DIVMON_ALLOW_UNSANDBOXED_CODE"
 
@@ -59,11 +59,11 @@ def judge(
     Returns:
         None as the verdict, with the reason, where it could not be judged.
     """
-    reason = refusal(allow_unsandboxed_code) if any(isinstance(job, Tests) for job in jobs) else None
+    reason = refusal(allow_unsandboxed_code) if any(isinstance(job, Submission) for job in jobs) else None
     found: dict[Job, Verdict] = {}
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in dict.fromkeys(jobs):
-        if reason is not None and isinstance(job, Tests):
+        if reason is not None and isinstance(job, Submission):
             found[job] = Verdict(None, reason)
         else:
             waiting.put(job)
@@ -75,7 +75,8 @@ def judge(
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(0.5)  # a join without end may sleep through Ctrl-C, which can reach another thread
     finally:
         with contextlib.suppress(queue.Empty):  # interrupted: what runs comes to its end, and nothing more is begun
             while True:
@@ -91,7 +92,7 @@ def _work(waiting: queue.SimpleQueue[Job], found: dict[Job, Verdict], limits: Li
     """One worker: a process of tests of its own, which is begun anew after a failure, and one job after the other."""
     sandboxed = bubblewrap.fault() is None
     while not waiting.empty():
-        with TestsProcess.started(limits, sandboxed) as tests:
+        with JudgeProcess.started(limits, sandboxed) as tests:
             while True:
                 try:
                     job = waiting.get_nowait()

@@ -54,8 +54,8 @@ def command(line: Sequence[str], writable_bytes: int, filter_fd: int | None = No
         arguments += ["--setenv", name, value]
     if filter_fd is not None:
         arguments += ["--seccomp", str(filter_fd)]
-    return [*arguments, *_binds(), "--size", str(writable_bytes), "--tmpfs", "/tmp", "--chdir", "/tmp",
-            "--remount-ro", "/", *line]  # fmt: skip
+    arguments += ["--size", str(writable_bytes), "--tmpfs", "/tmp"]  # first: an interpreter may lie under /tmp
+    return [*arguments, *_binds(), "--remount-ro", "/", "--chdir", "/tmp", *line]
 
 
 @functools.cache

@@ -12,7 +12,7 @@ class Limits:
     cpu_s: int = 3
     """Seconds of CPU time."""
     wall_s: float = 12.0
-    """Seconds on the clock: longer, since the cores may be busy with training."""
+    """Seconds on the clock: more, for the cores may be busy with training. What then still computes is not judged."""
     memory_bytes: int = 1 << 30
     file_bytes: int = 32 << 20
     """All that it may write, to /tmp in memory."""
@@ -21,7 +21,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Tests:
+class Submission:
     """A program and the tests it must pass."""
 
     program: str
@@ -44,4 +44,4 @@ class Literal:
     expected: str
 
 
-Job = Tests | Literal
+Job = Submission | Literal

@@ -17,11 +17,13 @@ from divmon.isolation.inside import channel, judge_side, program_side  # noqa: F
 from divmon.isolation.jobs import Job, Limits, Literal
 from divmon.types import Verdict
 
-_GRACE_S = 10
+BUSY = "busy"
+_GRACE_S = 5
+"""For the tests to end after their program."""
 
 
 @dataclass
-class TestsProcess:
+class JudgeProcess:
     """The process of the tests, which gives the verdicts. It serves one job after the other."""
 
     control: socket.socket
@@ -30,14 +32,14 @@ class TestsProcess:
 
     @classmethod
     @contextlib.contextmanager
-    def started(cls, limits: Limits, sandboxed: bool) -> Iterator[TestsProcess]:
+    def started(cls, limits: Limits, sandboxed: bool) -> Iterator[JudgeProcess]:
         """Started, and killed in the end.
 
         Raises:
             OSError: no process can be started.
         """
         ours, theirs = socket.socketpair()
-        arguments = (limits.cpu_s + _GRACE_S // 2, limits.memory_bytes, limits.answer_bytes)
+        arguments = (limits.cpu_s + 2, limits.memory_bytes, limits.answer_bytes)
         with ours, _process("judge_side", theirs, arguments, sandboxed):
             yield cls(ours, limits, sandboxed)
 
@@ -60,9 +62,16 @@ class TestsProcess:
             try:
                 verdict = self._receive(limits.wall_s)
             except TimeoutError:
+                starved = _wants_to_run(program.pid)
                 program.kill()
                 late = self._receive(limits.cpu_s + _GRACE_S)  # the tests see their program gone, and end
-                return Verdict(False, f"the program took over {limits.wall_s:g} s") if late.correct is False else late
+                if late.correct is not False:
+                    return late
+                if starved:
+                    return Verdict(
+                        None, f"the machine was too {BUSY} to give it {limits.cpu_s} s in {limits.wall_s:g} s"
+                    )
+                return Verdict(False, f"the program took over {limits.wall_s:g} s")
             if verdict.reason == judge_side.ENDED and program.wait(_GRACE_S) in (-signal.SIGKILL, 128 + signal.SIGKILL):
                 return Verdict(False, f"the program was killed; it may take {limits.cpu_s} s of CPU time")
             return verdict
@@ -79,6 +88,18 @@ class TestsProcess:
         return Verdict(*json.loads(channel.receive(self.control.fileno())))
 
 
+def _wants_to_run(pid: int) -> bool:
+    """Whether a process or one below it runs or waits for a core, and so was cut short, unlike one that sleeps."""
+    waiting = [str(pid)]
+    while waiting:
+        folder = Path("/proc", waiting.pop())
+        with contextlib.suppress(OSError):
+            waiting += (folder / "task" / folder.name / "children").read_text().split()
+            if (folder / "stat").read_text().rpartition(")")[2].split()[0] == "R":
+                return True
+    return False
+
+
 @contextlib.contextmanager
 def _process(
     role: str, theirs: socket.socket, arguments: tuple[int, ...], sandboxed: bool, writable_bytes: int = 1 << 20
@@ -91,7 +112,7 @@ def _process(
     is_program = role == "program_side"
     words = [str(theirs.fileno()), *map(str, arguments)]
     if is_program:
-        words += ["" if sandboxed else "filter", *bubblewrap.packages()]
+        words += ["0" if sandboxed else str(os.getpid()), *bubblewrap.packages()]
     root = bubblewrap.HARNESS if sandboxed else str(Path(__file__).parent)
     script = bubblewrap.script(role, root, words)
     with contextlib.ExitStack() as stack:

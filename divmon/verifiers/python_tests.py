@@ -51,7 +51,7 @@ def python_tests(
         else:
             whole = program.closed or complete is None or complete[i]
             verdicts.append(Verdict(None, answer=program.written if whole else None))
-            jobs[i] = isolation.Tests(program.source, suite.tests, suite.prompt, suite.names, not program.closed)
+            jobs[i] = isolation.Submission(program.source, suite.tests, suite.prompt, suite.names, not program.closed)
     judged = isolation.judge(list(jobs.values()), allow_unsandboxed_code=allow_unsandboxed_code)
     for i, verdict in zip(jobs, judged, strict=True):
         verdicts[i] = replace(verdict, answer=verdicts[i].answer)

@@ -42,6 +42,15 @@ def receive(fd: int, limit: int = 2**31) -> bytes:
     return _read(fd, size)
 
 
+def is_closed(fd: int) -> bool:
+    """Whether the other side is gone, though what it said last may still be there to read."""
+    import select
+
+    poll = select.poll()
+    poll.register(fd, 0)  # a hang-up is always told
+    return bool(poll.poll(0))
+
+
 def _read(fd: int, size: int) -> bytes:
     parts = []
     while size:

@@ -18,6 +18,8 @@ import os
 import random  # noqa: F401
 import re  # noqa: F401
 import resource
+import select
+import signal
 import socket
 import sys
 import traceback
@@ -67,6 +69,12 @@ def _in_child(
         finally:
             os._exit(0)
     os.close(write)
+    poll = select.poll()
+    poll.register(read, select.POLLIN)
+    poll.register(control, 0)
+    if control.fileno() in dict(poll.poll()):  # the run that asked was killed
+        os.kill(child, signal.SIGKILL)
+        sys.exit()
     try:
         passed, reason, answer = json.loads(channel.receive(read))
         return passed, reason, answer

@@ -9,11 +9,14 @@ import marshal
 import operator
 import sys
 import types
-from collections.abc import Callable
-from typing import Any
 
 from . import channel
 from .values import Tagged, tag, untag
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 try:
     from _json import encode_basestring_ascii as _quote  # json itself takes longer to load than all of this
@@ -22,13 +25,16 @@ except ImportError:
 
 
 def main() -> None:
-    """Arguments: the channel's descriptor, CPU seconds, memory and file bytes, "filter" or "", folders for imports."""
-    fd, cpu_s, memory, file_size = map(int, sys.argv[1:5])
-    _limit(cpu_s, memory, file_size)
-    if sys.argv[5]:
-        from .syscalls import install
+    """Arguments: the channel's descriptor, CPU seconds, memory and file bytes, the parent, folders to import from.
 
-        install()
+    The parent is 0 in a sandbox.
+    """
+    fd, cpu_s, memory, file_size, parent = map(int, sys.argv[1:6])
+    _limit(cpu_s, memory, file_size)
+    if parent:
+        from .syscalls import confine
+
+        confine(parent)
     sys.path.extend(sys.argv[6:])
     del sys.argv[1:]
     Program(fd).serve()
@@ -78,6 +84,8 @@ class Program:
             try:
                 name, *parts = marshal.loads(channel.receive(self.fd))  # from the judge, which is trusted
             except channel.Closed:
+                return
+            if channel.is_closed(self.fd):  # the run was killed while this process started
                 return
             channel.send(self.fd, _dump(self.answer(name, parts)).encode())
 

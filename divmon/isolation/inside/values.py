@@ -7,10 +7,13 @@ No pickle: what the program sends is built up again from builtin types alone, so
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
-from typing import Any
 
-Tagged = list[Any]
+TYPE_CHECKING = False  # the modules for types take longer to load than most programs to run
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+Tagged = list
 """[kind, part, ...], each part a string or again a Tagged."""
 
 _SEQUENCES: dict[str, type] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
