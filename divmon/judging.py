@@ -97,7 +97,12 @@ def _here(
             raise ValueError(f"{rule.name} returned {len(verdicts)} verdicts on {len(texts)} texts")
         return list(verdicts)
     except Exception as error:  # training goes on (contract 2)
-        return [Verdict(None, f"{type(error).__name__}: {error}")] * len(keys)
+        if len(keys) == 1:
+            return [Verdict(None, f"{type(error).__name__}: {error}")]
+        # One malformed row must not cost the others their verdicts.
+        middle = len(keys) // 2
+        halves = ((keys[:middle], prompts[:middle]), (keys[middle:], prompts[middle:]))
+        return [verdict for half in halves for verdict in _here(rule, *half, allow_unsandboxed_code)]
 
 
 def _called(rule: Verifier, text: str, prompt: Prompt, complete: bool) -> Verdict:

@@ -297,3 +297,15 @@ def test_the_children_of_a_killed_parent_end_too(tmp_path: Path) -> None:
 def zombie(pid: int) -> bool:
     """Ended, and not yet collected by whoever adopted it."""
     return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+
+
+def test_one_malformed_row_costs_a_batch_rule_only_its_own_verdict(tmp_path: Path) -> None:
+    rule = tmp_path / "strict.py"
+    rule.write_text(
+        "from divmon.types import Verdict\nBATCH = True\n"
+        "def strict(texts, prompts):\n    return [Verdict(t == p.gold.strip()) for t, p in zip(texts, prompts)]\n"
+    )
+    prompts = [Prompt(str(i), "?", gold=None if i == 3 else "a") for i in range(8)]
+    found = judge(f"{rule}:strict", ["a"] * 8, prompts)
+    assert [v.correct for v in found] == [True] * 3 + [None] + [True] * 4
+    assert "AttributeError" in found[3].reason
