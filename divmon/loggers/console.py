@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from divmon.loggers import say, shown
+from divmon.loggers import say
 from divmon.types import TRUNCATED_LIMIT, Change, Probe, Score, Snapshot
 
 HEADLINE = ("sbert", "ead", "accuracy")
@@ -51,7 +52,7 @@ def line(snapshot: Snapshot) -> str:
 def closing_table(snapshot: Snapshot) -> str:
     """Each metric at the reference and now, with the paired change and its interval."""
     rows: list[tuple[str, ...]] = [("task", "metric", "reference", "now", "change", "95 % interval", "n")]
-    for c in filter(shown, snapshot.changes):
+    for c in _largest(snapshot.changes):
         rows.append((c.task, c.metric, *map(_number, (c.reference, c.now, c.change)), _interval(c), str(c.n)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = []
@@ -60,6 +61,17 @@ def closing_table(snapshot: Snapshot) -> str:
         table.append("  ".join(align(cell, width) for cell, width, align in cells))
     title = f"divmon: paired change since the reference, at step {snapshot.step}"
     return "\n".join([title, *table, *(f"divmon: {note}" for note in notes(snapshot))])
+
+
+def _largest(changes: Sequence[Change]) -> list[Change]:
+    """Of figures that there are at every k up to K (pass@k, majority vote), the one at K: fifty rows hide the rest."""
+    at_k = {c: re.fullmatch(r"(pass|majority|distinct_answers)_at(\d+)", c.metric) for c in changes}
+    largest: dict[tuple[str, str], int] = {}
+    for c, found in at_k.items():
+        if found:
+            family = c.task, found[1]
+            largest[family] = max(largest.get(family, 0), int(found[2]))
+    return [c for c, found in at_k.items() if not found or int(found[2]) == largest[c.task, found[1]]]
 
 
 def notes(snapshot: Snapshot) -> list[str]:
