@@ -5,6 +5,7 @@ By rules on lines alone. Nothing is parsed here, because what is read is hostile
 
 from __future__ import annotations
 
+import itertools
 import re
 import textwrap
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ _TARGET = r"\*?[A-Za-z_][\w.]*(\[[^\]]*\])*"
 _DEFINITION = r"@\w|(async\s+)?def\s+\w+\s*\(|class\s+\w+\s*[:(]|import\s+\w|from\s+[\w.]+\s+import\b"
 _START = re.compile(
     rf"{_DEFINITION}"
-    r"|(if|for|while|with|try|async|match)\b.*:\s*(#.*)?$"
+    r"|(if|for|while|with|try|async|match)\b.*:\s*((#|return|raise|yield|pass|break|continue|[\w.]+\s*\W?=|[\w.]+\().*)?$"
     r"|(return|raise|yield|assert|del|global|nonlocal)\b|(pass|break|continue)\s*(#|;|$)"
     rf"|{_TARGET}(\s*,\s*{_TARGET})*(\s*:\s*[\w.\[\], |]+)?\s*([-+*/%&|^@]|//|\*\*|<<|>>)?=[^=]"
     r"|[A-Za-z_][\w.]*\("
@@ -129,10 +130,7 @@ def _body(text: str) -> str:
     if not lines or _is_prose(lines[0]):
         return ""
     if not lines[0][0].isspace():
-        following = next((line for line in lines[1:] if line.strip()), "")
-        indent = len(following) - len(following.lstrip())
-        only_first = indent >= (8 if lines[0].rstrip().endswith(":") else 1)
-        end = 1 if only_first else len(lines)
+        end = 1 if _lost_on_first_only(lines) else len(lines)
         lines = [f"    {line}" if line.strip() else line for line in lines[:end]] + lines[end:]
     kept: list[str] = []
     quote = ""
@@ -142,6 +140,15 @@ def _body(text: str) -> str:
         quote = _open_quote(line, quote)
         kept.append(line)
     return "\n".join(kept).rstrip()
+
+
+def _lost_on_first_only(lines: list[str]) -> bool:
+    """Whether the lines after a first one at the margin have their indent still; else all have lost it."""
+    indents = [len(line) - len(line.lstrip()) for line in lines[1:] if line.strip()]
+    block = list(itertools.takewhile(bool, indents))
+    if not block or not lines[0].rstrip().endswith(":"):
+        return bool(block)
+    return block[0] >= 8 or min(block) < block[0]
 
 
 def _completed(source: str, names: Sequence[str], prompt: str) -> str:

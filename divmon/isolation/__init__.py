@@ -53,7 +53,7 @@ def judge(
     Args:
         jobs: what to judge.
         limits: of each program.
-        workers: how many at a time; one a core unless told.
+        workers: how many at a time; one a core unless told, 32 at most.
         allow_unsandboxed_code: run programs without bubblewrap where it cannot be had.
 
     Returns:
@@ -85,7 +85,8 @@ def judge(
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """At most 32: each may take the memory that its program is allowed."""
+    return min(32, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _work(waiting: queue.SimpleQueue[Job], found: dict[Job, Verdict], limits: Limits) -> None:

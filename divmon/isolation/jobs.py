@@ -13,7 +13,7 @@ class Limits:
     """Seconds of CPU time."""
     wall_s: float = 12.0
     """Seconds on the clock: more, for the cores may be busy with training. What then still computes is not judged."""
-    memory_bytes: int = 1 << 30
+    memory_bytes: int = 512 << 20
     file_bytes: int = 32 << 20
     """All that it may write, to /tmp in memory."""
     answer_bytes: int = 4 << 20

@@ -72,8 +72,9 @@ class JudgeProcess:
                         None, f"the machine was too {BUSY} to give it {limits.cpu_s} s in {limits.wall_s:g} s"
                     )
                 return Verdict(False, f"the program took over {limits.wall_s:g} s")
-            if verdict.reason == judge_side.ENDED and program.wait(_GRACE_S) in (-signal.SIGKILL, 128 + signal.SIGKILL):
-                return Verdict(False, f"the program was killed; it may take {limits.cpu_s} s of CPU time")
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it may have closed its channel and gone on
+                if verdict.reason == judge_side.ENDED and program.wait(1) in (-signal.SIGKILL, 128 + signal.SIGKILL):
+                    return Verdict(False, f"the program was killed; it may take {limits.cpu_s} s of CPU time")
             return verdict
 
     def _send(self, job: Job, descriptors: tuple[int, ...]) -> None:

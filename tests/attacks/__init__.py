@@ -22,9 +22,8 @@ from divmon import isolation
 from divmon.isolation import Limits, Submission
 from divmon.types import Verdict
 
-ATTACKS = {**VERDICTS, **RESOURCES, **ENDLESS, **HOST}
-WITHOUT_SANDBOX = {**VERDICTS, **RESOURCES}
-"""What is withstood without bubblewrap too, where the files and the network of the user are open to the program."""
+ATTACKS = {**VERDICTS, **RESOURCES, **HOST, **ENDLESS}
+"""Without bubblewrap all but HOST are withstood: the user's files and network are then open to the program."""
 LIMITS = Limits(cpu_s=1, wall_s=3.0, memory_bytes=512 << 20)
 HONEST = "def f(x): return x * x"
 
@@ -66,10 +65,8 @@ def _victim() -> Iterator[tuple[Path, int]]:
 
 
 def main() -> None:
-    """Prints the verdicts as JSON: of all attacks, or with "unsandboxed" of those withstood without a sandbox.
-
-    With "endless" of those alone that do not end, without a sandbox.
-    """
-    attacks = {"sandboxed": ATTACKS, "unsandboxed": WITHOUT_SANDBOX, "endless": ENDLESS}[sys.argv[1]]
-    verdicts = judged(attacks, allow_unsandboxed_code=attacks is not ATTACKS)
+    """Prints the verdicts as JSON. Arguments: "sandboxed" or "unsandboxed", "short" or "endless"."""
+    sandboxed, short = sys.argv[1] == "sandboxed", sys.argv[2] == "short"
+    programs = {**VERDICTS, **RESOURCES, **(HOST if sandboxed else {})} if short else ENDLESS
+    verdicts = judged(programs, allow_unsandboxed_code=not sandboxed)
     print(json.dumps({name: [verdict.correct, verdict.reason] for name, verdict in verdicts.items()}))

@@ -119,6 +119,7 @@ ENDLESS = {
     "loop in the call": "def f(x):\n    while True: pass",
     "loop in a regular expression": "import re\ndef f(x): return re.match('(a|a)*b', 'a' * 60)",
     "loop in the answer": "class A(list):\n    def __iter__(s):\n        while True: pass\ndef f(x): return A()",
+    "close the channel and go on": "import os\nos.closerange(0, 64)\nwhile True: pass",
     "sleep": "import time\ndef f(x): time.sleep(3600)",
     "stop itself": "import signal\ndef f(x): signal.pause()",
     "output without end": "import sys\nwhile True: sys.stdout.write('x' * 65536); sys.stderr.write('y' * 65536)",
