@@ -120,7 +120,8 @@ def test_reasoning_and_its_suppression_side_by_side_and_scored_in_full(tmp_path:
     run = read_run(tmp_path / "divmon")
     tasks = set(run.scores.task)
     assert tasks == {"prompts", "prompts-no-think", "prompts-full", "prompts-no-think-full"}
-    asked = {probe.name: callback.monitor.asking.render(probe, probe.prompts[0]).text for probe in callback.monitor.probes}
+    asking = callback.monitor.asking
+    asked = {probe.name: asking.render(probe, probe.prompts[0]).text for probe in asking.probes}
     assert asked["prompts-no-think"] == asked["prompts"] + "<think>\n</think>\n"
     last = run.samples[run.samples.step == 60]
     assert last[last.task == "prompts"].reasoning.notna().any()

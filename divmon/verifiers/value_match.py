@@ -44,8 +44,8 @@ def readings(text: str) -> list[str]:
     The whole answer, its first line (base models go on to ramble), what is marked or labelled as the answer, last
     mention first, the last fence, what an assertion compares with, the last code in backticks, the last line.
 
-    >>> readings("The output is `[1, 2]`.")[1]
-    '[1, 2]'
+    >>> "[1, 2]" in readings("The output is `[1, 2]`.")
+    True
     """
     lines = [line for line in text.splitlines() if line.strip()]
     lines = lines if len(lines) <= 2 * _LINES else lines[:_LINES] + lines[-_LINES:]
