@@ -21,9 +21,10 @@ for pid in ('self', '1', PARENT, os.getppid()):
 """,
     "read the users": "import os\nwon = os.path.exists('/etc/passwd') or os.path.exists('/etc/shadow')",
     "read a home": """
-import os
+import os, sys
+ours = ':'.join([os.__file__, sys.executable, *sys.path]) + '/'  # the way to the interpreter may lead through it
 for home in ('/root', '/home', os.path.expanduser('~')):
-    try: won |= any(not name.startswith('.pyenv') for name in os.listdir(home) if '/' + name not in os.__file__)
+    try: won |= any(f'/{name}/' not in ours for name in os.listdir(home))
     except OSError: pass
 """,
     "look for the secret": """
