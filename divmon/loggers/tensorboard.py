@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from divmon import loggers
+from divmon import loggers, stacked
+from divmon.decomposition import TERMS
 from divmon.types import Probe, Snapshot
 
 
@@ -40,6 +42,7 @@ class tensorboard:
         self._host_dir: str | None = None
         self._waiting: list[tuple[Snapshot, Sequence[Probe]]] = []
         self._charts: dict[str, Any] = {}
+        self._parts: dict[tuple[str, str], dict[int, Any]] = {}
 
     def log(self, snapshot: Snapshot, probes: Sequence[Probe]) -> None:
         host = self._host()
@@ -86,10 +89,29 @@ class tensorboard:
             writer.add_scalar(name, value, snapshot.step)
         for name, text in loggers.texts(snapshot, probes).items():
             writer.add_text(name, text, snapshot.step)
+        self._write_decomposition(writer, snapshot)
         charts = {}
-        for change in snapshot.changes:
+        for change in filter(loggers.shown, snapshot.changes):
             name = f"divmon/{change.task}/{change.metric}/change"
             charts[f"{change.task}/{change.metric}"] = ["Margin", [name, f"{name}_low", f"{name}_high"]]
         if charts.keys() - self._charts.keys():  # a metric may come late; the server takes the last layout
             self._charts |= charts
-            writer.add_custom_scalars({"divmon: change since the reference": self._charts})
+            writer.add_custom_scalars(
+                {"divmon: change since the reference": self._charts, "divmon: what it is made of": _terms(self._charts)}
+            )
+
+    def _write_decomposition(self, writer: Any, snapshot: Snapshot) -> None:
+        """The terms so far as one stacked picture a metric, where there is matplotlib to draw it."""
+        for task, by_metric in snapshot.decomposition.items():
+            for metric, parts in by_metric.items():
+                so_far = self._parts.setdefault((task, metric), {})
+                so_far[snapshot.step] = parts
+                if stacked.available():
+                    picture = stacked.pixels(stacked.stacked(so_far, metric, task))
+                    writer.add_image(f"divmon/{task}/{metric}/made_of", picture, snapshot.step, dataformats="HWC")
+
+
+def _terms(charts: dict[str, Any]) -> dict[str, Any]:
+    """A chart a decomposed metric with its terms as lines."""
+    whole = [name.removesuffix("/quality_control") for name in charts if name.endswith("/quality_control")]
+    return {name: ["Multiline", [rf"divmon/{re.escape(name)}/({'|'.join(TERMS)})/change$"]] for name in whole}
