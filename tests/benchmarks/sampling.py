@@ -58,9 +58,8 @@ def main() -> None:
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, {parameters:.0f}M parameters, K = {K}")
     for name, runs in seconds.items():
         median = statistics.median(runs)
-        print(
-            f"{name:14} {median:6.2f} s CPU (median of {RUNS}; {min(runs):.2f} to {max(runs):.2f})  {K * NEW / median:6.1f} tok/s"
-        )
+        spread = f"{min(runs):.2f} to {max(runs):.2f}"
+        print(f"{name:14} {median:6.2f} s CPU (median of {RUNS}; {spread})  {K * NEW / median:6.1f} tok/s")
     print(f"ratio {statistics.median(seconds['generate']) / statistics.median(seconds['divmon.sample']):.2f}")
 
 
