@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +13,7 @@ from torch import Tensor
 
 from divmon.encode import MNLI, UNIXCODER, CodeEncoder, NLIClassifier, TextEncoder
 from divmon.metrics import INPUTS, Metric
-
-_FENCE = re.compile(r"```[^`\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+from divmon.programs import extract
 
 
 @dataclass
@@ -197,14 +195,14 @@ class Inputs:
         return embeddings_PKD
 
 
-def program(text: str) -> str:
-    """The code of an answer: of its first markdown fence, closed or not, else the text as it is.
+def program(text: str) -> str | None:
+    """The code of an answer, as it is taken out to be judged; None where there is none.
 
     >>> program("Sure:\\n```python\\nx = 1\\n```\\nDone.")
     'x = 1'
     """
-    fence = _FENCE.search(text)
-    return fence.group(1).rstrip("\n") if fence else text
+    found = extract(text)
+    return found.written.strip("\n") if found else None
 
 
 def _cut(name: str, value: Any, num_samples: int) -> Any:

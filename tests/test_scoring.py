@@ -135,13 +135,12 @@ def test_inputs_are_padded_masked_and_told_apart_by_category(resources: Resource
     ("text", "code"),
     [
         ("x = 1", "x = 1"),
-        ("Here:\n```python\nx = 1\ny = 2\n```\nand\n```\nz\n```", "x = 1\ny = 2"),
+        ("Here:\n```python\nx = 1\ny = 2\n```\nand\n```python\nz = 3\n```", "z = 3"),
         ("```\nx = 1", "x = 1"),
-        ("    return x\n", "    return x\n"),
-        ("```py\n```", ""),
+        ("I am sorry, I cannot do that.", None),
     ],
 )
-def test_a_program_is_what_its_first_fence_holds(text: str, code: str) -> None:
+def test_a_program_is_what_would_be_judged(text: str, code: str | None) -> None:
     assert program(text) == code
 
 
