@@ -93,9 +93,6 @@ def _here(
     parameters = inspect.signature(rule.function).parameters
     try:
         verdicts = rule.function(texts, prompts, **{name: value for name, value in asked.items() if name in parameters})
-        if len(verdicts) != len(texts):
-            raise ValueError(f"{rule.name} returned {len(verdicts)} verdicts on {len(texts)} texts")
-        return list(verdicts)
     except Exception as error:  # training goes on (contract 2)
         if len(keys) == 1:
             return [Verdict(None, f"{type(error).__name__}: {error}")]
@@ -103,6 +100,9 @@ def _here(
         middle = len(keys) // 2
         halves = ((keys[:middle], prompts[:middle]), (keys[middle:], prompts[middle:]))
         return [verdict for half in halves for verdict in _here(rule, *half, allow_unsandboxed_code)]
+    if len(verdicts) != len(texts):
+        return [Verdict(None, f"{rule.name} returned {len(verdicts)} verdicts on {len(texts)} texts")] * len(keys)
+    return list(verdicts)
 
 
 def _called(rule: Verifier, text: str, prompt: Prompt, complete: bool) -> Verdict:
