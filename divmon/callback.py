@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from divmon.guard import undisturbed_rng
 from divmon.loggers import Logger
 from divmon.loggers.active_runs import active_runs
 from divmon.loggers.console import console
@@ -85,9 +86,9 @@ class DiversityCallback(TrainerCallback):
             train_dataset=getattr(trainer, "train_dataset", None),
             eval_dataset=getattr(trainer, "eval_dataset", None),
         )
-        self._safely(0, lambda: self._say_price(args, state, model, trainer))
-        starts = state.global_step == 0 and (self.schedule.at_start or 0 in self.schedule.at)
-        if starts or self.monitor.reference is None:
+        self._safely(state.global_step, lambda: self._say_price(args, state, model, trainer), "the price")
+        starts = self.schedule.at_start or 0 in self.schedule.at
+        if starts and (state.global_step == 0 or self.monitor.reference is None):
             self._measure(args, state, model)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -114,16 +115,16 @@ class DiversityCallback(TrainerCallback):
             return
         if self.schedule.at_end:
             self._measure(args, state, kwargs["model"], last=True)
-        self._safely(state.global_step, self._finish)
-        self.monitor.close()
+        self._safely(state.global_step, self._finish, "the closing table")
+        self._safely(state.global_step, self.monitor.close, "closing the store and the loggers")
         self._active = False
 
     # -- what they share
 
     def _measure(self, args: TrainingArguments, state: TrainerState, model: Any, last: bool = False) -> None:
         """Measures, unless this step already was; a failure is recorded and training goes on (contract 2)."""
-        store, step = self.monitor.store, state.global_step
-        if not self._active or store is None or step == self._tried or step in store.steps():
+        step = state.global_step
+        if not self._active or self.monitor.store is None or step == self._tried:
             return
         self._tried = step
         processes = args.world_size
@@ -135,18 +136,23 @@ class DiversityCallback(TrainerCallback):
             "max_steps": state.max_steps,
             "share_of_run": self.monitor.seconds / max(time.perf_counter() - self._began, 1e-9),
         }
-        self._safely(step, lambda: self.monitor.take(unwrapped(model), step, facts, at_end=last))
+        self._safely(step, lambda: self._take(unwrapped(model), step, facts, last))
 
-    def _safely(self, step: int, action: Callable[[], Any]) -> None:
-        if self.options.on_error == "raise":
-            action()
-            return
+    def _take(self, model: Any, step: int, facts: dict[str, Any], last: bool) -> None:
+        store = self.monitor.store
+        if store is not None and step not in store.steps():  # a resumed run may have it already
+            self.monitor.take(model, step, facts, at_end=last)
+
+    def _safely(self, step: int, action: Callable[[], Any], what: str = "the measurement") -> None:
         try:
-            action()
+            with undisturbed_rng():
+                action()
         except Exception as error:
+            if self.options.on_error == "raise":
+                raise
             reason = f"{type(error).__name__}: {error}"
             self.failures.append((step, reason))
-            logger.warning("divmon: the measurement at step %d failed, training goes on: %s", step, reason)
+            logger.warning("divmon: %s at step %d failed, training goes on: %s", what, step, reason)
             logger.debug("divmon: where it failed", exc_info=True)
             self._record_failures()
 
@@ -154,7 +160,7 @@ class DiversityCallback(TrainerCallback):
         try:
             if self.monitor.store is not None:
                 self.monitor.store.update(failures=[{"step": s, "reason": r} for s, r in self.failures])
-        except OSError as error:
+        except Exception as error:
             logger.warning("divmon: the failure could not be recorded either: %s", error)
 
     def _loggers(

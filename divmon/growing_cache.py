@@ -59,7 +59,7 @@ class _Room:
         self._move(lambda written: written, times)
 
     def select(self, rows: torch.Tensor) -> None:
-        self._move(lambda written: written[rows], 1)
+        self._move(lambda written: written[rows.to(written.device)], 1)
 
     def _move(self, taken: Any, times: int) -> None:
         moved = []

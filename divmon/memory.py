@@ -12,8 +12,8 @@ CPU_CACHE_BYTES = 1 << 30
 SHARE_OF_FREE = 0.4
 """Of a device's free memory: growing a cache by concatenation holds it twice for a moment."""
 SMALLEST_BUDGET = 2048
-SIGNS = ("out of memory", "can't allocate memory", "bad_alloc")
-"""In the messages of a device's allocator, torch's on a CPU, and C++'s."""
+SIGNS = ("out of memory", "can't allocate memory", "bad_alloc", "alloc_failed")
+"""In the messages of a device's allocator, torch's on a CPU, C++'s, and cuBLAS's."""
 
 
 def cache_token_budget(model: Any) -> int:
@@ -31,8 +31,9 @@ def cache_token_budget(model: Any) -> int:
 
 def _cache_bytes_per_token(config: Any, element_size: int) -> int:
     layers = config.num_hidden_layers
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    attention_heads = getattr(config, "num_attention_heads", None) or 1  # none in a model of linear attention alone
+    heads = getattr(config, "num_key_value_heads", None) or attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // attention_heads
     # Logits in float32, their softmax and its sort last one step of one row; spread over a row of some 256 tokens.
     logits = config.vocab_size * 4 * 4 // 256
     return 2 * layers * heads * head_dim * element_size + logits

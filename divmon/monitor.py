@@ -88,6 +88,11 @@ class DiversityMonitor:
         model = unwrapped(model)
         if self.store is None:
             self.prepare(model, tokenizer, output_dir=self.options.output_dir or "divmon", resume_step=step)
+        assert self.store is not None
+        if step in self.store.steps():
+            raise ValueError(
+                f"step {step} is already measured in {self.store.path}; give each measurement its own step"
+            )
         return self.take(model, step, facts)
 
     def prepare(
@@ -174,7 +179,7 @@ class DiversityMonitor:
             )
         self.seconds += time.perf_counter() - began
         snapshot.provenance.update(facts, total_seconds=self.seconds)
-        if self._reference is None:
+        if self._reference is None and snapshot.samples:  # nothing can be compared with a snapshot of nothing
             self._reference = measured
         try:
             self.store.write(snapshot)
@@ -227,7 +232,10 @@ class DiversityMonitor:
             self.store.close()
             self.store = None
         for out in self.loggers or []:
-            out.close()
+            try:
+                out.close()
+            except Exception as error:
+                logger.warning("divmon: could not close %s: %s", type(out).__name__, error)
 
     def say(self, line: str) -> None:
         """Shows a person one line."""

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from divmon.samplers import Batch, left_pad
+from divmon.memory import is_out_of_memory
+from divmon.samplers import Batch, NonFiniteLogits, left_pad
 from divmon.samplers.generate import generate
 from divmon.samplers.live import live
 
@@ -35,6 +36,8 @@ def differs_from_generate(model: Any, short: tuple[int, ...], long: tuple[int, .
     try:
         shared = live(model, _greedy(prompts, limits, eos))
     except Exception as error:
+        if is_out_of_memory(error) or isinstance(error, NonFiniteLogits):
+            raise  # of this moment, not of the architecture: asked again at the next measurement
         return f"sharing a prompt's cache fails for this architecture ({type(error).__name__}: {error})".splitlines()[0]
     for p, prompt in enumerate(prompts):
         alone = generate(model, _greedy([prompt], [TOKENS], eos))

@@ -149,17 +149,20 @@ class Sampler:
     def _draw_units(
         self, units: list[_Unit], seed: int, step: int, drawing: Drawing, progress: Callable[[int], None]
     ) -> None:
-        """Decodes a batch; where memory runs out, its halves, down to one sample, then skips it with the reason."""
+        """Decodes a batch; where memory runs out or a row is not finite, its halves, down to one sample, then skips it
+        with the reason."""
         decode: DecodeBatch = generate if self.name == "generate" else live
+        diverged = False
         try:
             decoded = decode(self.model, self._batch(units, seed, step))
         except NonFiniteLogits as error:
-            drawing.missing.update({unit.request.key: str(error) for unit in units})
-            return
+            reason = str(error)
+            diverged = True
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            reason = f"out of memory: {error}".splitlines()[0]
+            first_line = next(iter(str(error).splitlines()), "")
+            reason = f"out of memory: {first_line} (a single sample does not fit)"
         else:
             lengths, ended = decoded.lengths_R.tolist(), decoded.ended_R.tolist()
             row = 0
@@ -173,9 +176,10 @@ class Sampler:
             return
         # Out of the except block, so that the traceback no longer holds the batch's tensors.
         release_memory()
-        halves = _halve(units)
+        # Of a model that diverged every sample fails: its prompts are told apart, not its samples.
+        halves = _halve(units) if len(units) > 1 or not diverged else []
         if not halves:
-            drawing.missing[units[0].request.key] = f"{reason} (a single sample does not fit)"
+            drawing.missing[units[0].request.key] = reason
         for half in halves:
             self._draw_units(half, seed, step, drawing, progress)
 

@@ -56,6 +56,8 @@ def readable_rows(dataset: Any, count: int = 8) -> list[list[int]]:
 
     if not isinstance(dataset, datasets.Dataset | list | tuple):
         return []
+    if isinstance(dataset, datasets.Dataset):
+        dataset = dataset.with_format(None)  # a user's random transform would move the run's generators
     rows = [dataset[i] for i in range(min(count, len(dataset)))]
     ids = [row.get("input_ids") for row in rows if isinstance(row, dict)]
     return [[int(token) for token in row] for row in ids if row is not None and len(row)]

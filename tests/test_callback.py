@@ -240,6 +240,33 @@ def test_evaluation_prompts_and_probes_of_ones_own(tmp_path: Path) -> None:
     assert set(read_run(tmp_path / "a").scores.task) == {"mine", "eval"}
 
 
+def test_without_a_start_the_first_look_is_the_reference(tmp_path: Path) -> None:
+    callback = DiversityCallback(runs.PROBES, **quiet(at_start=False))
+    runs.sft(tmp_path, [callback], max_steps=20).train()
+    run = read_run(tmp_path)
+    assert sorted(run.scores.step.unique()) == [10, 20]
+    assert set(run.samples[run.samples.step == 10].groupby("prompt_id").size()) == {4}
+    assert set(run.changes.step) == {20}
+
+
+def test_a_random_transform_of_the_training_data_does_not_run(tmp_path: Path) -> None:
+    """Reading a row through it would move the generators that training draws from."""
+    trainer = runs.sft(tmp_path, [DiversityCallback(runs.PROBES, **quiet())], max_steps=2)
+    seen = []
+
+    def transform(rows: dict[str, Any]) -> dict[str, Any]:
+        seen.append(torch.rand(1).item())
+        return rows
+
+    trainer.train_dataset.set_transform(transform)
+    callback = trainer.callback_handler.callbacks[-2]
+    from divmon.trainers import readable_rows
+
+    assert isinstance(callback, DiversityCallback)
+    assert readable_rows(trainer.train_dataset)
+    assert not seen
+
+
 def test_an_early_stop_is_measured_as_the_end(tmp_path: Path) -> None:
     class Stop(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -62,6 +62,11 @@ class NonFiniteLogits(RuntimeError):
         super().__init__("the model's logits are NaN: it has diverged, so there is nothing to sample")
 
 
+def not_finite(logits: torch.Tensor) -> torch.Tensor:
+    """Whether any logit is NaN or infinitely likely; minus infinity only rules a token out."""
+    return (torch.isnan(logits) | torch.isposinf(logits)).any()
+
+
 def check_decoding(temperature: float, top_p: float) -> None:
     """Raises ValueError where a decoding setting is out of range."""
     if not 0 <= temperature < float("inf"):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from divmon.inverse_cdf import choose
-from divmon.samplers import Batch, Drawn, NonFiniteLogits
+from divmon.samplers import Batch, Drawn, NonFiniteLogits, not_finite
 
 
 def neutral_generation_config(batch: Batch) -> Any:
@@ -73,7 +73,7 @@ class _PickByUniform:
         self.batch, self.prompt_length = batch, prompt_length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if bool(torch.isnan(scores).any()):
+        if bool(not_finite(scores)):
             raise NonFiniteLogits
         uniform_R = self.batch.uniforms_RT[:, input_ids.shape[1] - self.prompt_length]
         token = choose(scores, uniform_R.to(scores.device), self.batch.temperature, self.batch.top_p)

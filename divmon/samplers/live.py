@@ -13,7 +13,7 @@ import torch
 
 from divmon.guard import undisturbed
 from divmon.inverse_cdf import choose
-from divmon.samplers import Batch, Drawn, NonFiniteLogits, check_decoding
+from divmon.samplers import Batch, Drawn, NonFiniteLogits, check_decoding, not_finite
 
 COMPACT_BELOW = 0.75
 """Rows leave the cache once fewer than this share still run: leaving copies the cache, so not at each end."""
@@ -86,7 +86,7 @@ class _Rows:
         ended = running & torch.isin(token_r, self.eos)
         self.ended[rows] |= ended
         self.done[rows] |= ended | (self.lengths[rows] >= self.limits[rows])
-        self.diverged |= torch.isnan(logits_rV).any().to(self.diverged.device)
+        self.diverged |= not_finite(logits_rV).to(self.diverged.device)
 
     def still_running(self, length: int) -> torch.Tensor | None:
         """Positions to keep in the batch, or None for "all of them a while longer"."""
