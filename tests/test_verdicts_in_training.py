@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ from test_contract_1 import assert_same_run
 
 from divmon import DiversityCallback
 from divmon.store import Store, read_run
-from divmon.types import Prompt
+from divmon.types import Prompt, Verdict
 
 GOLD = [{"id": f"p{i}", "prompt": row["prompt"], "gold": str(i)} for i, row in enumerate(runs.ROWS[::16])]
 
 
-def noisy(text: str, prompt: Prompt) -> bool | None:
-    """A verifier of the user's that draws from every global generator: half right, some not judged."""
+def noisy(text: str, prompt: Prompt) -> Verdict:
+    """A verifier of the user's that draws from every global generator; about half are right, whatever the texts."""
     random.random(), np.random.rand(), torch.rand(1)
-    return None if len(text) % 7 == 0 else len(text) % 2 == 0
+    # With an answer: a wrong one that the token limit ended without would count as cut off, not as wrong.
+    return Verdict(zlib.crc32(text.encode()) % 2 == 0, answer=text)
 
 
 def options(tmp_path: Path, **own: Any) -> dict[str, Any]:
