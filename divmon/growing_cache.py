@@ -72,7 +72,32 @@ class _Room:
         self.rooms = moved
 
 
-class GrowingLayer(DynamicLayer):
+class _Roomy:
+    """What both kinds of layer do when a prompt's samples part, and when finished rows leave."""
+
+    room: _Room
+    keys: torch.Tensor | None
+    values: torch.Tensor | None
+    window: int | None = None
+    """Tokens that the next one may look back on; all where None."""
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        self.room.repeat(repeats)
+        self._show()
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        self.room.select(indices)
+        self._show()
+
+    def _seen_from(self, length: int) -> int:
+        """The first of `length` written tokens that the next one looks back on."""
+        return 0 if self.window is None else max(length - self.window, 0)
+
+    def _show(self) -> None:
+        self.keys, self.values = self.room.written(self._seen_from(self.room.length))
+
+
+class GrowingLayer(_Roomy, DynamicLayer):
     """Full attention."""
 
     def __init__(self, capacity: int) -> None:
@@ -85,24 +110,18 @@ class GrowingLayer(DynamicLayer):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         self.room.write((key_states, value_states))
-        self.keys, self.values = self.room.written()
-        return self.keys, self.values
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        self.room.repeat(repeats)
-        self.keys, self.values = self.room.written()
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        self.room.select(indices)
-        self.keys, self.values = self.room.written()
+        self._show()
+        keys, values = self.room.written()
+        return keys, values
 
 
-class GrowingSlidingLayer(DynamicSlidingWindowLayer):
+class GrowingSlidingLayer(_Roomy, DynamicSlidingWindowLayer):
     """Sliding attention: all tokens are kept, the window's are shown."""
 
     def __init__(self, capacity: int, sliding_window: int) -> None:
         super().__init__(sliding_window=sliding_window)
         self.room = _Room(capacity)
+        self.window = sliding_window - 1
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -113,16 +132,5 @@ class GrowingSlidingLayer(DynamicSlidingWindowLayer):
         self.room.write((key_states, value_states))
         self.cumulative_length += key_states.shape[-2]
         self._show()
-        keys, values = self.room.written(max(before - self.sliding_window + 1, 0))
+        keys, values = self.room.written(self._seen_from(before))
         return keys, values
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        self.room.repeat(repeats)
-        self._show()
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        self.room.select(indices)
-        self._show()
-
-    def _show(self) -> None:
-        self.keys, self.values = self.room.written(max(self.room.length - self.sliding_window + 1, 0))

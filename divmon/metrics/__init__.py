@@ -26,8 +26,9 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
+
+from divmon.plugins import from_file
 
 INPUTS = {
     "texts_PK": "list[list[str | None]]; None is no answer: not drawn, or cut off inside its reasoning",
@@ -90,7 +91,7 @@ def load(name: str) -> Metric:
         ValueError: there is none, or it asks for an input that is not on offer; the message says which there are.
     """
     if ":" in name:
-        return _metric(*_from_file(name))
+        return _metric(name.rpartition(":")[2], from_file("metric", name))
     if name in {module.name for module in pkgutil.iter_modules(__path__)}:
         return _metric(name, getattr(importlib.import_module(f"{__name__}.{name}"), name))
     for point in entry_points(group="divmon.metrics", name=name):
@@ -123,25 +124,6 @@ def _hint(name: str) -> str:
             return f" ({owner!r} gives the figure of that name)"
     close = difflib.get_close_matches(name, available(), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _from_file(name: str) -> tuple[str, Callable[..., Any]]:
-    path, _, function = name.rpartition(":")
-    if not Path(path).is_file():
-        raise ValueError(f"metric {name!r}: there is no file {path!r}; expected 'file.py:function'")
-    spec = importlib.util.spec_from_file_location(f"divmon_metric_{Path(path).stem}", path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"metric {name!r}: {path!r} is not a Python file; expected 'file.py:function'")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the user's own file may raise anything
-        raise ValueError(f"metric {name!r}: {path} cannot be imported: {type(error).__name__}: {error}") from error
-    if not callable(getattr(module, function, None)):
-        there = ", ".join(n for n, f in vars(module).items() if inspect.isfunction(f)) or "none"
-        raise ValueError(f"metric {name!r}: {path} defines no function {function!r}; it has {there}")
-    return function, getattr(module, function)
 
 
 def _metric(name: str, function: Callable[..., Any]) -> Metric:
