@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from divmon import probes, verifiers
+from divmon.drawing import Request
 from divmon.judging import judge
 from divmon.options import Options
 from divmon.rendering import Renderer, detect_chat, own_tokenizer
-from divmon.sampling import Request
 from divmon.types import Decoding, Probe, Prompt, RenderedPrompt, Sample, Verdict
 
 NO_THINK = "-no-think"

@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from divmon import health, quality
+from divmon.drawing import Request
 from divmon.inputs import Outputs
 from divmon.reference import Reference, Rows, in_rows, since
-from divmon.sampling import Request, Sampler
+from divmon.sampling import Sampler
 from divmon.scoring import Scorer
 from divmon.types import Decoding, Probe, Prompt, RenderedPrompt, Sample, Score, Snapshot, Verdict
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from divmon.drawing import Request
 from divmon.guard import undisturbed
-from divmon.sampling import Request, Sampler
+from divmon.sampling import Sampler
 
 TIMED_TOKENS = 16
 """New tokens drawn for each of the two prompts' completions."""

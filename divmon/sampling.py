@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from divmon.drawing import Drawing, Request
 from divmon.guard import undisturbed
 from divmon.inverse_cdf import uniforms
 from divmon.memory import cache_token_budget, is_out_of_memory, release_memory
@@ -22,35 +23,9 @@ from divmon.samplers import Batch, DecodeBatch, NonFiniteLogits, left_pad
 from divmon.samplers.generate import generate
 from divmon.samplers.live import live
 from divmon.stop_strings import StopStrings, completing_tokens, first_stop, stopped
-from divmon.types import Decoding, Finish, RenderedPrompt, Sample
+from divmon.types import Finish, Sample
 
 logger = logging.getLogger("divmon")
-
-Key = tuple[str, str]
-"""(task, prompt id)"""
-
-
-@dataclass(frozen=True)
-class Request:
-    """`num_samples` completions of one prompt."""
-
-    prompt: RenderedPrompt
-    decoding: Decoding
-    num_samples: int
-
-    @property
-    def key(self) -> Key:
-        return self.prompt.task, self.prompt.id
-
-
-@dataclass
-class Drawing:
-    """What came of the requests: samples by prompt and number, and why any prompt has none."""
-
-    samples: list[Sample] = field(default_factory=list)
-    missing: dict[Key, str] = field(default_factory=dict)
-    tokens: int = 0
-    """New tokens drawn."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import torch
 
 from divmon.rendering import Renderer
 from divmon.samplers import live as live_module
-from divmon.sampling import Request, Sampler
+from divmon.drawing import Request
+from divmon.sampling import Sampler
 from divmon.types import Decoding, Prompt
 
 torch.set_num_threads(1)

@@ -13,7 +13,8 @@ import tiny
 import torch
 
 from divmon.rendering import Renderer
-from divmon.sampling import Request, Sampler
+from divmon.drawing import Request
+from divmon.sampling import Sampler
 from divmon.types import Decoding, Prompt, Sample
 
 TEXTS = ["what is one plus two?", "what?", "it is three. what is one plus one plus two plus two?", "is it one?"]
