@@ -9,9 +9,9 @@ from pathlib import Path
 import tiny
 import torch
 
+from divmon.drawing import Request
 from divmon.rendering import Renderer
 from divmon.samplers import live as live_module
-from divmon.drawing import Request
 from divmon.sampling import Sampler
 from divmon.types import Decoding, Prompt
 

@@ -12,8 +12,8 @@ import pytest
 import tiny
 import torch
 
-from divmon.rendering import Renderer
 from divmon.drawing import Request
+from divmon.rendering import Renderer
 from divmon.sampling import Sampler
 from divmon.types import Decoding, Prompt, Sample
 
