@@ -82,11 +82,11 @@ class DiversityCallback(TrainerCallback):
             model,
             self.tokenizer or kwargs.get("processing_class") or getattr(trainer, "processing_class", None),
             output_dir=self.options.output_dir or os.path.join(args.output_dir or ".", "_divmon"),
-            resume_step=state.global_step,
+            resume_step=self._step(state),
             train_dataset=getattr(trainer, "train_dataset", None),
             eval_dataset=getattr(trainer, "eval_dataset", None),
         )
-        self._safely(state.global_step, lambda: self._say_price(args, state, model, trainer), "the price")
+        self._safely(self._step(state), lambda: self._say_price(args, state, model, trainer), "the price")
         starts = self.schedule.at_start or 0 in self.schedule.at
         if starts and (state.global_step == 0 or self.monitor.reference is None):
             self._measure(args, state, model)
@@ -115,25 +115,30 @@ class DiversityCallback(TrainerCallback):
             return
         if self.schedule.at_end:
             self._measure(args, state, kwargs["model"], last=True)
-        self._safely(state.global_step, self._finish, "the closing table")
-        self._safely(state.global_step, self.monitor.close, "closing the store and the loggers")
+        self._safely(self._step(state), self._finish, "the closing table")
+        self._safely(self._step(state), self.monitor.close, "closing the store and the loggers")
         self._active = False
 
     # -- what they share
 
+    def _step(self, state: TrainerState) -> int:
+        """The step as snapshots are numbered: over all stages of a lineage."""
+        return self.options.first_step + state.global_step
+
     def _measure(self, args: TrainingArguments, state: TrainerState, model: Any, last: bool = False) -> None:
         """Measures, unless this step already was; a failure is recorded and training goes on (contract 2)."""
-        step = state.global_step
+        step = self._step(state)
         if not self._active or self.monitor.store is None or step == self._tried:
             return
         self._tried = step
         processes = args.world_size
-        examples = step * args.train_batch_size * args.gradient_accumulation_steps * processes
+        examples = state.global_step * args.train_batch_size * args.gradient_accumulation_steps * processes
         facts = {
             "epoch": state.epoch,
             "examples": examples,
             "tokens": state.num_input_tokens_seen or None,
             "max_steps": state.max_steps,
+            "stage": self.options.stage,
             "share_of_run": self.monitor.seconds / max(time.perf_counter() - self._began, 1e-9),
         }
         self._safely(step, lambda: self._take(unwrapped(model), step, facts, last))
@@ -170,7 +175,7 @@ class DiversityCallback(TrainerCallback):
             return [tensorboard(args.output_dir), active_runs(), console()]
         callbacks = trainer.callback_handler.callbacks
         return [
-            tensorboard(args.output_dir, callbacks, resume_step=state.global_step),
+            tensorboard(args.output_dir, callbacks, resume_step=self._step(state)),
             trackers(callbacks, args, state, control, model),
             console(),
         ]

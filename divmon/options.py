@@ -82,6 +82,10 @@ class Options:
     """What a failure while training does: "warn" records it and goes on, "raise" is for tests."""
     progress: bool = True
     """Show a progress bar while measuring."""
+    stage: str | None = None
+    """Name of this training among the stages of a lineage, kept with each snapshot."""
+    first_step: int = 0
+    """Steps that earlier stages took: snapshots are numbered from there. With their output_dir, their curve goes on."""
 
     def __post_init__(self) -> None:
         if self.reference_samples is None:
@@ -126,6 +130,8 @@ class Options:
             raise ValueError(
                 f"reference_samples: expected at least num_samples ({self.num_samples}), got {self.reference_samples}"
             )
+        if not isinstance(self.first_step, int) or self.first_step < 0:
+            raise ValueError(f"first_step: expected a whole number of at least 0, got {self.first_step!r}")
         if self.max_reasoning_tokens < 0:
             raise ValueError(f"max_reasoning_tokens: expected 0 or more, got {self.max_reasoning_tokens}")
         if not 0 <= self.temperature < float("inf"):
