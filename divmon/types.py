@@ -15,8 +15,9 @@ from typing import Any, Literal
 Message = dict[str, Any]
 """One turn of a conversation: {"role": "system" | "user" | "assistant", "content": str}."""
 
-Finish = Literal["eos", "stop", "length"]
-"""Why a sample ended: the model closed it, a stop string did, or the token limit did."""
+Finish = Literal["eos", "stop", "length", "unknown"]
+"""Why a sample ended: the model closed it, a stop string did, or the token limit did; a record of its text alone does
+not tell."""
 
 TRUNCATED_LIMIT = 0.1
 """Above this share of completions cut off before their answer, a task's figures are not comparable (contract 3)."""
@@ -102,8 +103,8 @@ class Sample:
     text: str
     """The answer: the completion without its reasoning. Empty where the reasoning was never closed."""
     finish: Finish
-    n_tokens: int
-    """New tokens drawn, the closing one included."""
+    n_tokens: int | None
+    """New tokens drawn, the closing one included; None where only the text was recorded."""
     reasoning: str | None = None
     """The text of the reasoning block; None where there was none."""
     answered: bool = True
