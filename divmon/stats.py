@@ -66,7 +66,7 @@ def jackknife(statistic: str | Statistic, values_P: ArrayLike) -> Interval:
         replicates = [statistic(np.delete(values, p, axis=0)) for p in range(len(values))] if len(values) > 1 else []
         return from_replicates(statistic(values) if len(values) else np.nan, replicates, n=len(values))
     defined = values[~np.isnan(values)]
-    value, replicates_P = _closed_form(statistic, defined)
+    value, replicates_P = leave_one_out(statistic, defined)
     return from_replicates(value, replicates_P, n=len(defined))
 
 
@@ -105,13 +105,13 @@ def paired_change(now: ArrayLike, reference: ArrayLike, aggregate: str = "mean")
             f"a paired change needs the same prompts on both sides; got {now_P.shape} and {reference_P.shape}"
         )
     both = ~np.isnan(now_P) & ~np.isnan(reference_P)
-    value_now, replicates_now = _closed_form(aggregate, now_P[both])
-    value_reference, replicates_reference = _closed_form(aggregate, reference_P[both])
+    value_now, replicates_now = leave_one_out(aggregate, now_P[both])
+    value_reference, replicates_reference = leave_one_out(aggregate, reference_P[both])
     change = from_replicates(value_now - value_reference, replicates_now - replicates_reference)
     return PairedChange(value_reference, value_now, change.value, change.low, change.high, int(both.sum()))
 
 
-def _closed_form(aggregate: str, values_P: Array) -> tuple[float, Array]:
+def leave_one_out(aggregate: str, values_P: Array) -> tuple[float, Array]:
     """The aggregate, and its value with each prompt left out (none of them where one prompt or none is there)."""
     n = len(values_P)
     if aggregate not in ("mean", "harmonic_mean"):
