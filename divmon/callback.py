@@ -10,15 +10,18 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from divmon.budget import Budget
 from divmon.guard import undisturbed_rng
 from divmon.loggers import Logger
 from divmon.loggers.active_runs import active_runs
 from divmon.loggers.console import console
 from divmon.loggers.tensorboard import tensorboard
 from divmon.loggers.trackers import trackers
-from divmon.monitor import DiversityMonitor, unwrapped
+from divmon.monitor import DiversityMonitor
 from divmon.pricing import seconds_per_step
-from divmon.trainers import find_trainer, is_sharded, readable_rows
+from divmon.processes import Disconnected
+from divmon.sharding import unwrapped, whole
+from divmon.trainers import find_trainer, readable_rows, reference_model
 
 logger = logging.getLogger("divmon")
 
@@ -54,48 +57,52 @@ class DiversityCallback(TrainerCallback):
         self._active = False
         self._began = 0.0
         self._tried = -1
+        self._budget = Budget(None, None)
+        self._cost = 0.0
 
-    # -- the trainer's hooks, in their order
+    # -- the trainer's hooks, in their order; every process runs them, and all measure together
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._began, self._tried = time.perf_counter(), -1
+        self._budget = Budget(self.options.max_overhead, self.schedule.every, state.global_step)
         self.monitor.seconds = 0.0
-        trainer = self.trainer or find_trainer(self)
-        self._active = state.is_world_process_zero and not is_sharded(kwargs["model"])
-        if not self._active:
-            if state.is_world_process_zero:
+        trainer, model = self.trainer or find_trainer(self), kwargs["model"]
+        self.monitor.wrapped = getattr(trainer, "model_wrapped", None)
+        if self.options.reference in ("ref_model", "base"):
+            self.monitor.reference_model = reference_model(self.options.reference, trainer, model)
+        if state.is_world_process_zero:
+            self.monitor.loggers = self._loggers(trainer, args, state, control, unwrapped(model))
+            if trainer is None:
                 self.monitor.say(
-                    "divmon: this model's parameters are sharded over processes (FSDP or ZeRO-3), which cannot be"
-                    " measured from inside yet; training goes on without measurements"
+                    "divmon: found no trainer that holds this callback, so scores go to a TensorBoard run of its own and"
+                    " to active global runs; pass trainer= to log into the trainer's"
                 )
+        if self.options.processes == "main" and not state.is_world_process_zero:
             return
-        model = unwrapped(kwargs["model"])
-        self.monitor.loggers = self._loggers(trainer, args, state, control, model)
-        if trainer is None:
-            self.monitor.say(
-                "divmon: found no trainer that holds this callback, so scores go to a TensorBoard run of its own and to"
-                " active global runs; pass trainer= to log into the trainer's"
-            )
         self.monitor.prepare(
             model,
             self.tokenizer or kwargs.get("processing_class") or getattr(trainer, "processing_class", None),
             output_dir=self.options.output_dir or os.path.join(args.output_dir or ".", "_divmon"),
-            resume_step=self._step(state),
+            resume_step=state.global_step,
             train_dataset=getattr(trainer, "train_dataset", None),
             eval_dataset=getattr(trainer, "eval_dataset", None),
         )
-        self._safely(self._step(state), lambda: self._say_price(args, state, model, trainer), "the price")
+        self._active = True
+        self._safely(state.global_step, lambda: self._say_price(args, state, model, trainer), "the price")
         starts = self.schedule.at_start or 0 in self.schedule.at
-        if starts and (state.global_step == 0 or self.monitor.reference is None):
+        first = self.monitor.processes.tell(self.monitor.reference is None)
+        if starts and (state.global_step == 0 or first):
             self._measure(args, state, model)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         # The host's TensorBoard writer is closed before our on_train_end, so the end is measured at the last step.
         last = state.global_step >= state.max_steps or control.should_training_stop
-        if self.schedule.due(state.global_step) or (last and self.schedule.at_end):
-            self._measure(args, state, kwargs["model"], last)
+        ends = last and self.schedule.at_end
+        if ends or self.schedule.due(state.global_step):
+            may_wait = not ends and not self.schedule.listed(state.global_step)
+            self._measure(args, state, kwargs["model"], last, may_wait)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.schedule.on_evaluate:
@@ -125,34 +132,72 @@ class DiversityCallback(TrainerCallback):
         """The step as snapshots are numbered: over all stages of a lineage."""
         return self.options.first_step + state.global_step
 
-    def _measure(self, args: TrainingArguments, state: TrainerState, model: Any, last: bool = False) -> None:
-        """Measures, unless this step already was; a failure is recorded and training goes on (contract 2)."""
-        step = self._step(state)
-        if not self._active or self.monitor.store is None or step == self._tried:
+    def _measure(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        model: Any,
+        last: bool = False,
+        may_wait: bool = False,
+    ) -> None:
+        """Measures, unless this step already was; a failure is recorded and training goes on (contract 2).
+
+        Args:
+            may_wait: the budget decides whether this step is measured.
+        """
+        step = state.global_step
+        if not self._active or step == self._tried:
             return
         self._tried = step
         processes = args.world_size
-        examples = state.global_step * args.train_batch_size * args.gradient_accumulation_steps * processes
+        examples = step * args.train_batch_size * args.gradient_accumulation_steps * processes
         facts = {
             "epoch": state.epoch,
             "examples": examples,
             "tokens": state.num_input_tokens_seen or None,
             "max_steps": state.max_steps,
-            "stage": self.options.stage,
-            "share_of_run": self.monitor.seconds / max(time.perf_counter() - self._began, 1e-9),
+            "share_of_run": self.monitor.seconds / max(self._elapsed, 1e-9),
+            "every": self.schedule.every and self.schedule.every * self._budget.thinned,
         }
-        self._safely(step, lambda: self._take(unwrapped(model), step, facts, last))
+        self._safely(step, lambda: self._take(model, step, facts, last, may_wait))
 
-    def _take(self, model: Any, step: int, facts: dict[str, Any], last: bool) -> None:
-        store = self.monitor.store
-        if store is not None and step not in store.steps():  # a resumed run may have it already
-            self.monitor.take(model, step, facts, at_end=last)
+    def _take(self, model: Any, step: int, facts: dict[str, Any], last: bool, may_wait: bool) -> None:
+        monitor = self.monitor
+        # The main process knows what is stored (a resumed run may have this step) and what it costs: it decides.
+        wanted = monitor.store is not None and step not in monitor.store.steps() and self._affordable(step, may_wait)
+        if not monitor.processes.tell(wanted):
+            return
+        first, before = monitor.reference is None, monitor.seconds
+        monitor.take(model, step, facts, at_end=last)
+        self._cost = monitor.seconds - before
+        if first:  # the reference draws more samples than the others
+            self._cost *= self.options.num_samples / (self.options.reference_samples or 1)
+
+    def _affordable(self, step: int, may_wait: bool) -> bool:
+        if not may_wait:
+            return True
+        budget, monitor, thinned = self._budget, self.monitor, self._budget.thinned
+        allowed = budget.allows(step, elapsed=self._elapsed, measuring=monitor.seconds, cost=self._cost)
+        if budget.thinned != thinned and budget.every is not None and monitor.store is not None:
+            now = budget.every * budget.thinned
+            monitor.say(
+                f"divmon: from step {step} on measuring every {now} steps (asked for: {budget.every}), so that it takes"
+                f" at most {100 * (budget.max_overhead or 0):g} % of the run; one measurement takes {self._cost:.3g} s"
+            )
+            monitor.store.update(thinned=[*monitor.store.manifest.get("thinned", []), {"step": step, "every": now}])
+        return allowed
+
+    @property
+    def _elapsed(self) -> float:
+        """Seconds since the run began."""
+        return time.perf_counter() - self._began
 
     def _safely(self, step: int, action: Callable[[], Any], what: str = "the measurement") -> None:
         try:
             with undisturbed_rng():
                 action()
         except Exception as error:
+            self._active = self._active and not isinstance(error, Disconnected)
             if self.options.on_error == "raise":
                 raise
             reason = f"{type(error).__name__}: {error}"
@@ -181,25 +226,31 @@ class DiversityCallback(TrainerCallback):
         ]
 
     def _say_price(self, args: TrainingArguments, state: TrainerState, model: Any, trainer: Any) -> None:
+        """What measuring costs, timed by every process, said by the main one."""
         options, monitor = self.options, self.monitor
-        assert monitor.store is not None and options.reference_samples is not None
-        monitor.say(f"divmon: a prompt as the model sees it: {monitor.store.manifest['rendered_prompt']!r}")
         price = monitor.price(model)
         rows = readable_rows(getattr(trainer, "train_dataset", None))
-        step = seconds_per_step(model, rows, args.per_device_train_batch_size * args.gradient_accumulation_steps)
+        with whole(model, monitor.wrapped):
+            rows_per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps
+            step = seconds_per_step(unwrapped(model), rows, rows_per_step)
+        if monitor.store is None:
+            return
+        assert options.reference_samples is not None
+        monitor.say(f"divmon: a prompt as the model sees it: {monitor.store.manifest['rendered_prompt']!r}")
+        self._cost = price.seconds
         share = None
         if step is not None and state.max_steps > 0:
             planned = [s for s in self.schedule.planned(state.max_steps) if s >= state.global_step]
             extra = options.reference_samples / options.num_samples - 1 if monitor.reference is None else 0
             measuring = (len(planned) + extra) * price.seconds
             share = measuring / (measuring + step * (state.max_steps - state.global_step))
-        monitor.say(price.sentence(share))
+        monitor.say(price.sentence(share, options.max_overhead))
         monitor.store.update(price={**vars(price), "share_of_training": share})
 
     def _finish(self) -> None:
-        monitor = self.monitor
-        assert monitor.store is not None
-        elapsed = time.perf_counter() - self._began
+        monitor, elapsed = self.monitor, self._elapsed
+        if monitor.store is None:
+            return
         share = monitor.seconds / max(elapsed, 1e-9)
         monitor.store.update(seconds={"run": elapsed, "monitor": monitor.seconds})
         steps = monitor.store.steps()

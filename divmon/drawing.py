@@ -38,9 +38,12 @@ class Drawing:
 class Engine(Protocol):
     """Whatever draws samples: the model in this process, the trainer's vLLM, a server, samples stored before."""
 
-    name: str
-    reason: str
-    """Why it draws the way it does, for the record."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def reason(self) -> str:
+        """Why it draws the way it does, for the record."""
 
     def draw(
         self,

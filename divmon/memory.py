@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import Any
 
 import torch
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
 
 CPU_CACHE_BYTES = 1 << 30
 """Cache of a batch on a CPU: larger ones are no faster there."""
@@ -16,8 +22,12 @@ SIGNS = ("out of memory", "can't allocate memory", "bad_alloc", "alloc_failed")
 """In the messages of a device's allocator, torch's on a CPU, C++'s, and cuBLAS's."""
 
 
-def cache_token_budget(model: Any) -> int:
-    """Prompt and new tokens that one batch may hold in its key-value cache, from the memory free now."""
+def cache_token_budget(model: Any, max_memory_gb: float | None = None) -> int:
+    """Prompt and new tokens that one batch may hold in its key-value cache, from the memory free now.
+
+    Args:
+        max_memory_gb: what the batch may take at most (10^9 bytes).
+    """
     parameter = next(model.parameters())
     per_token = _cache_bytes_per_token(model.config.get_text_config(), parameter.element_size())
     if parameter.device.type == "cuda":
@@ -26,6 +36,8 @@ def cache_token_budget(model: Any) -> int:
         available = int((free + reusable) * SHARE_OF_FREE)
     else:
         available = CPU_CACHE_BYTES
+    if max_memory_gb is not None:  # asked for, so it goes below the smallest that is sensible too
+        return max(int(min(available, max_memory_gb * 1e9)) // per_token, 1)
     return max(available // per_token, SMALLEST_BUDGET)
 
 
@@ -52,3 +64,32 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+class Peak:
+    """By how much what runs inside raises the peak memory of the process and of its device; resets no counter.
+
+    The peak is what decides whether a run fits. Training's own is mostly higher than a measurement's, and then 0 is
+    added.
+    """
+
+    added_mb: dict[str, float]
+    """"cpu" and, where one is in use, "device": 10^6 bytes; empty where the system does not say."""
+
+    def __enter__(self) -> Peak:
+        self._before = _peaks()
+        self.added_mb = {}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.added_mb = {name: round((now - self._before.get(name, 0)) / 1e6, 1) for name, now in _peaks().items()}
+
+
+def _peaks() -> dict[str, int]:
+    peaks = {}
+    if resource is not None:
+        kilobyte = 1 if sys.platform == "darwin" else 1024
+        peaks["cpu"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        peaks["device"] = torch.cuda.max_memory_allocated()
+    return peaks

@@ -4,45 +4,37 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from divmon import __version__, pipeline
+from divmon import pipeline
 from divmon.asking import Asking
+from divmon.drawing import Engine
 from divmon.guard import undisturbed_rng
-from divmon.loggers import Logger
-from divmon.options import DiversityConfig, Options, check_names
+from divmon.loggers import Logger, own_loggers
+from divmon.manifest import manifest
+from divmon.memory import Peak
+from divmon.options import given_options
 from divmon.pricing import Price, price
-from divmon.reference import Reference, in_rows
+from divmon.processes import Processes, Spread
+from divmon.reference import Reference, reference_run
 from divmon.sampling import Sampler
 from divmon.scoring import Scorer
+from divmon.sharding import sharding_of, unwrapped, whole
 from divmon.store import Store
 from divmon.types import Probe, Snapshot
 
 logger = logging.getLogger("divmon")
 
 
-def options_from(config: Any, named: dict[str, Any]) -> Options:
-    """The options of keywords, or of a `DiversityConfig` overridden by keywords.
-
-    Raises:
-        TypeError: a keyword is no option, or `config` is something else.
-        ValueError: a value is out of range.
-    """
-    check_names(named)
-    if config is None:
-        return Options(**named)
-    if isinstance(config, DiversityConfig):
-        given = {name.removeprefix("divmon_"): value for name, value in vars(config).items() if name != "options"}
-        if "num_samples" in named and "reference_samples" not in named:
-            given.pop("reference_samples")
-        return Options(**{**given, **named})
-    raise TypeError(f"config: expected a DiversityConfig, got {type(config).__name__}")
-
-
 class DiversityMonitor:
     """Draws, scores, stores and logs on request.
+
+    With several processes every one of them calls `measure`; each draws a share of the prompts, and the main one
+    scores, stores and logs.
 
     >>> monitor = DiversityMonitor("gsm8k", output_dir="runs/a/_divmon")      # doctest: +SKIP
     >>> snapshot = monitor.measure(model, tokenizer, step=100)                # doctest: +SKIP
@@ -52,6 +44,7 @@ class DiversityMonitor:
         config: the options as a `DiversityConfig`.
         loggers: where the scores go; TensorBoard under the output directory, active global runs and the console where
             not given.
+        engine: draws in place of a model in this process: a server, stored samples (`divmon.samplers`).
         options: by keyword, see `divmon.options.Options`; `every`, `at` and the like mean nothing here.
 
     Raises:
@@ -59,40 +52,55 @@ class DiversityMonitor:
     """
 
     def __init__(
-        self, probes: Any = None, *, config: Any = None, loggers: Sequence[Logger] | None = None, **options: Any
+        self,
+        probes: Any = None,
+        *,
+        config: Any = None,
+        loggers: Sequence[Logger] | None = None,
+        engine: Engine | None = None,
+        **options: Any,
     ) -> None:
         if probes is not None:
             options["probes"] = probes
-        self.options = options_from(config, options)
+        self.options = given_options(config, options)
         self.loggers = list(loggers) if loggers is not None else None
+        self.engine = engine
         self.store: Store | None = None
         self.asking: Asking | None = None
+        self.processes = Processes(alone=True)
         self.seconds = 0.0
         """Spent in measurements so far."""
+        self.reference_model: Callable[[Any], AbstractContextManager[Any]] | None = None
+        """Gives, of the model, the one that the reference is measured on in its place."""
+        self.wrapped: Any = None
+        """The trainer's wrapped model: under DeepSpeed the engine around it."""
+        self._prepared = False
         self._sampler: Sampler | None = None
         self._scorer: Scorer | None = None
         self._reference: Reference | None = None
 
-    def measure(self, model: Any, tokenizer: Any = None, step: int = 0, **facts: Any) -> Snapshot:
+    def measure(self, model: Any, tokenizer: Any = None, step: int = 0, **facts: Any) -> Snapshot | None:
         """Measures once and returns the snapshot, stored and logged. The model is left as it was.
 
         Args:
-            model: a causal language model of transformers, also inside PEFT or DistributedDataParallel.
+            model: a causal language model of transformers, also inside PEFT, DistributedDataParallel or FSDP; None
+                where an engine draws.
             tokenizer: its tokenizer (or processor); kept from the first call on.
             step: of training; each step once.
             facts: further provenance, such as `epoch` or `tokens`.
 
+        Returns:
+            The snapshot; None in processes other than the main one.
+
         Raises:
             ValueError: at the first call, an option does not fit the model, the tokenizer or the data.
+            Disconnected: another process did not come.
         """
-        model = unwrapped(model)
-        if self.store is None:
+        if not self._prepared:
             self.prepare(model, tokenizer, output_dir=self.options.output_dir or "divmon", resume_step=step)
-        assert self.store is not None
-        if step in self.store.steps():
-            raise ValueError(
-                f"step {step} is already measured in {self.store.path}; give each measurement its own step"
-            )
+        there = self.store is not None and step in self.store.steps()
+        if self.processes.tell(there):
+            raise ValueError(f"step {step} is already measured; give each measurement its own step")
         return self.take(model, step, facts)
 
     def prepare(
@@ -107,64 +115,126 @@ class DiversityMonitor:
     ) -> None:
         """Resolves and checks everything that a measurement needs, so that what is wrong is said before training.
 
+        Every process of the run must come here; what is wrong in one is an error in all.
+
         Raises:
             ValueError, FileNotFoundError: an option does not fit; the message says what to do.
+            RuntimeError: another process found something wrong, or did not come.
         """
-        # Loading an encoder initialises weights, data sets shuffle: none of it may move the training's generators.
-        with undisturbed_rng():
-            self._prepare(model, processing_class, Path(output_dir), resume_step, train_dataset, eval_dataset)
-
-    def _prepare(
-        self,
-        model: Any,
-        processing_class: Any,
-        output_dir: Path,
-        resume_step: int,
-        train_dataset: Any,
-        eval_dataset: Any,
-    ) -> None:
         options = self.options
-        self.asking = Asking(options, processing_class, train_dataset, eval_dataset)
-        self._sampler = Sampler(
-            model, self.asking.renderer, how=options.sampler, max_batch_tokens=options.max_batch_tokens
+        self.processes = Processes(options.timeout, alone=options.processes == "main")
+        wrong: Exception | None = None
+        try:
+            # Loading an encoder initialises weights, data sets shuffle: none of it may move the training's generators.
+            with undisturbed_rng():
+                self.asking = Asking(options, processing_class, train_dataset, eval_dataset)
+                if model is not None:
+                    self._sampler = self._make_sampler(model)
+                if self.processes.is_main:
+                    self._prepare_main(model, Path(output_dir), resume_step)
+        except Exception as error:
+            wrong = error
+        said = self.processes.everyones(f"{type(wrong).__name__}: {wrong}" if wrong is not None else "")
+        if wrong is not None:
+            raise wrong
+        for rank, line in enumerate(said):
+            if line:
+                raise RuntimeError(f"process {rank} cannot measure, so none does: {line}")
+        self._prepared = True
+
+    def _make_sampler(self, model: Any) -> Sampler:
+        assert self.asking is not None
+        options, kind = self.options, sharding_of(model)
+        if kind and options.processes == "main":
+            raise ValueError(
+                "processes='main': this model's parameters are sharded over processes, so one cannot sample it alone"
+            )
+        return Sampler(
+            unwrapped(model),
+            self.asking.renderer,
+            how=options.sampler,
+            max_batch_tokens=options.max_batch_tokens,
+            max_memory_gb=options.max_memory_gb,
+            timeout=options.timeout,
+            together=self.processes if kind in ("fsdp1", "fsdp2") else None,
         )
+
+    def _prepare_main(self, model: Any, output_dir: Path, resume_step: int) -> None:
+        """What the main process alone does: score, store and log."""
+        assert self.asking is not None
+        options = self.options
         self._scorer = Scorer(
             options.metrics,
             categories={prompt.category for probe in self.probes for prompt in probe.prompts},
             embedder=options.embedder,
             code_embedder=options.code_embedder,
             nli_model=options.nli_model,
-            device=str(next(model.parameters()).device),
+            device=None if model is None else str(next(model.parameters()).device),
+            lives=options.encoder_lives,
+            max_memory_gb=options.max_memory_gb,
             vocab_size=len(self.asking.renderer.tokenizer),
             seed=options.seed,
         )
         for line in self.asking.cannot_judge():
             self.say(line)
-        self.store = Store(output_dir, say=self.say).open(self._manifest(model), resume_step=resume_step)
-        before = self.store.reference()
-        self._reference = self._as_reference(before) if before is not None else None
+        drawn_by = self.engine if model is None else unwrapped(model)
+        record = manifest(options, self.asking, self._scorer, drawn_by, self.processes.count)
+        before = None
+        if options.reference not in ("first", "ref_model", "base"):
+            before = reference_run(options.reference, record)
+        self.store = Store(output_dir, say=self.say).open(record, resume_step=resume_step)
+        before = before or self.store.reference()
+        if before is not None:
+            judged = [probe for probe in self.probes if self.asking.verifier(probe) is not None]
+            self._reference = pipeline.as_reference(before, judged, self._scorer, options.num_samples)
         if self.loggers is None:
             self.loggers = own_loggers(output_dir.parent, resume_step)
 
-    def take(self, model: Any, step: int, facts: dict[str, Any] | None = None, *, at_end: bool = False) -> Snapshot:
-        """Measures, stores and logs; `prepare` came before. `at_end`: the last one, where dear metrics come in."""
+    def take(
+        self, model: Any, step: int, facts: dict[str, Any] | None = None, *, at_end: bool = False
+    ) -> Snapshot | None:
+        """Measures, stores and logs; `prepare` came before. Every process must call it, the main one gets the snapshot.
+
+        Args:
+            at_end: the last one, where dear metrics come in.
+
+        Raises:
+            Disconnected: another process did not come; measuring is over.
+        """
         # The sampler guards the model; encoders, verifiers and trackers may draw from the generators too.
         with undisturbed_rng():
-            return self._take(model, step, facts or {}, at_end)
+            began = time.perf_counter()
+            is_reference = self.processes.tell(self._reference is None)
+            try:
+                with self._model_of(model, is_reference) as measured:
+                    if self.processes.is_main:
+                        return self._take(measured, step, facts or {}, is_reference, at_end)
+                    self._draw(measured, step, is_reference)
+                    return None
+            finally:
+                self.processes.wait()
+                self.seconds += time.perf_counter() - began
 
-    def _take(self, model: Any, step: int, facts: dict[str, Any], at_end: bool) -> Snapshot:
-        assert self.store is not None and self.asking is not None
-        assert self._sampler is not None and self._scorer is not None
-        began = time.perf_counter()
-        options = self.options
-        num_samples = options.reference_samples if self._reference is None else options.num_samples
-        assert num_samples is not None
-        self._sampler.model = model
-        with self._bar(step, num_samples) as done:
+    def _model_of(self, model: Any, is_reference: bool) -> AbstractContextManager[Any]:
+        """The model to measure: the reference's own where there is one."""
+        if model is None or not is_reference or self.reference_model is None:
+            return nullcontext(model)
+        return self.reference_model(model)
+
+    def _draw(self, model: Any, step: int, is_reference: bool) -> None:
+        """Draws this process's share for the main one."""
+        assert self.asking is not None
+        requests = self.asking.requests(self._num_samples(is_reference))
+        self._engine(model).draw(requests, seed=self.options.seed, step=step)
+
+    def _take(self, model: Any, step: int, facts: dict[str, Any], is_reference: bool, at_end: bool) -> Snapshot:
+        assert self.store is not None and self.asking is not None and self._scorer is not None
+        began, options, num_samples = time.perf_counter(), self.options, self._num_samples(is_reference)
+        with self._bar(step, num_samples) as done, Peak() as peak:
             snapshot, measured = pipeline.measure(
                 self.probes,
                 render=self.asking.render,
-                sampler=self._sampler,
+                sampler=self._engine(model),
                 scorer=self._scorer,
                 decodings=self.asking.decodings,
                 num_samples=num_samples,
@@ -173,19 +243,34 @@ class DiversityMonitor:
                 step=step,
                 judge=self.asking.judge,
                 reference=self._reference,
-                at_ends=at_end or self._reference is None,
+                at_ends=at_end or is_reference,
                 full=options.on == "full",
                 progress=done,
             )
-        self.seconds += time.perf_counter() - began
-        snapshot.provenance.update(facts, total_seconds=self.seconds)
-        if self._reference is None and snapshot.samples:  # nothing can be compared with a snapshot of nothing
+        seconds = self.seconds + time.perf_counter() - began
+        snapshot.provenance.update(facts, total_seconds=seconds, peak_memory_added_mb=peak.added_mb)
+        if is_reference and self.reference_model is not None:
+            snapshot.provenance["measured"] = options.reference
+        if is_reference and snapshot.samples:  # nothing can be compared with a snapshot of nothing
             self._reference = measured
         try:
+            if self._reference is measured:
+                self.store.update(reference_step=step)  # a resumed run takes no other, should this one not be written
             self.store.write(snapshot)
         finally:  # a full disk does not take the curves away too
             self._log(snapshot)
         return snapshot
+
+    def _num_samples(self, is_reference: bool) -> int:
+        assert self.options.reference_samples is not None
+        return self.options.reference_samples if is_reference else self.options.num_samples
+
+    def _engine(self, model: Any) -> Engine:
+        if self.engine is not None:
+            return self.engine
+        assert self._sampler is not None
+        self._sampler.model = unwrapped(model)
+        return Spread(self._sampler, self.processes, lambda: whole(model, self.wrapped))
 
     def _log(self, snapshot: Snapshot) -> None:
         """To every place, whatever becomes of one."""
@@ -198,9 +283,11 @@ class DiversityMonitor:
                 logger.warning("divmon: could not log step %d to %s: %s", snapshot.step, type(out).__name__, error)
 
     def price(self, model: Any) -> Price:
-        """What one measurement costs, timed on two prompts."""
+        """What one measurement costs, timed on two prompts; every process must call it."""
         assert self._sampler is not None and self.asking is not None
-        return price(self._sampler, self.asking.requests(self.options.num_samples))
+        with whole(model, self.wrapped):
+            timed = price(self._sampler, self.asking.requests(self.options.num_samples))
+        return replace(timed, seconds=timed.seconds / self.processes.count)
 
     @property
     def probes(self) -> list[Probe]:
@@ -212,22 +299,10 @@ class DiversityMonitor:
         """What changes are taken against: the first snapshot of the run."""
         return self._reference.snapshot if self._reference is not None else None
 
-    def _as_reference(self, snapshot: Snapshot) -> Reference:
-        """A stored snapshot as the reference of a resumed run; pair distances are computed again from its texts."""
-        assert self._scorer is not None and self.asking is not None
-        num_samples = int(snapshot.provenance["num_samples"])
-        outputs, rows = [], {}
-        for probe in self.probes:
-            drawn = [(s, v) for s, v in zip(snapshot.samples, snapshot.verdicts, strict=False) if s.task == probe.name]
-            if drawn and self.asking.verifier(probe) is not None:
-                samples, judged = zip(*drawn, strict=True)
-                rows[probe.name] = in_rows(probe, samples, [v.correct for v in judged], num_samples)
-                outputs.append(pipeline.outputs(probe, samples, num_samples, rows[probe.name]))
-        scored = self._scorer.score(outputs, self.options.num_samples, distances=True)
-        return Reference(snapshot, scored.distances, rows)
-
     def close(self) -> None:
         """Closes the store and the loggers; a later `measure` opens them again."""
+        self._prepared = False
+        self.processes.part()
         if self.store is not None:
             self.store.close()
             self.store = None
@@ -248,54 +323,3 @@ class DiversityMonitor:
 
         prompts = sum(len(probe.prompts) for probe in self.probes)
         return progress_bar(f"divmon step {step}", prompts * num_samples, shown=self.options.progress)
-
-    def _manifest(self, model: Any) -> dict[str, Any]:
-        assert self.asking is not None and self._scorer is not None
-        renderer, tokenizer = self.asking.renderer, self.asking.renderer.tokenizer
-        return {
-            "probes": self.probes,
-            "options": self.options.record(),
-            "decoding": {name: vars(decoding) for name, decoding in self.asking.decodings.items()},
-            "chat": renderer.chat,
-            "think": renderer.think and vars(renderer.think),
-            "model": getattr(model.config, "_name_or_path", "") or type(model).__name__,
-            "tokenizer": getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__,
-            "vocab_size": len(tokenizer),
-            "metrics": self._scorer.names,
-            "verifiers": {probe.name: str(self.asking.verifier(probe)) for probe in self.probes},
-            "encoders": self._scorer.encoders(),
-            "versions": versions(),
-            "rendered_prompt": self.asking.requests(1)[0].prompt.text,
-        }
-
-
-def versions() -> dict[str, str]:
-    """Of everything that decides a number."""
-    import torch
-    import transformers
-
-    return {"divmon": __version__, "torch": torch.__version__, "transformers": transformers.__version__}
-
-
-def unwrapped(model: Any) -> Any:
-    """The model inside DistributedDataParallel, DataParallel or torch.compile.
-
-    Raises:
-        ValueError: it is no causal language model.
-    """
-    from accelerate.utils import extract_model_from_parallel
-
-    inner = extract_model_from_parallel(model, keep_torch_compile=False)
-    config = getattr(inner, "config", None)
-    if config is None or not hasattr(inner, "get_input_embeddings") or getattr(config, "is_encoder_decoder", False):
-        raise ValueError(
-            f"divmon samples causal language models of transformers (or PEFT around one); got {type(inner).__name__}"
-        )
-    return inner
-
-
-def own_loggers(directory: Path, resume_step: int) -> list[Logger]:
-    """Where a run without a trainer logs."""
-    from divmon.loggers import active_runs, console, tensorboard
-
-    return [tensorboard.tensorboard(directory, resume_step=resume_step), active_runs.active_runs(), console.console()]

@@ -66,6 +66,18 @@ class Options:
     """"auto", "live" (shared prompt cache) or "generate" (the model's own generate)."""
     max_batch_tokens: int | None = None
     """Prompt and new tokens decoded together; by free memory where None."""
+    max_memory_gb: float | None = None
+    """Memory (10^9 bytes) that a batch of samples, and one of texts to encode, may take; by free memory where None."""
+    encoder_lives: str = "device"
+    """Where the encoders are: on the model's "device", on the "cpu", or loaded only while "measuring"."""
+    timeout: float = 3600.0
+    """Seconds that drawing one snapshot may take; prompts not drawn by then are missing. Also how long the processes of
+    a run wait for one another."""
+    processes: str = "all"
+    """Of a run with several: "all" draw a share of the prompts each, or the "main" one draws alone."""
+    reference: str = "first"
+    """What changes are taken against: the "first" snapshot; in its place one of the trainer's "ref_model", or of the
+    "base" under an adapter; or the reference of an earlier run, by its directory."""
     every: int | None = 100
     """Steps between measurements; None or 0 for none but the others asked for."""
     at: list[int] | None = None
@@ -78,6 +90,9 @@ class Options:
     """Measure after the last step."""
     on_evaluate: bool = False
     """Measure whenever the trainer evaluates."""
+    max_overhead: float | None = None
+    """Share of the run's time that measuring may take, 0.05 for 5 percent: `every` is thinned to every x 2, x 4, ... to
+    keep to it; the start, the end and listed steps are not. None measures as asked."""
     on_error: str = "warn"
     """What a failure while training does: "warn" records it and goes on, "raise" is for tests."""
     progress: bool = True
@@ -134,11 +149,23 @@ class Options:
             raise ValueError(f"first_step: expected a whole number of at least 0, got {self.first_step!r}")
         if self.max_reasoning_tokens < 0:
             raise ValueError(f"max_reasoning_tokens: expected 0 or more, got {self.max_reasoning_tokens}")
+        positive = {"max_memory_gb": self.max_memory_gb, "timeout": self.timeout, "max_overhead": self.max_overhead}
+        for name, number in positive.items():
+            if number is not None and not 0 < number < float("inf"):
+                raise ValueError(f"{name}: expected a number above 0, got {number}")
+        if self.max_overhead is not None and self.max_overhead >= 1:
+            raise ValueError(f"max_overhead: expected a share below 1 (0.05 is 5 percent), got {self.max_overhead}")
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature: expected 0 (greedy) or above, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p: expected above 0 and at most 1 (1 keeps every token), got {self.top_p}")
-        choices = {"on_error": ("warn", "raise"), "sampler": ("auto", "live", "generate"), "on": ("answer", "full")}
+        choices = {
+            "on_error": ("warn", "raise"),
+            "sampler": ("auto", "live", "generate"),
+            "on": ("answer", "full"),
+            "encoder_lives": ("device", "cpu", "measuring"),
+            "processes": ("all", "main"),
+        }
         if isinstance(self.think, str):
             choices["think"] = ("auto", "on", "off", "both")
         for name, allowed in choices.items():
@@ -244,3 +271,21 @@ DiversityConfig = dataclasses.make_dataclass(
         "__module__": __name__,
     },
 )
+
+
+def given_options(config: Any, named: dict[str, Any]) -> Options:
+    """The options of keywords, or of a `DiversityConfig` overridden by keywords.
+
+    Raises:
+        TypeError: a keyword is no option, or `config` is something else.
+        ValueError: a value is out of range.
+    """
+    check_names(named)
+    if config is None:
+        return Options(**named)
+    if not isinstance(config, DiversityConfig):
+        raise TypeError(f"config: expected a DiversityConfig, got {type(config).__name__}")
+    given = {name.removeprefix(PREFIX): value for name, value in vars(config).items() if name != "options"}
+    if "num_samples" in named and "reference_samples" not in named:
+        given.pop("reference_samples")
+    return Options(**{**given, **named})

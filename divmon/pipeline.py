@@ -8,10 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from divmon import health, quality
-from divmon.drawing import Request
+from divmon.drawing import Engine, Request
 from divmon.inputs import Outputs
 from divmon.reference import Reference, Rows, in_rows, since
-from divmon.sampling import Sampler
 from divmon.scoring import Scorer
 from divmon.types import Decoding, Probe, Prompt, RenderedPrompt, Sample, Score, Snapshot, Verdict
 
@@ -23,7 +22,7 @@ def measure(
     probes: Sequence[Probe],
     *,
     render: Render,
-    sampler: Sampler,
+    sampler: Engine,
     scorer: Scorer,
     decodings: dict[str, Decoding],
     num_samples: int,
@@ -102,6 +101,26 @@ def measure(
         },
     )
     return snapshot, Reference(snapshot, scored.distances, rows)
+
+
+def as_reference(snapshot: Snapshot, judged: Sequence[Probe], scorer: Scorer, comparable_samples: int) -> Reference:
+    """A stored snapshot as the reference of a resumed run; pair distances are computed again from its texts.
+
+    Args:
+        judged: the probes that something judges.
+        comparable_samples: K, as for `measure`.
+    """
+    num_samples = int(snapshot.provenance["num_samples"])
+    drawn = list(zip(snapshot.samples, snapshot.verdicts, strict=False))
+    answers, rows = [], {}
+    for probe in judged:
+        samples = [sample for sample, _ in drawn if sample.task == probe.name]
+        if samples:
+            verdicts = [verdict.correct for sample, verdict in drawn if sample.task == probe.name]
+            rows[probe.name] = in_rows(probe, samples, verdicts, num_samples)
+            answers.append(outputs(probe, samples, num_samples, rows[probe.name]))
+    scored = scorer.score(answers, comparable_samples, distances=True)
+    return Reference(snapshot, scored.distances, rows)
 
 
 def outputs_in_full(probe: Probe, samples: Sequence[Sample], num_samples: int) -> Outputs:

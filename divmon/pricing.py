@@ -17,6 +17,9 @@ TIMED_TOKENS = 16
 BACKWARD = 3.0
 """A training step over a forward on the same tokens: the forward, and a backward of about two."""
 
+MUCH = 0.1
+"""Share of training above which the budget is mentioned."""
+
 
 @dataclass(frozen=True)
 class Price:
@@ -26,8 +29,12 @@ class Price:
     tokens: int
     seconds: float
 
-    def sentence(self, share: float | None) -> str:
+    def sentence(self, share: float | None, max_overhead: float | None = None) -> str:
         of_training = "" if share is None else f", about {100 * share:.2g} % of training at this schedule"
+        if max_overhead is not None:
+            of_training += f", thinned to keep to {100 * max_overhead:g} %"
+        elif share is not None and share > MUCH:
+            of_training += "; max_overhead=0.05 would keep it to 5 %"
         return (
             f"divmon: one measurement = {self.completions:,} completions, up to {self.tokens:,} tokens, about"
             f" {self.seconds:.3g} s (timed on 2 prompts){of_training}"
@@ -43,7 +50,8 @@ def price(sampler: Sampler, requests: Sequence[Request]) -> Price:
         )
         for request in timed
     ]
-    sampler.draw(short[:1], seed=0, step=-1)  # the first call also compares with generate, and warms up
+    sampler.check_sharing(requests)
+    sampler.draw(short[:1], seed=0, step=-1)  # warms up
     began = time.perf_counter()
     drawing = sampler.draw(short, seed=0, step=-1)
     seconds = time.perf_counter() - began

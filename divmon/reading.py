@@ -96,6 +96,12 @@ def read_probes(manifest: dict[str, Any]) -> tuple[Probe, ...]:
     )
 
 
+def asked(manifest: dict[str, Any]) -> dict[str, list[tuple[Any, ...]]]:
+    """What the probes of a manifest ask, by task: where it came from and what limits it has may change."""
+    probes = manifest.get("probes", ())
+    return {probe["name"]: [(p["id"], p["content"], p["gold"]) for p in probe["prompts"]] for probe in probes}
+
+
 def read_snapshot(folder: Path, step: int) -> Snapshot:
     """The snapshot of a step, equal to the one written, but for texts that a size limit cut or left out (empty here).
 
@@ -169,6 +175,26 @@ class Run:
         return self._frame("changes", "reference", "now", "change", "low", "high")
 
     @cached_property
+    def decomposition(self) -> pd.DataFrame:
+        """One row a step, task, pairwise metric and part of its change since the reference: "change" itself, the parts
+        that add up to it, and "correct_pair_change"; with interval, n, and what of a stratum was seen."""
+        import pandas as pd
+
+        from divmon.decomposition import TERMS
+
+        rows = []
+        for step, marker in self._markers.items():
+            for task, metrics in marker["decomposition"].items():
+                for metric, parts in metrics.items():
+                    for part in ("change", *TERMS, "correct_pair_change"):
+                        stratum = part.removeprefix("narrowing_")
+                        how = [parts[name].get(stratum) for name in ("seen", "support", "labels")]
+                        rows.append((step, task, metric, part, parts[part], *parts["ci95"][part], *how, parts["n"]))
+        numbers = ["value", "low", "high", "seen", "support"]
+        frame = pd.DataFrame(rows, columns=["step", "task", "metric", "part", *numbers, "label", "n"])
+        return frame.astype({"step": "int64", "n": "int64", **dict.fromkeys(numbers, "float64")})
+
+    @cached_property
     def per_prompt(self) -> pd.DataFrame:
         """One row a step, task, metric and prompt; `value` is NaN where the metric is undefined."""
         import pandas as pd
@@ -178,7 +204,9 @@ class Run:
             (step, score["task"], prompt_id, score["metric"], value)
             for step, marker in self._markers.items()
             for score in marker["scores"]
-            for prompt_id, value in zip(ids.get(score["task"], ()), score["values"], strict=False)
+            for prompt_id, value in zip(
+                ids.get(score["task"], ids.get(score["task"].removesuffix("-full"), ())), score["values"], strict=False
+            )
         ]
         frame = pd.DataFrame(rows, columns=["step", "task", "prompt_id", "metric", "value"])
         return frame.astype({"step": "int64", "value": "float64"})

@@ -8,6 +8,8 @@ from typing import Any
 
 from divmon.decomposition import TERMS, Decomposition, decompose
 from divmon.paper import paper_view
+from divmon.plain import plain
+from divmon.reading import asked, find_folder, list_steps, read_manifest, read_snapshot
 from divmon.scoring import Scored, Scorer
 from divmon.types import Change, Probe, Sample, Score, Snapshot
 
@@ -78,3 +80,29 @@ def _parts(task: str, metric: str, parts: Decomposition) -> list[Change]:
         low, high = parts.ci95.get(name, (nan, nan))
         changes.append(Change(task, f"{metric}/{name}", nan, nan, value, low, high, parts.n))
     return changes
+
+
+def reference_run(path: str, manifest: dict[str, Any]) -> Snapshot:
+    """The reference of an earlier run, where it was asked the same in the same way.
+
+    Args:
+        manifest: of the run that is to be compared with it.
+
+    Raises:
+        FileNotFoundError: there is no run.
+        ValueError: its prompts or its decoding are others, or it has no snapshot.
+    """
+    folder = find_folder(path)
+    earlier = read_manifest(folder)
+    now = plain({"probes": manifest["probes"], "decoding": manifest["decoding"]})
+    if asked(earlier) != asked(now):
+        raise ValueError(f"reference: the prompts of {path} are not this run's; only the same prompts can be compared")
+    if earlier["decoding"] != now["decoding"]:
+        raise ValueError(
+            f"reference: {path} was drawn with {earlier['decoding']}, this run draws with {now['decoding']}; only the"
+            " same decoding can be compared"
+        )
+    steps = list_steps(folder)
+    if not steps:
+        raise ValueError(f"reference: {path} has no snapshot")
+    return read_snapshot(folder, int(earlier.get("reference_step", steps[0])))

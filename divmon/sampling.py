@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +21,7 @@ from divmon.guard import undisturbed
 from divmon.inverse_cdf import uniforms
 from divmon.memory import cache_token_budget, is_out_of_memory, release_memory
 from divmon.rendering import Renderer
-from divmon.samplers import Batch, DecodeBatch, NonFiniteLogits, left_pad
+from divmon.samplers import Batch, DecodeBatch, Lockstep, NonFiniteLogits, TooLate, left_pad
 from divmon.samplers.generate import generate
 from divmon.samplers.live import live
 from divmon.stop_strings import StopStrings, completing_tokens, first_stop, stopped
@@ -50,15 +52,30 @@ class Sampler:
         how: "auto" shares each prompt's cache between its samples, where that gives what `generate` gives; "live" does
             so unchecked, "generate" never.
         max_batch_tokens: prompt and new tokens that a batch may hold in its cache; by free memory where None.
+        max_memory_gb: that a batch's cache may take, by estimate (10^9 bytes).
+        timeout: seconds after which what is not drawn yet is given up.
+        together: processes that share the model's parameters: each must call `draw`, with requests of its own.
     """
 
     def __init__(
-        self, model: Any, renderer: Renderer, *, how: str = "auto", max_batch_tokens: int | None = None
+        self,
+        model: Any,
+        renderer: Renderer,
+        *,
+        how: str = "auto",
+        max_batch_tokens: int | None = None,
+        max_memory_gb: float | None = None,
+        timeout: float = math.inf,
+        together: Lockstep | None = None,
     ) -> None:
         if how not in ("auto", "live", "generate"):
             raise ValueError(f"no sampler named {how!r}; there are 'auto', 'live' and 'generate'")
         self.model, self.renderer = model, renderer
         self.max_batch_tokens = max_batch_tokens
+        self.max_memory_gb = max_memory_gb
+        self.timeout = timeout
+        self.together = together
+        self._deadline = math.inf
         self.name = "generate" if how == "generate" else "live"
         self.reason = f"asked for by sampler={how!r}" if how != "auto" else ""
         self._checked = how != "auto"
@@ -81,25 +98,37 @@ class Sampler:
             progress: called with the number of samples that have just been finished.
         """
         drawing = Drawing()
+        self._deadline = time.monotonic() + self.timeout
         with undisturbed(self.model):
-            if not self._checked and requests:
-                self._check(requests)
-            units = [_Unit(request, 0, request.num_samples) for request in requests]
-            for batch in self._batches(units):
-                self._draw_units(batch, seed, step, drawing, progress)
+            if requests:
+                self.check_sharing(requests)
+            batches = list(self._batches([_Unit(request, 0, request.num_samples) for request in requests]))
+            for i in range(self._largest(len(batches))):
+                late = self._largest(time.monotonic() > self._deadline)
+                batch = batches[i] if i < len(batches) else []
+                if late:
+                    drawing.missing |= {unit.request.key: str(TooLate()) for unit in batch}
+                elif batch:
+                    self._draw_units(batch, seed, step, drawing, progress)
+                else:
+                    self._decode(self.model, _idle(self.together, self._deadline))
         lost = drawing.missing.keys()
         drawing.samples = [s for s in drawing.samples if (s.task, s.prompt_id) not in lost]
         order = {request.key: i for i, request in enumerate(requests)}
         drawing.samples.sort(key=lambda s: (order[s.task, s.prompt_id], s.index))
         return drawing
 
-    def _check(self, requests: Sequence[Request]) -> None:
+    def check_sharing(self, requests: Sequence[Request]) -> None:
+        """Once: whether samples may share their prompt's cache; of processes in step each with the same requests."""
+        if self._checked:
+            return
         from divmon.prefix_check import differs_from_generate
 
         lengths = sorted(requests, key=lambda request: len(request.prompt.input_ids))
-        difference = differs_from_generate(
-            self.model, lengths[0].prompt.input_ids, lengths[-1].prompt.input_ids, self.eos_token_ids
-        )
+        with undisturbed(self.model):
+            difference = differs_from_generate(
+                self.model, lengths[0].prompt.input_ids, lengths[-1].prompt.input_ids, self.eos_token_ids
+            )
         self._checked = True
         if difference:
             self.name, self.reason = "generate", difference
@@ -109,7 +138,7 @@ class Sampler:
 
     def _batches(self, units: list[_Unit]) -> Iterator[list[_Unit]]:
         """Prompts of like length and number of samples together, as many as the budget holds."""
-        budget = self.max_batch_tokens or cache_token_budget(self.model)
+        budget = -self._largest(-(self.max_batch_tokens or cache_token_budget(self.model, self.max_memory_gb)))
         batch: list[_Unit] = []
         for unit in sorted(units, key=lambda u: (u.count, u.cache_tokens // u.count)):
             together = [*batch, unit]
@@ -121,20 +150,27 @@ class Sampler:
         if batch:
             yield batch
 
+    def _largest(self, value: int) -> int:
+        return int(value) if self.together is None else self.together.largest(int(value))
+
+    @property
+    def _decode(self) -> DecodeBatch:
+        return generate if self.name == "generate" else live
+
     def _draw_units(
         self, units: list[_Unit], seed: int, step: int, drawing: Drawing, progress: Callable[[int], None]
     ) -> None:
         """Decodes a batch; where memory runs out or a row is not finite, its halves, down to one sample, then skips it
         with the reason."""
-        decode: DecodeBatch = generate if self.name == "generate" else live
+        whole = self.together is not None  # processes in step cannot take a batch apart on their own
         diverged = False
         try:
-            decoded = decode(self.model, self._batch(units, seed, step))
-        except NonFiniteLogits as error:
+            decoded = self._decode(self.model, self._batch(units, seed, step))
+        except (NonFiniteLogits, TooLate) as error:
             reason = str(error)
-            diverged = True
+            diverged, whole = isinstance(error, NonFiniteLogits), whole or isinstance(error, TooLate)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if whole or not is_out_of_memory(error):
                 raise
             first_line = next(iter(str(error).splitlines()), "")
             reason = f"out of memory: {first_line} (a single sample does not fit)"
@@ -152,9 +188,9 @@ class Sampler:
         # Out of the except block, so that the traceback no longer holds the batch's tensors.
         release_memory()
         # Of a model that diverged every sample fails: its prompts are told apart, not its samples.
-        halves = _halve(units) if len(units) > 1 or not diverged else []
+        halves = [] if whole or (diverged and len(units) == 1) else _halve(units)
         if not halves:
-            drawing.missing[units[0].request.key] = reason
+            drawing.missing |= {unit.request.key: reason for unit in units}
         for half in halves:
             self._draw_units(half, seed, step, drawing, progress)
 
@@ -183,6 +219,8 @@ class Sampler:
             top_p=decoding.top_p,
             eos_token_ids=self.eos_token_ids,
             stopper=stopper if stops else None,
+            deadline=self._deadline,
+            together=self.together,
         )
 
     def _sample(self, request: Request, index: int, tokens: list[int], ended: bool) -> Sample:
@@ -213,3 +251,20 @@ def _halve(units: list[_Unit]) -> list[list[_Unit]]:
         [_Unit(unit.request, unit.first, left)],
         [_Unit(unit.request, unit.first + left, unit.count - left)],
     ]
+
+
+def _idle(together: Lockstep | None, deadline: float) -> Batch:
+    """One row for one token: forwards for the sake of the processes that still draw."""
+    one = torch.ones(1, 1, dtype=torch.long)
+    return Batch(
+        input_ids_PL=one,
+        attention_mask_PL=one,
+        num_samples=1,
+        limits_R=one[0],
+        uniforms_RT=torch.zeros(1, 1, dtype=torch.float64),
+        temperature=0.0,
+        top_p=1.0,
+        eos_token_ids=(),
+        deadline=deadline,
+        together=together,
+    )

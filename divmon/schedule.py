@@ -28,11 +28,11 @@ class Schedule:
 
     def due(self, step: int) -> bool:
         """Whether the end of this step is due, leaving the start and the end of training aside."""
-        if step in self.at:
-            return True
-        if self.every is not None and step > 0 and step % self.every == 0:
-            return True
-        return self.geometric is not None and step in self._geometric(step)
+        return self.listed(step) or (self.every is not None and step > 0 and step % self.every == 0)
+
+    def listed(self, step: int) -> bool:
+        """Whether it is due by `at` or `geometric`, which no budget thins."""
+        return step in self.at or (self.geometric is not None and step in self._geometric(step))
 
     def planned(self, max_steps: int) -> list[int]:
         """The steps of a run of `max_steps` that are due, in order; those on evaluation are not known before."""

@@ -98,6 +98,7 @@ class Scorer:
         self.metrics = select(metrics, self.resources, has_code="code" in categories)
         self.dear = self._dear(metrics)
         """Too dear for every snapshot: measured in the first and the last one where nobody asked for more."""
+        self.resources.release()  # loaded so far to see that they can be had
 
     def _dear(self, metrics: str | Iterable[str]) -> list[Metric]:
         """NLI with "auto", where its classifier was chosen or there is a device that makes it affordable."""
@@ -132,7 +133,10 @@ class Scorer:
     ) -> Scored:
         """As `score`; `at_ends` says that this is the first or the last snapshot, where dear metrics come in."""
         metrics = [*self.metrics, *self.dear] if at_ends else self.metrics
-        return score(outputs, metrics, self.resources, num_samples, distances=distances)
+        try:
+            return score(outputs, metrics, self.resources, num_samples, distances=distances)
+        finally:
+            self.resources.release()
 
     def changes(
         self,

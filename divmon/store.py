@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from divmon import __version__, reading
 from divmon.plain import fields, plain, strict_json
-from divmon.reading import FORMAT, marker_path, read_run, samples_path
+from divmon.reading import FORMAT, asked, marker_path, read_run, samples_path
 from divmon.types import Snapshot, Verdict
 
 try:
@@ -171,7 +171,7 @@ class Store:
     def _resume(self, manifest: dict[str, Any], step: int) -> None:
         self.manifest = reading.read_manifest(self.path)
         self._clean()
-        before, now = _asked(self.manifest), _asked(plain(manifest))
+        before, now = asked(self.manifest), asked(plain(manifest))
         if now != before:
             raise ValueError(
                 f"cannot resume the run in {self.path}: only the same prompts can be compared, and the prompts of"
@@ -282,12 +282,6 @@ def _write_whole(path: Path, data: bytes) -> None:
             os.fsync(directory)
         finally:
             os.close(directory)
-
-
-def _asked(manifest: dict[str, Any]) -> dict[str, list[tuple[Any, ...]]]:
-    """What the probes of a manifest ask, by task: where it came from and what limits it has may change."""
-    probes = manifest.get("probes", ())
-    return {probe["name"]: [(p["id"], p["content"], p["gold"]) for p in probe["prompts"]] for probe in probes}
 
 
 def _unused(path: Path) -> Path:

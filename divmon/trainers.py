@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
+
+from divmon.sharding import unwrapped
 
 
 def find_trainer(callback: Any) -> Any | None:
@@ -44,10 +47,41 @@ def _referrers(callback: Any, depth: int = 5) -> Iterator[Any]:
             return
 
 
-def is_sharded(model: Any) -> bool:
-    """Whether no process holds the parameters whole (FSDP, DeepSpeed ZeRO-3), so that one cannot forward alone."""
-    wrapped = any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules())
-    return wrapped or any(hasattr(p, "ds_id") or type(p).__name__ == "DTensor" for p in model.parameters())
+def reference_model(how: str, trainer: Any, model: Any) -> Callable[[Any], AbstractContextManager[Any]]:
+    """Gives, of the model, the one that the reference is measured on in its place.
+
+    Args:
+        how: "ref_model", what the trainer compares with (a model of its own, the copied adapter "ref", or the model
+            without its adapter); "base", the model without its adapter.
+
+    Raises:
+        ValueError: there is none.
+    """
+    own = getattr(trainer, "ref_model", None)
+    adapters = getattr(unwrapped(model), "peft_config", None)
+    if how == "ref_model" and own is not None:
+        return lambda model: nullcontext(own)
+    if adapters is None:
+        there = (
+            "is not wrapped by PEFT" if how == "base" else "holds none (DPO and KTO do; GRPO and RLOO with beta > 0)"
+        )
+        raise ValueError(f"reference={how!r}: this {'model' if how == 'base' else 'trainer'} {there}")
+    copied = how == "ref_model" and "ref" in adapters
+    return lambda model: _with_adapter(model, "ref" if copied else None)
+
+
+@contextmanager
+def _with_adapter(model: Any, name: str | None) -> Iterator[Any]:
+    """The model with this adapter, or with none; what trains and what does not stays as it was."""
+    from trl.trainer.utils import use_adapter
+
+    trains = [(p, p.requires_grad) for p in model.parameters()]
+    try:
+        with use_adapter(unwrapped(model), name):
+            yield model
+    finally:
+        for parameter, before in trains:
+            parameter.requires_grad_(before)
 
 
 def readable_rows(dataset: Any, count: int = 8) -> list[list[int]]:

@@ -15,6 +15,7 @@ import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from divmon.types import Change, Probe, Prompt, Sample, Score, Snapshot, Verdict
@@ -28,6 +29,13 @@ class Logger(Protocol):
 
     def close(self) -> None:
         """Training is over; what was shown stays."""
+
+
+def own_loggers(directory: Path, resume_step: int) -> list[Logger]:
+    """Where a run without a trainer logs."""
+    from divmon.loggers import active_runs, console, tensorboard
+
+    return [tensorboard.tensorboard(directory, resume_step=resume_step), active_runs.active_runs(), console.console()]
 
 
 def say(line: str) -> None:

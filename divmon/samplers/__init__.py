@@ -6,9 +6,10 @@ Batches, memory, stop strings and text are `divmon.sampling`'s, the same for all
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -33,6 +34,10 @@ class Batch:
     eos_token_ids: Sequence[int]
     stopper: Stopper | None = None
     """Asked now and then, so a row may run some tokens past its stop string."""
+    deadline: float = math.inf
+    """By `time.monotonic`: past it, what is not drawn is given up."""
+    together: Lockstep | None = None
+    """Processes that share each layer's parameters, so that all must forward equally often."""
 
     @property
     def max_new_tokens(self) -> int:
@@ -53,6 +58,20 @@ class Drawn:
 
 
 DecodeBatch = Callable[[Any, Batch], Drawn]
+
+
+class Lockstep(Protocol):
+    """What keeps processes in step: each calls it at the same points."""
+
+    def largest(self, value: int) -> int:
+        """The largest of the processes' values, in all."""
+
+
+class TooLate(RuntimeError):
+    """The time for drawing is over."""
+
+    def __init__(self) -> None:
+        super().__init__("not drawn in time: the measurement took longer than timeout= allows")
 
 
 class NonFiniteLogits(RuntimeError):

@@ -6,12 +6,13 @@ probability on the token that the row's own uniform picks, so the sampler of `ge
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
 
 from divmon.inverse_cdf import choose
-from divmon.samplers import Batch, Drawn, NonFiniteLogits, not_finite
+from divmon.samplers import Batch, Drawn, NonFiniteLogits, TooLate, not_finite
 
 
 def neutral_generation_config(batch: Batch) -> Any:
@@ -46,6 +47,7 @@ def generate(model: Any, batch: Batch) -> Drawn:
 
     Raises:
         NonFiniteLogits: the model gives NaN.
+        TooLate: the batch's deadline is over.
     """
     from transformers import LogitsProcessorList, StoppingCriteriaList
 
@@ -61,6 +63,8 @@ def generate(model: Any, batch: Batch) -> Drawn:
         logits_processor=LogitsProcessorList([_PickByUniform(batch, prompt_length)]),
         stopping_criteria=StoppingCriteriaList([stopped]),
     )
+    if stopped.late:
+        raise TooLate
     tokens = out[:, prompt_length:].cpu()
     tokens = torch.nn.functional.pad(tokens, (0, batch.max_new_tokens - tokens.shape[1]), value=batch.pad)
     return _trim(tokens, stopped.lengths.cpu(), batch)
@@ -87,10 +91,12 @@ class _Stopped:
         self.batch, self.prompt_length = batch, prompt_length
         self.lengths = batch.limits_R.clone()
         self.done = torch.zeros(len(batch.limits_R), dtype=torch.bool)
+        self.late = False
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
         new = input_ids[:, self.prompt_length :].cpu()
-        stopped = new.shape[1] >= self.batch.limits_R
+        self.late |= time.monotonic() > self.batch.deadline
+        stopped = (new.shape[1] >= self.batch.limits_R) | self.late
         rows = (~(stopped | self.done)).nonzero().squeeze(-1)
         if self.batch.stopper is not None and len(rows):
             stopped[rows] |= self.batch.stopper(rows, new[rows]).cpu()

@@ -7,13 +7,14 @@ are most of what a measurement would waste.
 from __future__ import annotations
 
 import inspect
+import time
 from typing import Any
 
 import torch
 
 from divmon.guard import undisturbed
 from divmon.inverse_cdf import choose
-from divmon.samplers import Batch, Drawn, NonFiniteLogits, check_decoding, not_finite
+from divmon.samplers import Batch, Drawn, NonFiniteLogits, TooLate, check_decoding, not_finite
 
 COMPACT_BELOW = 0.75
 """Rows leave the cache once fewer than this share still run: leaving copies the cache, so not at each end."""
@@ -26,11 +27,14 @@ def live(model: Any, batch: Batch) -> Drawn:
 
     Raises:
         NonFiniteLogits: the model gives NaN.
+        TooLate: the batch's deadline is over.
     """
     device = model.get_input_embeddings().weight.device
     rows = _Rows(device, batch)
     forward = _Forward(model)
     K, T = batch.num_samples, batch.max_new_tokens
+    if batch.together is not None:
+        T = batch.together.largest(T)
     mask = batch.attention_mask_PL.to(device)
     # With no padding the attention kernels need no mask, and pick their faster paths.
     padded = not bool(mask.all())
@@ -40,22 +44,43 @@ def live(model: Any, batch: Batch) -> Drawn:
     position = mask.sum(-1, keepdim=True).repeat_interleave(K, dim=0)
     mask = mask.repeat_interleave(K, dim=0)
 
+    running = True
     for step in range(T):
-        token = choose(logits.to(device), rows.uniforms[rows.alive, step], batch.temperature, batch.top_p)
-        rows.record(token, step, logits)
+        if running:
+            token = choose(logits.to(device), rows.uniforms[rows.alive, step], batch.temperature, batch.top_p)
+            rows.record(token, step, logits)
         if step + 1 == T:
             break
-        if (step + 1) % check_every(device) == 0:
+        look = (step + 1) % check_every(device) == 0
+        if running and (look or step + 1 == batch.max_new_tokens):
             keep = rows.still_running(step + 1)
             if keep is not None:
-                if len(keep) == 0:
-                    break
+                running = len(keep) > 0
+                if not running:  # others may go on, and then need this process to forward with them: one row idles
+                    keep = torch.zeros(1, dtype=torch.long, device=device)
                 cache.batch_select_indices(keep)
                 token, mask, position = token[keep], mask[keep], position[keep]
+        if look and not _go_on(running, batch):
+            break
         mask = torch.nn.functional.pad(mask, (0, 1), value=1)
         logits = forward(token.unsqueeze(-1), mask if padded else None, position, cache)
         position = position + 1
     return rows.drawn()
+
+
+def _go_on(running: bool, batch: Batch) -> bool:
+    """Whether any process still runs a row.
+
+    Raises:
+        TooLate: the deadline of one is over.
+    """
+    late = time.monotonic() > batch.deadline
+    state = 2 if late else int(running)
+    if batch.together is not None:
+        state = batch.together.largest(state)
+    if state == 2:
+        raise TooLate
+    return state == 1
 
 
 def check_every(device: torch.device) -> int:
@@ -91,7 +116,9 @@ class _Rows:
     def still_running(self, length: int) -> torch.Tensor | None:
         """Positions to keep in the batch, or None for "all of them a while longer"."""
         if bool(self.diverged):
-            raise NonFiniteLogits
+            if self.batch.together is None:
+                raise NonFiniteLogits
+            self.done[:] = True  # said by `drawn`: until then the others need this process in step
         running = ~self.done[self.alive]
         if self.batch.stopper is not None:
             asked = self.alive[running]
