@@ -39,7 +39,7 @@ def _metrics(report: dict[str, Any]) -> str:
         [name, _mean(figure["mean"]), _interval(figure["ci95"]), str(figure["n"])]
         for name, figure in _shown(report["metrics"]).items()
     ]
-    lines = [_table(["metric", "mean", "95% interval", "prompts"], rows)]
+    lines = [aligned(["metric", "mean", "95% interval", "prompts"], rows)]
     models = ", ".join(f"{cost.replace('_', ' ')} {name}" for cost, name in report["settings"]["models"].items())
     lines += [f"by {models}"] if models else []
     lines += [f"verdicts: {verdict_line(report['verdicts'])}"] if report.get("verdicts") else []
@@ -53,7 +53,7 @@ def _changes(report: dict[str, Any]) -> str:
         [name, _mean(c["reference"]), _mean(c["now"]), _signed(c["change"]), _interval(c["ci95"], "+"), str(c["n"])]
         for name, c in _shown(report["changes"]).items()
     ]
-    table = _table(["metric", "reference", "now", "change", "95% interval", "prompts"], rows)
+    table = aligned(["metric", "reference", "now", "change", "95% interval", "prompts"], rows)
     lines = [title, table]
     if reference["verdicts"]:
         lines.append(f"verdicts of the reference: {verdict_line(reference['verdicts'])}")
@@ -81,7 +81,7 @@ def _decomposition(metric: str, parts: dict[str, Any]) -> str:
         [pair, _signed(parts["correct_pair_change"]), _interval(parts["ci95"]["correct_pair_change"], "+"), *[""] * 4]
     )
     head = ["part", "change", "95% interval", "reference's weights", "present weights", "seen", "support"]
-    return f"{title}\n{_table(head, rows)}"
+    return f"{title}\n{aligned(head, rows)}"
 
 
 def _support(support: float | None, label: str | None) -> str:
@@ -96,14 +96,14 @@ def _paper(view: dict[str, Any]) -> str:
         for key, name in names.items()
         for v in [view[key]]
     ]
-    table = _table(["figure", "reference", "prompts", "now", "prompts"], rows)
+    table = aligned(["figure", "reference", "prompts", "now", "prompts"], rows)
     return (
         "as the paper shows it, to compare with published numbers; its prompts with two correct answers are others on"
         f" each side\n{table}\nloss of D correct over loss of D all: {_mean(view['residual_share'])}"
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Aligned columns, the first to the left and the others to the right."""
     columns = list(zip(head, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
