@@ -76,8 +76,8 @@ class DiversityCallback(TrainerCallback):
             self.monitor.loggers = self._loggers(trainer, args, state, control, unwrapped(model))
             if trainer is None:
                 self.monitor.say(
-                    "divmon: found no trainer that holds this callback, so scores go to a TensorBoard run of its own and"
-                    " to active global runs; pass trainer= to log into the trainer's"
+                    "divmon: found no trainer that holds this callback, so scores go to a TensorBoard run of its own"
+                    " and to active global runs; pass trainer= to log into the trainer's"
                 )
         if self.options.processes == "main" and not state.is_world_process_zero:
             return
