@@ -131,6 +131,12 @@ class Renderer:
         text = self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return split_reasoning(text, self._tags, in_reasoning)
 
+    def split_text(self, text: str, in_reasoning: bool) -> tuple[str, str | None, bool]:
+        """The same of a completion whose token ids are not known: special tokens are dropped by their spelling."""
+        for token in self.tokenizer.convert_ids_to_tokens(sorted(self._dropped)):
+            text = text.replace(token, "")
+        return split_reasoning(text, self._tags, in_reasoning)
+
     def _through_template(self, name: str, turns: tuple[Message, ...]) -> str:
         if self._system_prompt is not None and not any(turn["role"] == "system" for turn in turns):
             turns = ({"role": "system", "content": self._system_prompt}, *turns)
