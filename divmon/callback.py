@@ -85,12 +85,12 @@ class DiversityCallback(TrainerCallback):
             model,
             self.tokenizer or kwargs.get("processing_class") or getattr(trainer, "processing_class", None),
             output_dir=self.options.output_dir or os.path.join(args.output_dir or ".", "_divmon"),
-            resume_step=state.global_step,
+            resume_step=self._step(state),
             train_dataset=getattr(trainer, "train_dataset", None),
             eval_dataset=getattr(trainer, "eval_dataset", None),
         )
         self._active = True
-        self._safely(state.global_step, lambda: self._say_price(args, state, model, trainer), "the price")
+        self._safely(self._step(state), lambda: self._say_price(args, state, model, trainer), "the price")
         starts = self.schedule.at_start or 0 in self.schedule.at
         first = self.monitor.processes.tell(self.monitor.reference is None)
         if starts and (state.global_step == 0 or first):
@@ -145,17 +145,18 @@ class DiversityCallback(TrainerCallback):
         Args:
             may_wait: the budget decides whether this step is measured.
         """
-        step = state.global_step
+        step = self._step(state)
         if not self._active or step == self._tried:
             return
         self._tried = step
         processes = args.world_size
-        examples = step * args.train_batch_size * args.gradient_accumulation_steps * processes
+        examples = state.global_step * args.train_batch_size * args.gradient_accumulation_steps * processes
         facts = {
             "epoch": state.epoch,
             "examples": examples,
             "tokens": state.num_input_tokens_seen or None,
             "max_steps": state.max_steps,
+            "stage": self.options.stage,
             "share_of_run": self.monitor.seconds / max(self._elapsed, 1e-9),
             "every": self.schedule.every and self.schedule.every * self._budget.thinned,
         }
@@ -177,7 +178,8 @@ class DiversityCallback(TrainerCallback):
         if not may_wait:
             return True
         budget, monitor, thinned = self._budget, self.monitor, self._budget.thinned
-        allowed = budget.allows(step, elapsed=self._elapsed, measuring=monitor.seconds, cost=self._cost)
+        since = step - self.options.first_step
+        allowed = budget.allows(since, elapsed=self._elapsed, measuring=monitor.seconds, cost=self._cost)
         if budget.thinned != thinned and budget.every is not None and monitor.store is not None:
             now = budget.every * budget.thinned
             monitor.say(

@@ -340,3 +340,19 @@ def test_logged_warnings_are_one_line_each(tmp_path: Path, caplog: pytest.LogCap
     with caplog.at_level(logging.WARNING, logger="divmon"):
         runs.sft(tmp_path, [DiversityCallback(runs.PROBES, **quiet())], max_steps=2).train()
     assert not [r for r in caplog.records if r.name == "divmon"], "a sound run warns of nothing"
+
+
+def test_a_later_stage_goes_on_with_the_line_of_the_first(tmp_path: Path) -> None:
+    line = str(tmp_path / "line" / "_divmon")
+    first = runs.sft(tmp_path / "sft", [DiversityCallback(runs.PROBES, **runs.CHEAP, output_dir=line, stage="sft")])
+    first.train()
+    later = DiversityCallback(runs.PROBES, **runs.CHEAP, output_dir=line, stage="dpo", first_step=30)
+    runs.sft(tmp_path / "dpo", [later], trained=first.model, max_steps=20).train()
+    run = read_run(tmp_path / "line")
+    assert run.steps == [0, 10, 20, 30, 40, 50]
+    stages = {step: facts["stage"] for step, facts in run.provenance.items()}
+    assert stages == {0: "sft", 10: "sft", 20: "sft", 30: "sft", 40: "dpo", 50: "dpo"}
+    base = run.scores.query("step == 0 and metric == 'ead'")["mean"].item()
+    last = run.changes.query("step == 50 and metric == 'ead'")
+    assert last["reference"].item() == pytest.approx(base), "the reference is the base, through all stages"
+    assert run.manifest["resumed"][0]["options"]["stage"] == "dpo"
