@@ -13,7 +13,11 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "score": ("divmon.score_file", "score completions that exist already, from a JSONL file"),
+    "rollouts": ("divmon.rollouts_command", "score the completions that a GRPO or RLOO run logged"),
+    "compare": ("divmon.compare_command", "compare runs: who kept more diversity, from where on, and at equal accuracy"),
     "tasks": ("divmon.tasks_command", "list the tasks, and try their gold answers on their verifiers"),
+    "attach": ("divmon.attach", "run a training program that takes no callbacks, with one"),
+    "replay": ("divmon.replay", "train the stages of a published lineage in order, with the monitor on"),
     "demo": ("divmon.demo", "train a miniature model on narrow and on broad data and watch its diversity"),
 }
 
@@ -28,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=", ".join(COMMANDS))
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="those of the command")
-    given = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    module, _ = COMMANDS[given.command]
-    return int(importlib.import_module(module).main(given.arguments))
+    parser.add_argument("arguments", nargs="*", default=[], help="those of the command")
+    argv = sys.argv[1:] if argv is None else argv
+    module, _ = COMMANDS[parser.parse_args(argv[:1]).command]  # the rest unread: argparse would take a -- out of it
+    return int(importlib.import_module(module).main(argv[1:]))

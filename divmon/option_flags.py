@@ -1,0 +1,88 @@
+"""The options as flags of a command, `--config divmon.yaml --divmon_every 50`, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from divmon import metrics, tasks
+from divmon.options import PREFIX, DiversityConfig, Options
+from divmon.tasks._rows import SUFFIXES
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Gives a parser `--config`, `--probes`, and every option as `--divmon_<name>`, which stands above the file's."""
+    parser.add_argument("--config", metavar="FILE", help="options as YAML, 'name: value' lines")
+    what = "what to ask, short for --divmon_probes (starter)"
+    parser.add_argument("--probes", dest="divmon_probes", default=argparse.SUPPRESS, metavar="PROBES", help=what)
+    group = parser.add_argument_group("options of the measurement", "as in divmon/options.py; these win over --config")
+    for field in dataclasses.fields(DiversityConfig):
+        metavar = field.name.removeprefix(PREFIX).upper()
+        group.add_argument(f"--{field.name}", default=argparse.SUPPRESS, metavar=metavar, **_reading(field.type))
+
+
+def config_of(given: argparse.Namespace) -> Any:
+    """The `DiversityConfig` of a parsed command line.
+
+    Raises:
+        ValueError: an option, or a task, metric or file that it names, is not there or out of range.
+        OSError: the file cannot be read.
+    """
+    flags = {name.removeprefix(PREFIX): value for name, value in vars(given).items() if name.startswith(PREFIX)}
+    where = f"{given.config}: " if given.config else ""
+    try:
+        config = DiversityConfig(**(_from_file(given.config) if given.config else {}) | flags)
+        _check_names(config.options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}{error}") from None
+    return config
+
+
+def _from_file(path: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"not a YAML file: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"expected options as 'name: value' lines, got {type(values).__name__}")
+    return {str(name).removeprefix(PREFIX): value for name, value in values.items()}
+
+
+def _check_names(options: Options) -> None:
+    """That there are the tasks and metrics named, as far as can be told without importing torch."""
+    asked = options.metrics.split(",") if isinstance(options.metrics, str) else options.metrics
+    for name in map(str.strip, asked):
+        if name and name != "auto" and ":" not in name and name not in metrics.available():
+            metrics.load(name)
+    if not isinstance(options.probes, str) or os.path.isfile(options.probes.rpartition("@")[2]):
+        return
+    for part in map(str.strip, options.probes.split(",")):
+        name, _, source = part.partition("@")
+        file = source or (part if Path(part).suffix in SUFFIXES else "")
+        if file and not os.path.exists(file):
+            raise ValueError(f"probes: there is no file {file!r}")
+        if not file and name != "eval" and name not in tasks.groups():
+            tasks.load(name)
+
+
+def _reading(annotation: Any) -> dict[str, Any]:
+    """How argparse reads an option of that type."""
+    union = isinstance(annotation, types.UnionType)
+    kind = next(a for a in typing.get_args(annotation) if a is not type(None)) if union else annotation
+    if typing.get_origin(kind) is list:
+        return {"nargs": "+", "type": typing.get_args(kind)[0]}
+    return {"type": _boolean if kind is bool else kind}
+
+
+def _boolean(text: str) -> bool:
+    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    if text.lower() not in words:
+        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+    return words[text.lower()]
