@@ -1,4 +1,4 @@
-"""Two real processes: a share of the prompts each, one that fails, is late or hangs, a training that notices nothing."""
+"""Two real processes: shares of the prompts, one that fails, is late or hangs, a training that notices nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters really sharded over two processes (FSDP1 and 2, gloo): every forward is everyone's, and training is the same."""
+"""Parameters really sharded over two processes (FSDP1, FSDP2, gloo): each forward is everyone's, the run the same."""
 
 from __future__ import annotations
 
