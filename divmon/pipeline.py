@@ -69,7 +69,8 @@ def measure(
     answers = [outputs(probe, by_task[probe.name], num_samples, rows.get(probe.name)) for probe in probes]
     if full:
         answers += [outputs_in_full(probe, by_task[probe.name], num_samples) for probe in probes]
-    scored = scorer.score(answers, comparable_samples, distances=bool(rows), at_ends=at_ends)
+    # Of the reference always: from them alerts tell what they can see.
+    scored = scorer.score(answers, comparable_samples, distances=bool(rows) or reference is None, at_ends=at_ends)
     scores = list(scored.scores)
     for probe in probes:
         task = probe, by_task[probe.name], judged[probe.name]

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from divmon.decomposition import TERMS, Decomposition, decompose
+from divmon.decomposition import TERMS, Decomposition, decompose, pairs
 from divmon.paper import paper_view
 from divmon.plain import plain
 from divmon.reading import asked, find_folder, list_steps, read_manifest, read_snapshot
 from divmon.scoring import Scored, Scorer
 from divmon.types import Change, Probe, Sample, Score, Snapshot
+from divmon.within import within
 
 COSINE = ("sbert", "code_embedding")
 """Metrics whose distances are one less a cosine, which the paper's own view needs."""
@@ -26,7 +27,7 @@ class Reference:
 
     snapshot: Snapshot
     distances: dict[tuple[str, str], Any] = field(default_factory=dict)
-    """(task, metric) -> [P, N, N]; empty where nothing judges."""
+    """(task, metric) -> [P, N, N]; of a resumed run only where something judges."""
     verdicts: dict[str, Rows] = field(default_factory=dict)
 
 
@@ -55,7 +56,7 @@ def since(
 
     Returns:
         Changes; the parts of a decomposition are among them as `<metric>/<part>`. And task -> metric -> the whole
-        decomposition with the paper's own view under "paper".
+        decomposition with the paper's own view under "paper" and the terms of `divmon.within` under "per_prompt".
     """
     changes = scorer.changes(scores, ids, reference.snapshot.scores)
     found: dict[str, dict[str, Any]] = {}
@@ -66,7 +67,8 @@ def since(
         sides = (before, now, reference.verdicts[task], verdicts[task])
         parts = decompose(*sides)
         view = paper_view(*sides, num_samples=num_samples).as_dict() if metric in COSINE else None
-        found.setdefault(task, {})[metric] = {**parts.as_dict(), "paper": view}
+        terms = plain(within(pairs(before, reference.verdicts[task]), pairs(now, verdicts[task])))
+        found.setdefault(task, {})[metric] = {**parts.as_dict(), "paper": view, "per_prompt": terms}
         changes += _parts(task, metric, parts)
     return changes, found
 
