@@ -69,11 +69,11 @@ def since(
         view = paper_view(*sides, num_samples=num_samples).as_dict() if metric in COSINE else None
         terms = plain(within(pairs(before, reference.verdicts[task]), pairs(now, verdicts[task])))
         found.setdefault(task, {})[metric] = {**parts.as_dict(), "paper": view, "per_prompt": terms}
-        changes += _parts(task, metric, parts)
+        changes += terms_as_changes(task, metric, parts)
     return changes, found
 
 
-def _parts(task: str, metric: str, parts: Decomposition) -> list[Change]:
+def terms_as_changes(task: str, metric: str, parts: Decomposition) -> list[Change]:
     """The terms as changes, so that every place that shows changes with their intervals shows them."""
     nan = float("nan")
     named = {**{name: getattr(parts, name) for name in TERMS}, "correct_pair_change": parts.correct_pair_change}
