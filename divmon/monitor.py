@@ -299,6 +299,11 @@ class DiversityMonitor:
         """What changes are taken against: the first snapshot of the run."""
         return self._reference.snapshot if self._reference is not None else None
 
+    def release(self) -> None:
+        """Lets go of the model last measured, whose memory the next one may need."""
+        if self._sampler is not None:
+            self._sampler.model = None
+
     def close(self) -> None:
         """Closes the store and the loggers; a later `measure` opens them again."""
         self._prepared = False

@@ -34,6 +34,9 @@ FORMAT = 1
 FOLDER = "_divmon"
 """Name of the run directory inside a trainer's output_dir; the underscore keeps it out of a push to the hub."""
 
+WATCH_FOLDER = "_divmon_watch"
+"""The same for `divmon watch`, so that a trainer with the callback never finds its own directory taken."""
+
 
 def find_folder(path: str | os.PathLike[str]) -> Path:
     """The run directory that `path` is or holds.
@@ -41,7 +44,7 @@ def find_folder(path: str | os.PathLike[str]) -> Path:
     Raises:
         FileNotFoundError: there is none; the message says what was looked for.
     """
-    tried = [Path(path), Path(path) / FOLDER]
+    tried = [Path(path), Path(path) / FOLDER, Path(path) / WATCH_FOLDER]
     for folder in tried:
         if (folder / "manifest.json").is_file():
             return folder
