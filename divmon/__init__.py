@@ -17,6 +17,7 @@ _WHERE = {
     "Probe": "divmon.types",
     "Prompt": "divmon.types",
     "Think": "divmon.rendering",
+    "compare": "divmon.comparison.compare",
     "read_run": "divmon.store",
     "sample": "divmon.samplers.live",
 }

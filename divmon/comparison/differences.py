@@ -1,0 +1,126 @@
+"""Groups of runs against one another at every look, and where they part."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from divmon.comparison.alignment import Task
+from divmon.comparison.contrasts import Estimate, along, estimate, pulls
+from divmon.comparison.looks import Looks, looks
+from divmon.comparison.members import Member
+from divmon.comparison.parting import LEVEL, holm, sign_flips
+
+Row = dict[str, Any]
+
+
+def levels(tasks: Sequence[Task]) -> Iterator[Row]:
+    """The mean of each group's runs at the steps that they share."""
+    for task in tasks:
+        for figure, members in task.figures.items():
+            for group in dict.fromkeys(m.group for m in members):
+                own = [m for m in members if m.group == group]
+                shared = looks("step", task, {m: m.steps(task.name, figure) for m in own})
+                seen = along(shared, task, figure)
+                for look, step in enumerate(shared.at_L.astype(int).tolist()):
+                    places = [m.curves.positions.loc[step, ["tokens", "examples"]].to_numpy(float) for m in own]
+                    tokens, examples = np.mean(places, axis=0).tolist()
+                    yield {
+                        "group": group,
+                        "task": task.name,
+                        "metric": figure,
+                        "step": step,
+                        "tokens": tokens,
+                        "examples": examples,
+                        **_row(estimate(seen, look, own), "value"),
+                        "runs": len(own),
+                        "trouble": _trouble(own, shared, task, look),
+                    }
+
+
+def differences(tasks: Sequence[Task], groups: Sequence[str], by: str) -> tuple[list[Row], list[Row]]:
+    """Every pair of groups, by the axis and by accuracy: a row a look, and one for what the whole curve says.
+
+    Raises:
+        ValueError: a run does not record the axis.
+    """
+    rows: list[Row] = []
+    verdicts: list[Row] = []
+    for task in tasks:
+        places: dict[Any, Looks] = {}
+        for first, second in itertools.combinations(groups, 2):
+            for figure, members in task.figures.items():
+                sides = [[m for m in members if m.group == group] for group in (first, second)]
+                if not all(sides):
+                    continue
+                for axis in dict.fromkeys((by, "accuracy")):
+                    if axis == figure == "accuracy":  # at equal accuracy there is nothing to tell
+                        continue
+                    steps = {m: m.steps(task.name, figure, sound=axis == "accuracy") for m in itertools.chain(*sides)}
+                    key = axis, str([(m.name, own) for m, own in steps.items()])
+                    if key not in places:
+                        places[key] = looks(axis, task, steps)
+                    found, verdict = _pair(places[key], task, figure, sides)
+                    named = {"task": task.name, "metric": figure, "by": axis, "first": first, "second": second}
+                    rows += [named | row for row in found]
+                    verdicts += [named | verdict] if found else []
+    return rows, verdicts
+
+
+def _pair(places: Looks, task: Task, figure: str, sides: Sequence[Sequence[Member]]) -> tuple[list[Row], Row]:
+    """Two groups at every look, and whether they part."""
+    seen = along(places, task, figure)
+    first, second = sides
+    found = [estimate(seen, look, first, second) for look in range(len(places.at_L))]
+    rows = []
+    for look, at in enumerate(places.at_L.tolist()):
+        one, other = (float(np.mean([seen.value[m][look] for m in side])) for side in sides)
+        here, there = (float(np.mean([places.step(m, look) for m in side])) for side in sides)
+        rows.append(
+            {
+                "at": at,
+                "step_first": here,
+                "step_second": there,
+                "value_first": one,
+                "value_second": other,
+                **_row(found[look], "difference"),
+                "passes": int(places.passes_L[look]),
+                "trouble": _trouble([*first, *second], places, task, look),
+            }
+        )
+    tested = [i for i, row in enumerate(rows) if not row["trouble"] and row["passes"] == 1 and row["n"] > 1]
+    seeds = bool(found) and found[0].seeds
+    p_L = np.full(len(rows), np.nan)
+    if tested and seeds:
+        p_L[tested] = holm([found[i].p for i in tested])
+    elif tested:
+        p_L[tested] = sign_flips([pulls(seen, i, first, second) for i in tested])
+    for row, p in zip(rows, p_L.tolist(), strict=True):
+        row |= {"p": p, "apart": p <= LEVEL}
+    apart = [row["at"] for row in rows if row["apart"]]
+    return rows, {
+        "p": float(np.nanmin(p_L)) if tested else np.nan,
+        "parted_at": apart[0] if apart else np.nan,
+        "apart": len(apart),
+        "looks": len(tested),
+        "test": "t over seeds and prompts, Holm over looks" if seeds else "sign flips over prompts, max over looks",
+        "seeds": seeds,
+    }
+
+
+def _row(e: Estimate, name: str) -> Row:
+    return {name: e.value, "low": e.low, "high": e.high, "n": e.n, "seeds": e.seeds}
+
+
+def _trouble(members: Sequence[Member], places: Looks, task: Task, look: int) -> str:
+    """Why this look must not be compared; "" where it may."""
+    found = [
+        f"{m.name} at step {step}: {m.curves.troubles[step, task.name]}"
+        for m in members
+        for step in places.between(m, look)
+        if (step, task.name) in m.curves.troubles
+    ]
+    return "; ".join(found)

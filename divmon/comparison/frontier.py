@@ -1,0 +1,60 @@
+"""Diversity against quality: which runs and steps no other beats in both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DIVERSE = (
+    "sbert",
+    "vendi",
+    "vendi_at4",
+    "vendi2_at8",
+    "nli",
+    "ead",
+    "distinct_share",
+    "code_sbert",
+    "code_vendi",
+    "ast_pairwise",
+)
+"""Figures by which more is more diverse."""
+
+
+def frontier(curves: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy and diversity of every run and step that may be compared.
+
+    Args:
+        curves: as `Comparison.curves`.
+
+    Returns:
+        One row a run, step, task and figure of `DIVERSE`, with intervals over prompts. `best`: no other point of its
+        task and figure has as much of both and more of one. That is by the estimates; intervals may overlap.
+    """
+    sound = curves[curves["trouble"] == ""]
+    key = ["run", "step", "task"]
+    bounds = {"mean": "accuracy", "low": "accuracy_low", "high": "accuracy_high"}
+    accuracy = sound[sound["metric"] == "accuracy"].rename(columns=bounds)[[*key, *bounds.values()]]
+    points = sound[sound["metric"].isin(DIVERSE)].drop(columns="accuracy").merge(accuracy, on=key)
+    points = points.rename(columns={"mean": "value"}).dropna(subset=["accuracy", "value"])
+    points["best"] = False
+    for _, own in points.groupby(["task", "metric"], sort=False):
+        points.loc[own.index, "best"] = unbeaten(own[["accuracy", "value"]].to_numpy())
+    first = ["run", "group", "stage", "step", "task", "metric"]
+    return points[[*first, *bounds.values(), "value", "low", "high", "n", "best"]].reset_index(drop=True)
+
+
+def unbeaten(point_ND: ArrayLike) -> NDArray[np.bool_]:
+    """The Pareto set [N]: points than which none is at least as high in every dimension and higher in one.
+
+    >>> unbeaten([[0.5, 0.3], [0.6, 0.2], [0.5, 0.2]]).tolist()
+    [True, True, False]
+    """
+    point = np.asarray(point_ND, dtype=np.float64)
+    no_less_NN = (point[:, None] >= point[None]).all(-1)
+    more_NN = (point[:, None] > point[None]).any(-1)
+    return np.asarray(~(no_less_NN & more_NN).any(0))
