@@ -69,11 +69,17 @@ class DiversityCallback(TrainerCallback):
         self._budget = Budget(self.options.max_overhead, self.schedule.every, state.global_step)
         self.monitor.seconds = 0.0
         trainer, model = self.trainer or find_trainer(self), kwargs["model"]
+        try:
+            inner = unwrapped(model)
+        except ValueError as error:  # a reward model, say: nothing that an option could put right
+            if state.is_world_process_zero:
+                self.monitor.say(f"divmon: nothing is measured in this training: {error}")
+            return
         self.monitor.wrapped = getattr(trainer, "model_wrapped", None)
         if self.options.reference in ("ref_model", "base"):
             self.monitor.reference_model = reference_model(self.options.reference, trainer, model)
         if state.is_world_process_zero:
-            self.monitor.loggers = self._loggers(trainer, args, state, control, unwrapped(model))
+            self.monitor.loggers = self._loggers(trainer, args, state, control, inner)
             if trainer is None:
                 self.monitor.say(
                     "divmon: found no trainer that holds this callback, so scores go to a TensorBoard run of its own"

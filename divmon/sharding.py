@@ -19,8 +19,8 @@ def unwrapped(model: Any) -> Any:
     from accelerate.utils import extract_model_from_parallel
 
     inner = extract_model_from_parallel(model, keep_torch_compile=False)
-    config = getattr(inner, "config", None)
-    if config is None or not hasattr(inner, "get_input_embeddings") or getattr(config, "is_encoder_decoder", False):
+    config, can_generate = getattr(inner, "config", None), getattr(inner, "can_generate", None)
+    if can_generate is None or not can_generate() or getattr(config, "is_encoder_decoder", False):
         raise ValueError(
             f"divmon samples causal language models of transformers (or PEFT around one); got {type(inner).__name__}"
         )

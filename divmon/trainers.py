@@ -61,11 +61,12 @@ def reference_model(how: str, trainer: Any, model: Any) -> Callable[[Any], Abstr
     adapters = getattr(unwrapped(model), "peft_config", None)
     if how == "ref_model" and own is not None:
         return lambda model: nullcontext(own)
+    if adapters is None and how == "base":
+        raise ValueError("reference='base': this model has no adapter to leave out (it is not wrapped by PEFT)")
     if adapters is None:
-        there = (
-            "is not wrapped by PEFT" if how == "base" else "holds none (DPO and KTO do; GRPO and RLOO with beta > 0)"
+        raise ValueError(
+            "reference='ref_model': this trainer holds no reference model (DPO and KTO do, GRPO and RLOO with beta > 0)"
         )
-        raise ValueError(f"reference={how!r}: this {'model' if how == 'base' else 'trainer'} {there}")
     copied = how == "ref_model" and "ref" in adapters
     return lambda model: _with_adapter(model, "ref" if copied else None)
 
