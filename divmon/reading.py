@@ -19,6 +19,7 @@ import math
 import os
 import warnings
 import zlib
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,13 +204,16 @@ class Run:
         import pandas as pd
 
         ids = {probe.name: [prompt.id for prompt in probe.prompts] for probe in self.probes}
+
+        def asked(marker: dict[str, Any], task: str) -> Iterable[str]:
+            own = marker["provenance"].get("prompts", ())  # windows of rollouts have prompts of their own
+            return ids.get(task, ids.get(task.removesuffix("-full"), own))
+
         rows = [
             (step, score["task"], prompt_id, score["metric"], value)
             for step, marker in self._markers.items()
             for score in marker["scores"]
-            for prompt_id, value in zip(
-                ids.get(score["task"], ids.get(score["task"].removesuffix("-full"), ())), score["values"], strict=False
-            )
+            for prompt_id, value in zip(asked(marker, score["task"]), score["values"], strict=False)
         ]
         frame = pd.DataFrame(rows, columns=["step", "task", "prompt_id", "metric", "value"])
         return frame.astype({"step": "int64", "value": "float64"})

@@ -145,6 +145,9 @@ def test_stored_as_a_run_of_its_own_beside_the_main_one(tmp_path: Path) -> None:
     assert [s.text for s in run.read(4).samples] == [s.text for s in taken[1].samples]
     assert run.read(8).changes == taken[3].changes and not run.read(2).changes
     assert "unpaired" in run.provenance[8]["compared"]
+    ead = run.per_prompt.query("step == 8 and metric == 'ead'").set_index("prompt_id").value
+    assert list(ead.index) == list(taken[3].provenance["prompts"]) and len(ead) == 4
+    assert ead.mean() == pytest.approx(taken[3].score("rollouts", "ead").mean)
     named = loggers.scalars(taken[3])
     assert {"divmon/rollouts/ead", "divmon/rollouts/ead/change", "divmon/rollouts/reward/change_low"} <= named.keys()
 
