@@ -205,7 +205,7 @@ class Run:
 
         ids = {probe.name: [prompt.id for prompt in probe.prompts] for probe in self.probes}
 
-        def asked(marker: dict[str, Any], task: str) -> Iterable[str]:
+        def ids_of(marker: dict[str, Any], task: str) -> Iterable[str]:
             own = marker["provenance"].get("prompts", ())  # windows of rollouts have prompts of their own
             return ids.get(task, ids.get(task.removesuffix("-full"), own))
 
@@ -213,7 +213,7 @@ class Run:
             (step, score["task"], prompt_id, score["metric"], value)
             for step, marker in self._markers.items()
             for score in marker["scores"]
-            for prompt_id, value in zip(asked(marker, score["task"]), score["values"], strict=False)
+            for prompt_id, value in zip(ids_of(marker, score["task"]), score["values"], strict=False)
         ]
         frame = pd.DataFrame(rows, columns=["step", "task", "prompt_id", "metric", "value"])
         return frame.astype({"step": "int64", "value": "float64"})
