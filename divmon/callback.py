@@ -187,12 +187,14 @@ class DiversityCallback(TrainerCallback):
         since = step - self.options.first_step
         allowed = budget.allows(since, elapsed=self._elapsed, measuring=monitor.seconds, cost=self._cost)
         if budget.thinned != thinned and budget.every is not None and monitor.store is not None:
-            now = budget.every * budget.thinned
-            monitor.say(
-                f"divmon: from step {step} on measuring every {now} steps (asked for: {budget.every}), so that it takes"
-                f" at most {100 * (budget.max_overhead or 0):g} % of the run; one measurement takes {self._cost:.3g} s"
-            )
-            monitor.store.update(thinned=[*monitor.store.manifest.get("thinned", []), {"step": step, "every": now}])
+            now, before = budget.every * budget.thinned, monitor.store.manifest.get("thinned", [])
+            if now not in [change["every"] for change in before]:  # each cadence is said once, however steps waver
+                monitor.say(
+                    f"divmon: from step {step} on measuring every {now} steps (asked for: {budget.every}), so that it"
+                    f" takes at most {100 * (budget.max_overhead or 0):g} % of the run; one measurement takes"
+                    f" {self._cost:.3g} s"
+                )
+            monitor.store.update(thinned=[*before, {"step": step, "every": now}])
         return allowed
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -284,51 +283,6 @@ def test_a_second_run_in_the_same_directory_keeps_the_first(tmp_path: Path) -> N
     kept = [p for p in tmp_path.iterdir() if p.name.startswith("_divmon")]
     assert len(kept) == 2
     assert all(read_run(p).scores.step.nunique() == 2 for p in kept)
-
-
-RESUMED = """
-import sys
-from pathlib import Path
-import os, signal, torch
-torch.set_num_threads(1)
-import runs
-from divmon import DiversityCallback
-from transformers import TrainerCallback
-
-out, kill_at = Path(sys.argv[1]), int(sys.argv[2])
-
-class Kill(TrainerCallback):
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-monitor = DiversityCallback(runs.PROBES, progress=False, on_error="raise", **{**runs.CHEAP, "every": 4})
-trainer = runs.sft(out, [monitor, Kill()], max_steps=20, save_strategy="steps", save_steps=6)
-trainer.train(resume_from_checkpoint=kill_at == 0)
-"""
-
-
-def test_a_killed_run_resumes_without_gaps_or_doubles(tmp_path: Path) -> None:
-    """SIGKILL at step 10, after the snapshot of step 8; resumed from the checkpoint of step 6."""
-
-    def process(folder: str, kill_at: int) -> int:
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "HF_HUB_OFFLINE": "1"}
-        arguments = [sys.executable, "-c", RESUMED, str(tmp_path / folder), str(kill_at)]
-        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=240)
-        assert done.returncode in (0, -signal.SIGKILL), done.stderr[-3000:]
-        return done.returncode
-
-    assert process("killed", 10) == -signal.SIGKILL
-    assert callback_store(tmp_path / "killed").steps() == [0, 4, 8]
-    assert process("killed", 0) == 0
-    assert process("whole", -1) == 0
-    killed, whole = read_run(tmp_path / "killed"), read_run(tmp_path / "whole")
-    assert sorted(killed.scores.step.unique()) == [0, 4, 8, 12, 16, 20]
-    columns = ["step", "task", "prompt_id", "index", "text", "finish"]
-    assert killed.samples[columns].equals(whole.samples[columns])
-    assert killed.changes.equals(whole.changes)
-    aside = [f.name for f in (tmp_path / "killed" / "_divmon" / "superseded").rglob("*") if f.is_file()]
-    assert aside, "the snapshot of a future that was lost is kept aside"
 
 
 def test_importing_divmon_loads_neither_torch_nor_transformers() -> None:
