@@ -18,6 +18,7 @@ COMMANDS = {
     "tasks": ("divmon.tasks_command", "list the tasks, and try their gold answers on their verifiers"),
     "attach": ("divmon.attach", "run a training program that takes no callbacks, with one"),
     "replay": ("divmon.replay", "train the stages of a published lineage in order, with the monitor on"),
+    "watch": ("divmon.watch_command", "measure checkpoints as a training run writes them"),
     "demo": ("divmon.demo", "train a miniature model on narrow and on broad data and watch its diversity"),
 }
 
