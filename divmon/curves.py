@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,25 @@ Array = NDArray[np.float64]
 
 AXES = ("step", "tokens", "examples", "accuracy")
 """What a curve may run over; accuracy is that of the same task."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A figure of one task by step and prompt."""
+
+    steps: list[int]
+    prompts: list[str]
+    value_SP: Array
+    """NaN where undefined."""
+
+    def at(self, steps: Sequence[int], prompts: Sequence[str]) -> Array:
+        """The values [S, P] of these steps and prompts, all of which it has."""
+        rows = np.searchsorted(self.steps, steps)
+        value_SP = self.value_SP if len(rows) == len(self.steps) else self.value_SP[rows]
+        if list(prompts) == self.prompts:
+            return value_SP
+        column = {id: p for p, id in enumerate(self.prompts)}
+        return value_SP[:, [column[id] for id in prompts]]
 
 
 class Curves:
@@ -54,13 +74,14 @@ class Curves:
         return frame
 
     @cached_property
-    def tables(self) -> Mapping[tuple[str, str], pd.DataFrame]:
-        """(task, figure) -> its values, one row a step and one column a prompt id, NaN where undefined; only of figures
-        that have values by prompt."""
+    def tables(self) -> Mapping[tuple[str, str], Table]:
+        """(task, figure) -> its values; only of figures that have values by prompt, and of tasks with fixed prompts."""
+        prompts = {probe.name: [prompt.id for prompt in probe.prompts] for probe in self.run.probes}
         found = {}
-        for (task, figure), values in self.run.per_prompt.groupby(["task", "metric"], sort=False):
-            order = values["prompt_id"].unique()
-            found[str(task), str(figure)] = values.pivot(index="step", columns="prompt_id", values="value")[order]
+        for (task, figure), values in self.run.values.items():
+            ids = prompts.get(task) or prompts.get(task.removesuffix("-full"))
+            if ids:
+                found[task, figure] = Table(list(values), ids, np.array(list(values.values()), dtype=np.float64))
         return found
 
     @cached_property
@@ -87,10 +108,10 @@ class Curves:
         """A run that was resumed may have gone on with other options."""
         found = {}
         for (task, _), table in self.tables.items():
-            last = settings(self.run, int(table.index[-1]), task)
-            for step in map(int, table.index[:-1]):
+            last = settings(self.run, table.steps[-1], task)
+            for step in table.steps[:-1]:
                 if (step, task) not in found and (differ := list(obstacles(last, settings(self.run, step, task)))):
-                    found[step, task] = f"measured with other settings than step {table.index[-1]}: {differ[0]}"
+                    found[step, task] = f"measured with other settings than step {table.steps[-1]}: {differ[0]}"
         return found
 
     def frame(self, figures: Collection[str] | None = None, prompts: Mapping[str, Sequence[str]] | None = None) -> Any:
@@ -130,8 +151,7 @@ class Curves:
             if set(every) <= set(prompts[row.task]):
                 kept.append(tuple(row))
             elif table is not None:
-                values = table.loc[row.step, [id for id in prompts[row.task] if id in table.columns]]
-                i = jackknife(aggregate(row.metric), values.to_numpy())
+                i = jackknife(aggregate(row.metric), table.at([row.step], prompts[row.task])[0])
                 kept.append((row.step, row.task, row.metric, i.value, i.low, i.high, i.n))
         return pd.DataFrame(kept, columns=list(scores.columns)).astype(dict(scores.dtypes))
 

@@ -219,6 +219,17 @@ class Run:
         return frame.astype({"step": "int64", "value": "float64"})
 
     @cached_property
+    def values(self) -> dict[tuple[str, str], dict[int, list[float]]]:
+        """(task, metric) -> step -> its value of each prompt, in the probe's order: `per_prompt` for computing."""
+        found: dict[tuple[str, str], dict[int, list[float]]] = {}
+        for step, marker in self._markers.items():
+            for score in marker["scores"]:
+                if score["values"]:
+                    of_steps = found.setdefault((score["task"], score["metric"]), {})
+                    of_steps[step] = [_number(value) for value in score["values"]]
+        return found
+
+    @cached_property
     def samples(self) -> pd.DataFrame:
         """One row a sample of every step; `cut` says that a size limit shortened the text, or left it out (None)."""
         import pandas as pd

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from divmon.comparison.members import Member
 from divmon.loggers import shown
 from divmon.reading import asked
@@ -66,9 +68,9 @@ def align(
         task = Task(name, _prompt_ids(members[0], name), [])
         for member in members:
             reason, remedy = _other_prompts(members[0], member, name) or _other_ways(members[0], member, name)
-            if reason:
+            if reason and not (member is members[0] and not task.prompts):
                 refused.append(Refusal(member.name, name, "all", reason, remedy))
-            else:
+            elif not reason:
                 task.members.append(member)
         notes += _shared(task)
         refused += _by_figure(task, figures)
@@ -82,7 +84,7 @@ def align(
 
 
 def _prompt_ids(member: Member, task: str) -> list[str]:
-    return next((list(table.columns) for (name, _), table in member.curves.tables.items() if name == task), [])
+    return next((table.prompts for (name, _), table in member.curves.tables.items() if name == task), [])
 
 
 def _other_prompts(first: Member, member: Member, task: str) -> tuple[str, str] | None:
@@ -93,7 +95,7 @@ def _other_prompts(first: Member, member: Member, task: str) -> tuple[str, str] 
         prompts = asked(m.run.manifest)
         sides.append({id: (content, gold) for id, content, gold in prompts.get(task, prompts.get(probe, ()))})
         if not sides[-1] or not _prompt_ids(m, task):
-            return f"{m.name} does not have this task", "Runs are compared on the tasks that they share"
+            return f"{m.name} does not ask it a fixed set of prompts", "Runs are compared on the probes they share"
     ours, theirs = sides
     both = [id for id in ours if id in theirs]
     if not both:
@@ -138,8 +140,8 @@ def _missing(member: Member, task: Task) -> dict[int, int]:
     table = member.curves.tables.get((task.name, "truncated"))  # defined wherever there is a sample
     if table is None:
         return {}
-    count = table[task.prompts].isna().sum(axis=1)
-    return {int(step): int(n) for step, n in count[count > 0].items()}
+    count_S = np.isnan(table.at(table.steps, task.prompts)).sum(1)
+    return {step: n for step, n in zip(table.steps, count_S.tolist(), strict=True) if n}
 
 
 def _by_figure(task: Task, figures: Sequence[str] | None) -> Iterator[Refusal]:

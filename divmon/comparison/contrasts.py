@@ -71,7 +71,7 @@ def along(looks: Looks, task: Task, figure: str, throughout: bool = False) -> Al
     """The figure of each run of the looks, on the prompts that are defined wherever a look needs them; where
     `throughout`, on those that all looks have."""
     members = list(looks.index)
-    values = {m: m.curves.tables[task.name, figure].loc[looks.steps[m], task.prompts].to_numpy() for m in members}
+    values = {m: m.curves.tables[task.name, figure].at(looks.steps[m], task.prompts) for m in members}
     defined_LP = np.ones((len(looks.at_L), len(task.prompts)), dtype=bool)
     units_LP = np.zeros_like(defined_LP)
     for m, index_L in looks.index.items():
@@ -113,7 +113,7 @@ def estimate(figure: Along, look: int, *groups: Sequence[Member]) -> Estimate:
         variance = max(by_prompt + by_seed.sum() - both, by_prompt)
         parts = np.append(by_seed, by_prompt)
         free = np.append([len(value_R) - 1 for value_R in runs], count - 1)
-        df = float(parts.sum() ** 2 / (parts**2 / free).sum()) if parts.any() else df
+        df = min(float(parts.sum() ** 2 / (parts**2 / free).sum()), df) if parts.any() else df
     error = float(np.sqrt(variance))
     reach = float(stdtrit(df, 0.975)) * error
     return Estimate(value, value - reach, value + reach, n, error, df, seeds)

@@ -20,14 +20,14 @@ Row = dict[str, Any]
 def levels(tasks: Sequence[Task]) -> Iterator[Row]:
     """The mean of each group's runs at the steps that they share."""
     for task in tasks:
+        places = {m: m.curves.positions[["tokens", "examples"]].T.to_dict("list") for m in task.members}
         for figure, members in task.figures.items():
             for group in dict.fromkeys(m.group for m in members):
                 own = [m for m in members if m.group == group]
                 shared = looks("step", task, {m: m.steps(task.name, figure) for m in own})
                 seen = along(shared, task, figure)
                 for look, step in enumerate(shared.at_L.astype(int).tolist()):
-                    places = [m.curves.positions.loc[step, ["tokens", "examples"]].to_numpy(float) for m in own]
-                    tokens, examples = np.mean(places, axis=0).tolist()
+                    tokens, examples = np.mean([places[m][step] for m in own], axis=0).tolist()
                     yield {
                         "group": group,
                         "task": task.name,

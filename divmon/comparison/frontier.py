@@ -35,11 +35,11 @@ def frontier(curves: pd.DataFrame) -> pd.DataFrame:
         One row a run, step, task and figure of `DIVERSE`, with intervals over prompts. `best`: no other point of its
         task and figure has as much of both and more of one. That is by the estimates; intervals may overlap.
     """
-    sound = curves[curves["trouble"] == ""]
+    sound = curves[curves["trouble"] == ""].drop(columns="accuracy")
     key = ["run", "step", "task"]
     bounds = {"mean": "accuracy", "low": "accuracy_low", "high": "accuracy_high"}
     accuracy = sound[sound["metric"] == "accuracy"].rename(columns=bounds)[[*key, *bounds.values()]]
-    points = sound[sound["metric"].isin(DIVERSE)].drop(columns="accuracy").merge(accuracy, on=key)
+    points = sound[sound["metric"].isin(DIVERSE)].merge(accuracy, on=key)
     points = points.rename(columns={"mean": "value"}).dropna(subset=["accuracy", "value"])
     points["best"] = False
     for _, own in points.groupby(["task", "metric"], sort=False):

@@ -99,8 +99,8 @@ def _places(member: Member, axis: str, steps: Sequence[int]) -> Array:
 def _at_accuracies(task: Task, steps: dict[Member, list[int]]) -> Looks:
     """Levels that every run passes, also with any one prompt left out."""
     tables = {m: m.curves.tables.get((task.name, "accuracy")) for m in steps}
-    own = {m: [s for s in steps[m] if table is not None and s in table.index] for m, table in tables.items()}
-    values = {m: t.loc[own[m], task.prompts].to_numpy() for m, t in tables.items() if t is not None and own[m]}
+    own = {m: [s for s in steps[m] if table is not None and s in table.steps] for m, table in tables.items()}
+    values = {m: t.at(own[m], task.prompts) for m, t in tables.items() if t is not None and own[m]}
     none = Looks("accuracy", np.array([]), own, {m: np.array([]) for m in own}, {}, np.array([], dtype=np.int64))
     if len(values) < len(steps):
         return none

@@ -33,12 +33,12 @@ class Member:
 
     def steps(self, task: str, figure: str, sound: bool = False) -> list[int]:
         """Where a figure was measured; where `sound`, only steps without trouble."""
-        steps = map(int, self.curves.tables[task, figure].index)
+        steps = self.curves.tables[task, figure].steps
         return [step for step in steps if not (sound and (step, task) in self.curves.troubles)]
 
     def last_step(self, task: str) -> int:
         """Of its snapshots with figures of a task by prompt."""
-        return max(int(table.index[-1]) for (name, _), table in self.curves.tables.items() if name == task)
+        return max(table.steps[-1] for (name, _), table in self.curves.tables.items() if name == task)
 
     def row(self) -> dict[str, Any]:
         """What the run is."""

@@ -97,9 +97,9 @@ def _kept(ends: Sequence[End], task: Task, figure: str) -> tuple[Array, Array] |
     """Percent of the base after each stage [E], and with each prompt left out [E, N]; None where some end lacks it."""
     tables = [end.curves.tables.get((task.name, figure)) for end in ends]
     values = [
-        table.loc[end.step].reindex(task.prompts).to_numpy()
+        table.at([end.step], task.prompts)[0]
         for end, table in zip(ends, tables, strict=True)
-        if table is not None and end.step in table.index
+        if table is not None and end.step in table.steps and set(task.prompts) <= set(table.prompts)
     ]
     if len(values) < len(ends):
         return None

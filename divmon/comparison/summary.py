@@ -51,8 +51,9 @@ def summary(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
 def _accuracy(task: Task, members: Sequence[Member], step: int) -> float:
     """The mean over the runs; NaN where one was not judged."""
     tables = [m.curves.tables.get((task.name, "accuracy")) for m in members]
-    there = [table.loc[step, task.prompts].mean() for table in tables if table is not None and step in table.index]
-    return float(np.mean(there)) if len(there) == len(members) else float("nan")
+    if any(table is None or step not in table.steps for table in tables):
+        return float("nan")
+    return float(np.mean([np.nanmean(table.at([step], task.prompts)) for table in tables if table is not None]))
 
 
 def _ratio(ends: Along) -> Along:
