@@ -139,6 +139,7 @@ class Sampler:
     def _batches(self, units: list[_Unit]) -> Iterator[list[_Unit]]:
         """Prompts of like length and number of samples together, as many as the budget holds."""
         budget = -self._largest(-(self.max_batch_tokens or cache_token_budget(self.model, self.max_memory_gb)))
+        units = [part for unit in units for part in _parts(unit, budget)]
         batch: list[_Unit] = []
         for unit in sorted(units, key=lambda u: (u.count, u.cache_tokens // u.count)):
             together = [*batch, unit]
@@ -237,6 +238,13 @@ class Sampler:
                 n_tokens -= 1
             text = text[: first_stop(text, stops)]
         return Sample(prompt.task, prompt.id, index, text, finish, n_tokens, reasoning, answered)
+
+
+def _parts(unit: _Unit, budget: int) -> list[_Unit]:
+    """A prompt whose samples do not fit the budget together is prefilled more than once."""
+    most = max(1, budget * unit.count // unit.cache_tokens)
+    starts = range(0, unit.count, most)
+    return [_Unit(unit.request, unit.first + at, min(most, unit.count - at)) for at in starts]
 
 
 def _halve(units: list[_Unit]) -> list[list[_Unit]]:
