@@ -116,6 +116,7 @@ def draw(
 
     options = {"num_samples": num_samples, "max_new_tokens": None, "max_reasoning_tokens": 2048}
     facts = {"options": options, "encoders": scorer.encoders(), "metrics": scorer.names}
+    facts["vocab_size"] = scorer.resources.vocab_size
     with Store(folder).open(manifest([task], **facts)) as store:
         reference = None
         for step in steps:

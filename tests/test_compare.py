@@ -275,7 +275,7 @@ def paths(
 
 
 def test_at_equal_accuracy_a_run_that_only_trained_further_does_not_differ(tmp_path: Path) -> None:
-    """Both walk the same line in accuracy and diversity, at other speeds: apart at every step, never at any accuracy."""
+    """Both walk one line in accuracy and diversity, at other speeds: apart at every step, never at any accuracy."""
     steps = [0, 10, 20, 30]
     accuracy = {"slow": [0.4, 0.5, 0.6, 0.7], "fast": [0.4, 0.6, 0.75, 0.9]}
     prompts = asked(np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""Curves: where snapshots lie on each axis, figures on some of the prompts, and what makes a snapshot not comparable."""
+"""Curves: where snapshots lie on each axis, figures on some of the prompts, and what is not comparable."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from divmon.comparison.alignment import Task, align
+from divmon.comparison.compositions import COLUMNS, compositions
 from divmon.comparison.differences import differences, levels
 from divmon.comparison.frontier import frontier
 from divmon.comparison.members import Member, Runs, members
@@ -64,22 +65,24 @@ class Comparison:
     stage took, and that is kept after it, as in the paper's table 1."""
     decomposition: pd.DataFrame
     """A run, step, task, pairwise metric and part of the change since the run's reference."""
-    composition: dict[str, Any]
-    """Run -> what its training data is made of, as its manifest has it."""
+    composition: pd.DataFrame
+    """A run and source of its training data: exact shares of rows and tokens, and the source's own diversity."""
 
     @property
     def seeds(self) -> bool:
-        """Whether differences cover training seeds: every group has several runs."""
-        return all(len(runs) > 1 for runs in self.groups.values())
+        """Whether every difference covers training seeds: both of its groups had several runs that may be compared."""
+        return bool(len(self.differences)) and bool(self.differences["seeds"].all())
 
     @property
     def covers(self) -> str:
         """What the intervals cover, in words that belong beside every difference."""
+        each = "Intervals (95 %, each look by itself) cover prompts and sampling"
         if self.seeds:
-            return "Intervals (95 %, each look by itself) cover prompts, sampling and training seeds."
+            return f"{each}, and training seeds."
+        some = " where a group has one run" if len(self.differences) and self.differences["seeds"].any() else ""
         return (
-            "Intervals (95 %, each look by itself) cover prompts and sampling, not training seeds: with one run a group"
-            " a difference is one between these runs on these prompts, and other seeds may not show it."
+            f"{each}, not training seeds{some}: with one run a group a difference is one between these runs on these"
+            " prompts, and other seeds may not show it."
         )
 
     def frames(self) -> dict[str, pd.DataFrame]:
@@ -96,7 +99,6 @@ class Comparison:
             "covers": self.covers,
             "notes": self.notes,
             **{name: plain(frame.to_dict("records")) for name, frame in self.frames().items()},
-            "composition": plain(self.composition),
         }
 
     def __str__(self) -> str:
@@ -163,7 +165,7 @@ def compare(
         frontier=frontier(curves),
         stages=stages(aligned, read if chain else None),
         decomposition=_of_each(aligned, _parts),
-        composition={m.name: m.run.manifest["composition"] for m in read if m.run.manifest.get("composition")},
+        composition=_frame((row for member in read for row in compositions(member)), *COLUMNS),
     )
 
 

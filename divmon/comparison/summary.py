@@ -16,7 +16,8 @@ from divmon.comparison.members import Member
 
 def summary(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
     """A row a group, task and diversity metric: at the first and the last step that its runs share and that may be
-    compared, and the percent kept, with its interval; and the accuracy at both."""
+    compared, and the percent kept, with its interval; and at both the accuracy, with completions that were cut off left
+    out and counted as wrong."""
     for task in tasks:
         for figure in (name for name in DIVERSE if name in task.figures):
             members = task.figures[figure]
@@ -45,12 +46,14 @@ def summary(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
                     "seeds": kept.seeds,
                     "accuracy_start": _accuracy(task, own, first),
                     "accuracy_end": _accuracy(task, own, last),
+                    "cut_off_wrong_start": _accuracy(task, own, first, "accuracy_cut_off_wrong"),
+                    "cut_off_wrong_end": _accuracy(task, own, last, "accuracy_cut_off_wrong"),
                 }
 
 
-def _accuracy(task: Task, members: Sequence[Member], step: int) -> float:
+def _accuracy(task: Task, members: Sequence[Member], step: int, figure: str = "accuracy") -> float:
     """The mean over the runs; NaN where one was not judged."""
-    tables = [m.curves.tables.get((task.name, "accuracy")) for m in members]
+    tables = [m.curves.tables.get((task.name, figure)) for m in members]
     if any(table is None or step not in table.steps for table in tables):
         return float("nan")
     return float(np.mean([np.nanmean(table.at([step], task.prompts)) for table in tables if table is not None]))

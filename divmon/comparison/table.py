@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from divmon.comparison.compare import Comparison
 
-BAR, WIDTH, MOST_LOOKS = 10, 118, 4
-"""Characters of a full bar and of a line; so many tables look by look fit on a few screens."""
+BAR, WIDTH, MOST_LOOKS, SOURCES = 10, 118, 4, 6
+"""Characters of a full bar and of a line; so many tables look by look fit on a few screens, so many sources on two
+lines."""
 
 
 def text(comparison: Comparison, figures: Sequence[str] | None = None) -> str:
@@ -54,14 +55,22 @@ def _glance(c: Comparison, figures: Sequence[str]) -> str:
     first, *others = c.groups
     head = ["task", "metric", "run", "steps", "start", "end", "kept", "right answers"]
     head += [f"parted from {first}", "at equal accuracy"] if others else []
-    rows = []
+    rows, cut_off = [], []
     for row in c.summary[c.summary["metric"].isin(list(figures))].to_dict("records"):
         cells = [row["task"], row["metric"], row["group"], f"{row['first_step']} to {row['last_step']}"]
         cells += [_number(row["start"]), _number(row["end"])]
         cells += [f"{row['kept_percent']:.0f} % {_interval(row['low'], row['high'], '.0f')}"]
-        cells += [_accuracies(row["accuracy_start"], row["accuracy_end"])]
+        accuracies = [_accuracies(row[f"{name}_start"], row[f"{name}_end"]) for name in ("accuracy", "cut_off_wrong")]
+        cells += accuracies[:1]
+        if accuracies[1] not in ("-", accuracies[0]):
+            cut_off.append(f"{row['task']}, {row['group']}: {accuracies[1]}")
         rows.append(cells + ([_parted(c, row), _at_equal_accuracy(c, row)] if row["group"] != first else []))
-    return _table(head, rows, left=(0, 1, 2, 8, 9)) if rows else ""
+    lines = [_table(head, rows, left=(0, 1, 2, 8, 9))] if rows else []
+    if cut_off:
+        lines.append(
+            _wrapped(f"  Right answers, completions cut off counted as wrong: {'; '.join(dict.fromkeys(cut_off))}")
+        )
+    return "\n".join(lines)
 
 
 def _parted(c: Comparison, row: dict[str, Any]) -> str:
@@ -100,7 +109,7 @@ def _looks(c: Comparison, task: str, figure: str, first: str, second: str) -> st
             cells.append([_place(axis, row["at"], short=True)])
             for side in ("first", "second"):
                 cells[-1] += [f"{_number(row[f'value_{side}'])} {_bar(row[f'value_{side}'], most)}"]
-                cells[-1] += [f"at {row[f'step_{side}']:.0f}"] if named else []
+                cells[-1] += [_between(c, row, side)] if named else []
             cells[-1] += [_difference(row), str(row["n"]), *_remark(row)]
         each = [[name, "step"] if named else [name] for name in (first, second)]
         head = [axis, *itertools.chain(*each), f"{second} less {first}", "n", "family-wise", ""]
@@ -108,6 +117,16 @@ def _looks(c: Comparison, task: str, figure: str, first: str, second: str) -> st
         title = f"{task}: {figure} {'at equal accuracy' if axis == 'accuracy' else f'by {axis}'}"
         blocks.append(f"{title}\n{_table(head, cells, left)}\n{_sentence(axis, verdict.iloc[0])}")
     return "\n\n".join(blocks)
+
+
+def _between(c: Comparison, row: dict[str, Any], side: str) -> str:
+    """The measured steps around where a group is: "15", or "15-30" where it lies between the two."""
+    measured = _of(c.levels, task=row["task"], metric=row["metric"], group=row[side])["step"]
+    before, after = (
+        f(s)
+        for f, s in ((max, measured[measured <= row[f"step_{side}"]]), (min, measured[measured >= row[f"step_{side}"]]))
+    )
+    return str(before) if before == after else f"{before}-{after}"
 
 
 def _remark(row: dict[str, Any]) -> list[str]:
@@ -173,7 +192,18 @@ def _stages(c: Comparison, figures: Sequence[str]) -> str:
 
 
 def _composition(c: Comparison) -> str:
-    return ""
+    """What each run was trained on, the largest sources first."""
+    lines = []
+    for (run, step), data in c.composition.groupby(["run", "from_step"], sort=False):
+        sources = []
+        for row in data.sort_values("token_share", ascending=False).to_dict("records")[:SOURCES]:
+            apart = "" if row["sbert"] is None or math.isnan(row["sbert"]) else f" (sbert {row['sbert']:.3f})"
+            sources.append(f"{100 * row['token_share']:.0f} % {row['source']}{apart}")
+        more = f" and {len(data) - SOURCES} more" if len(data) > SOURCES else ""
+        since = f" from step {step}" if step else ""
+        lines.append(f"  {run}{since}: {', '.join(sources)}{more}, of {data['tokens'].sum():,} {data['unit'].iloc[0]}")
+        lines += [f"    {data['warning'].iloc[0]}"] if data["warning"].iloc[0] else []
+    return "\n".join(["trained on", *map(_wrapped, lines)]) if lines else ""
 
 
 def _too_many(count: int) -> str:
@@ -244,4 +274,5 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[in
 
 
 def _wrapped(line: str) -> str:
-    return textwrap.fill(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    indent = " " * (len(line) - len(line.lstrip()))
+    return textwrap.fill(line, WIDTH, subsequent_indent=f"{indent}  ", break_long_words=False, break_on_hyphens=False)
