@@ -11,6 +11,9 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from divmon.budget import Budget
+from divmon.composition import Composition
+from divmon.composition_record import describe
+from divmon.composition_rows import parts_of
 from divmon.guard import undisturbed_rng
 from divmon.loggers import Logger
 from divmon.loggers.active_runs import active_runs
@@ -20,7 +23,8 @@ from divmon.loggers.trackers import trackers
 from divmon.monitor import DiversityMonitor
 from divmon.pricing import seconds_per_step
 from divmon.processes import Disconnected
-from divmon.sharding import unwrapped, whole
+from divmon.rollouts import Rollouts
+from divmon.sharding import unwrapped
 from divmon.trainers import find_trainer, readable_rows, reference_model
 
 logger = logging.getLogger("divmon")
@@ -52,8 +56,12 @@ class DiversityCallback(TrainerCallback):
         self.schedule = self.options.schedule
         self.trainer = trainer
         self.tokenizer = tokenizer
+        data = self.options.data
+        self._composition: Composition | None = data if isinstance(data, Composition) else None
+        self._parts = [] if data is None or self._composition else parts_of(data, self.options.source_column)
         self.failures: list[tuple[int, str]] = []
         """(step, reason) of every measurement that failed."""
+        self._rollouts: Rollouts | None = None
         self._active = False
         self._began = 0.0
         self._tried = -1
@@ -75,7 +83,7 @@ class DiversityCallback(TrainerCallback):
             if state.is_world_process_zero:
                 self.monitor.say(f"divmon: nothing is measured in this training: {error}")
             return
-        self.monitor.wrapped = getattr(trainer, "model_wrapped", None)
+        self.monitor.trainer = trainer
         if self.options.reference in ("ref_model", "base"):
             self.monitor.reference_model = reference_model(self.options.reference, trainer, model)
         if state.is_world_process_zero:
@@ -96,13 +104,20 @@ class DiversityCallback(TrainerCallback):
             eval_dataset=getattr(trainer, "eval_dataset", None),
         )
         self._active = True
-        self._safely(self._step(state), lambda: self._say_price(args, state, model, trainer), "the price")
+        if self.options.rollouts and self.monitor.processes.is_main:
+            self._watch_rollouts(trainer, state)
+        if self.schedule.planned(state.max_steps):
+            self._safely(self._step(state), lambda: self._say_price(args, state, model, trainer), "the price")
+        if (self._parts or self._composition) and state.is_world_process_zero:
+            self._safely(self._step(state), lambda: self._describe_data(args.world_size), "what the data are made of")
         starts = self.schedule.at_start or 0 in self.schedule.at
         first = self.monitor.processes.tell(self.monitor.reference is None)
         if starts and (state.global_step == 0 or first):
             self._measure(args, state, model)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._rollouts is not None and control.should_log:
+            self._safely(self._step(state), lambda: self._log_rollouts(state), "scoring the rollouts")
         # The host's TensorBoard writer is closed before our on_train_end, so the end is measured at the last step.
         last = state.global_step >= state.max_steps or control.should_training_stop
         ends = last and self.schedule.at_end
@@ -124,6 +139,8 @@ class DiversityCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        if self._rollouts is not None:
+            self._safely(self._step(state), self._rollouts.detach, "leaving the rollouts")
         if not self._active:
             return
         if self.schedule.at_end:
@@ -163,6 +180,7 @@ class DiversityCallback(TrainerCallback):
             "tokens": state.num_input_tokens_seen or None,
             "max_steps": state.max_steps,
             "stage": self.options.stage,
+            "consumed": self._composition and self._composition.consumed(state.epoch or 0.0),
             "share_of_run": self.monitor.seconds / max(self._elapsed, 1e-9),
             "every": self.schedule.every and self.schedule.every * self._budget.thinned,
         }
@@ -235,12 +253,34 @@ class DiversityCallback(TrainerCallback):
             console(),
         ]
 
+    def _describe_data(self, world_size: int) -> None:
+        self._composition = describe(self.monitor, self._parts, self._composition, world_size)
+
+    def _watch_rollouts(self, trainer: Any, state: TrainerState) -> None:
+        options, store = self.options, self.monitor.store
+        assert store is not None
+        self._rollouts = Rollouts(
+            threshold=options.rollout_threshold,
+            verifier=options.verifier,
+            allow_unsandboxed_code=options.allow_unsandboxed_code,
+            scorer=self.monitor.scorer,
+            seed=options.seed,
+            say=self.monitor.say,
+        )
+        self._rollouts.attach(trainer, store.path / "rollouts", resume_step=self._step(state))
+
+    def _log_rollouts(self, state: TrainerState) -> None:
+        assert self._rollouts is not None
+        snapshot = self._rollouts.take(self._step(state), epoch=state.epoch)
+        if snapshot is not None:
+            self.monitor.show(snapshot, self._rollouts.probes)
+
     def _say_price(self, args: TrainingArguments, state: TrainerState, model: Any, trainer: Any) -> None:
         """What measuring costs, timed by every process, said by the main one."""
         options, monitor = self.options, self.monitor
         price = monitor.price(model)
         rows = readable_rows(getattr(trainer, "train_dataset", None))
-        with whole(model, monitor.wrapped):
+        with monitor.whole(model):
             rows_per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps
             step = seconds_per_step(unwrapped(model), rows, rows_per_step)
         if monitor.store is None:

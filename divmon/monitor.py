@@ -21,6 +21,7 @@ from divmon.options import given_options
 from divmon.pricing import Price, price
 from divmon.processes import Processes, Spread
 from divmon.reference import Reference, reference_run
+from divmon.samplers.trainer_vllm import TrainerVLLM
 from divmon.sampling import Sampler
 from divmon.scoring import Scorer
 from divmon.sharding import sharding_of, unwrapped, whole
@@ -72,11 +73,11 @@ class DiversityMonitor:
         """Spent in measurements so far."""
         self.reference_model: Callable[[Any], AbstractContextManager[Any]] | None = None
         """Gives, of the model, the one that the reference is measured on in its place."""
-        self.wrapped: Any = None
-        """The trainer's wrapped model: under DeepSpeed the engine around it."""
+        self.trainer: Any = None
+        """Where there is one: holds DeepSpeed's engine, its own vLLM."""
         self._prepared = False
-        self._sampler: Sampler | None = None
-        self._scorer: Scorer | None = None
+        self._sampler: Sampler | TrainerVLLM | None = None
+        self.scorer: Scorer | None = None
         self._reference: Reference | None = None
 
     def measure(self, model: Any, tokenizer: Any = None, step: int = 0, **facts: Any) -> Snapshot | None:
@@ -142,8 +143,14 @@ class DiversityMonitor:
                 raise RuntimeError(f"process {rank} cannot measure, so none does: {line}")
         self._prepared = True
 
-    def _make_sampler(self, model: Any) -> Sampler:
+    def whole(self, model: Any) -> AbstractContextManager[None]:
+        """What to be inside of to call a model whose parameters are sharded."""
+        return whole(model, getattr(self.trainer, "model_wrapped", None))
+
+    def _make_sampler(self, model: Any) -> Sampler | TrainerVLLM:
         assert self.asking is not None
+        if self.options.sampler == "vllm":
+            return TrainerVLLM(self.trainer, self.asking.renderer)
         options, kind = self.options, sharding_of(model)
         if kind and options.processes == "main":
             raise ValueError(
@@ -163,7 +170,7 @@ class DiversityMonitor:
         """What the main process alone does: score, store and log."""
         assert self.asking is not None
         options = self.options
-        self._scorer = Scorer(
+        self.scorer = Scorer(
             options.metrics,
             categories={prompt.category for probe in self.probes for prompt in probe.prompts},
             embedder=options.embedder,
@@ -178,7 +185,7 @@ class DiversityMonitor:
         for line in self.asking.cannot_judge():
             self.say(line)
         drawn_by = self.engine if model is None else unwrapped(model)
-        record = manifest(options, self.asking, self._scorer, drawn_by, self.processes.count)
+        record = manifest(options, self.asking, self.scorer, drawn_by, self.processes.count)
         before = None
         if options.reference not in ("first", "ref_model", "base"):
             before = reference_run(options.reference, record)
@@ -186,7 +193,7 @@ class DiversityMonitor:
         before = before or self.store.reference()
         if before is not None:
             judged = [probe for probe in self.probes if self.asking.verifier(probe) is not None]
-            self._reference = pipeline.as_reference(before, judged, self._scorer, options.num_samples)
+            self._reference = pipeline.as_reference(before, judged, self.scorer, options.num_samples)
         if self.loggers is None:
             self.loggers = own_loggers(output_dir.parent, resume_step)
 
@@ -228,14 +235,14 @@ class DiversityMonitor:
         self._engine(model).draw(requests, seed=self.options.seed, step=step)
 
     def _take(self, model: Any, step: int, facts: dict[str, Any], is_reference: bool, at_end: bool) -> Snapshot:
-        assert self.store is not None and self.asking is not None and self._scorer is not None
+        assert self.store is not None and self.asking is not None and self.scorer is not None
         began, options, num_samples = time.perf_counter(), self.options, self._num_samples(is_reference)
         with self._bar(step, num_samples) as done, Peak() as peak:
             snapshot, measured = pipeline.measure(
                 self.probes,
                 render=self.asking.render,
                 sampler=self._engine(model),
-                scorer=self._scorer,
+                scorer=self.scorer,
                 decodings=self.asking.decodings,
                 num_samples=num_samples,
                 comparable_samples=options.num_samples,
@@ -258,7 +265,7 @@ class DiversityMonitor:
                 self.store.update(reference_step=step)  # a resumed run takes no other, should this one not be written
             self.store.write(snapshot)
         finally:  # a full disk does not take the curves away too
-            self._log(snapshot)
+            self.show(snapshot, self.probes)
         return snapshot
 
     def _num_samples(self, is_reference: bool) -> int:
@@ -269,14 +276,15 @@ class DiversityMonitor:
         if self.engine is not None:
             return self.engine
         assert self._sampler is not None
-        self._sampler.model = unwrapped(model)
-        return Spread(self._sampler, self.processes, lambda: whole(model, self.wrapped))
+        if isinstance(self._sampler, Sampler):
+            self._sampler.model = unwrapped(model)
+        return Spread(self._sampler, self.processes, lambda: self.whole(model))
 
-    def _log(self, snapshot: Snapshot) -> None:
-        """To every place, whatever becomes of one."""
+    def show(self, snapshot: Snapshot, probes: Sequence[Probe]) -> None:
+        """Logs to every place, whatever becomes of one."""
         for out in self.loggers or []:
             try:
-                out.log(snapshot, self.probes)
+                out.log(snapshot, probes)
             except Exception as error:
                 if self.options.on_error == "raise":
                     raise
@@ -285,7 +293,7 @@ class DiversityMonitor:
     def price(self, model: Any) -> Price:
         """What one measurement costs, timed on two prompts; every process must call it."""
         assert self._sampler is not None and self.asking is not None
-        with whole(model, self.wrapped):
+        with self.whole(model):
             timed = price(self._sampler, self.asking.requests(self.options.num_samples))
         return replace(timed, seconds=timed.seconds / self.processes.count)
 
@@ -301,7 +309,7 @@ class DiversityMonitor:
 
     def release(self) -> None:
         """Lets go of the model last measured, whose memory the next one may need."""
-        if self._sampler is not None:
+        if isinstance(self._sampler, Sampler):
             self._sampler.model = None
 
     def close(self) -> None:

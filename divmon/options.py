@@ -63,7 +63,8 @@ class Options:
     on: str = "answer"
     """What is scored: the "answer", or "full": as "<probe>-full", also the reasoning with the answer."""
     sampler: str = "auto"
-    """"auto", "live" (shared prompt cache) or "generate" (the model's own generate)."""
+    """"auto", "live" (shared prompt cache), "generate" (the model's own generate), or "vllm" (that of a GRPO or RLOO
+    trainer that has one)."""
     max_batch_tokens: int | None = None
     """Prompt and new tokens decoded together; by free memory where None."""
     max_memory_gb: float | None = None
@@ -90,6 +91,10 @@ class Options:
     """Measure after the last step."""
     on_evaluate: bool = False
     """Measure whenever the trainer evaluates."""
+    rollouts: bool = False
+    """Also score the groups of completions that GRPO and RLOO draw to train on, at each logging step."""
+    rollout_threshold: Any = None
+    """The total reward above which a rollout is correct, or {reward function: reward}; 0.5 for one of 0 and 1."""
     max_overhead: float | None = None
     """Share of the run's time that measuring may take, 0.05 for 5 percent: `every` is thinned to every x 2, x 4, ... to
     keep to it; the start, the end and listed steps are not. None measures as asked."""
@@ -97,6 +102,10 @@ class Options:
     """What a failure while training does: "warn" records it and goes on, "raise" is for tests."""
     progress: bool = True
     """Show a progress bar while measuring."""
+    data: Any = None
+    """The raw training data, to record what it is made of: a Dataset, a file, a hub id, or {source: any of these}."""
+    source_column: str | None = None
+    """Column of `data` that names the source of a row."""
     stage: str | None = None
     """Name of this training among the stages of a lineage, kept with each snapshot."""
     first_step: int = 0
@@ -161,7 +170,7 @@ class Options:
             raise ValueError(f"top_p: expected above 0 and at most 1 (1 keeps every token), got {self.top_p}")
         choices = {
             "on_error": ("warn", "raise"),
-            "sampler": ("auto", "live", "generate"),
+            "sampler": ("auto", "live", "generate", "vllm"),
             "on": ("answer", "full"),
             "encoder_lives": ("device", "cpu", "measuring"),
             "processes": ("all", "main"),
@@ -178,7 +187,8 @@ class Options:
         plain = (str, int, float, bool, list, dict, type(None))
         named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {
-            k: v if isinstance(v, plain) and k not in ("probes", "verifier") else _short(v) for k, v in named.items()
+            k: v if isinstance(v, plain) and k not in ("probes", "verifier", "data") else _short(v)
+            for k, v in named.items()
         }
 
 

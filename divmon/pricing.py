@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from divmon.drawing import Request
+from divmon.drawing import Engine, Request
 from divmon.guard import undisturbed
 from divmon.sampling import Sampler
 
@@ -41,7 +41,7 @@ class Price:
         )
 
 
-def price(sampler: Sampler, requests: Sequence[Request]) -> Price:
+def price(sampler: Engine, requests: Sequence[Request]) -> Price:
     """Times two prompts (the first and the longest) and scales to all; inside nothing, it guards itself."""
     timed = [requests[0], max(requests, key=lambda request: len(request.prompt.input_ids))][: len(requests)]
     short = [
@@ -50,7 +50,8 @@ def price(sampler: Sampler, requests: Sequence[Request]) -> Price:
         )
         for request in timed
     ]
-    sampler.check_sharing(requests)
+    if isinstance(sampler, Sampler):
+        sampler.check_sharing(requests)
     sampler.draw(short[:1], seed=0, step=-1)  # warms up
     began = time.perf_counter()
     drawing = sampler.draw(short, seed=0, step=-1)

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from divmon.drawing import Drawing, Request
+from divmon.drawing import Drawing, Engine, Request
 from divmon.sampling import Sampler
 
 T = TypeVar("T")
@@ -135,7 +135,7 @@ class Spread:
     """
 
     def __init__(
-        self, sampler: Sampler, processes: Processes, around: Callable[[], AbstractContextManager[None]] = nullcontext
+        self, sampler: Engine, processes: Processes, around: Callable[[], AbstractContextManager[None]] = nullcontext
     ) -> None:
         """`around` is what to be inside of while drawing (parameters gathered, say)."""
         self.sampler, self.processes, self.around = sampler, processes, around
@@ -168,7 +168,8 @@ class Spread:
         share = requests[together.rank :: together.count]
         try:
             with self.around():
-                self.sampler.check_sharing(requests)  # the same in each, so that processes in step stay so
+                if isinstance(self.sampler, Sampler):  # with the same requests in each, so that all stay in step
+                    self.sampler.check_sharing(requests)
                 drawing = self.sampler.draw(
                     share, seed=seed, step=step, progress=lambda n: progress(n * together.count)
                 )

@@ -68,8 +68,8 @@ def test_encoders_live_where_they_are_told(tmp_path: Path, lives: str) -> None:
     monitor = DiversityMonitor(runs.PROBES, **options, encoder_lives=lives, loggers=[])
     model, tokenizer = runs.model(), tiny.tokenizer(runs.TEXTS)
     values = [monitor.measure(model, tokenizer, step).score("prompts", "sbert").mean for step in (0, 1)]
-    assert monitor._scorer is not None
-    encoder = monitor._scorer.resources.models["encoder"]
+    assert monitor.scorer is not None
+    encoder = monitor.scorer.resources.models["encoder"]
     assert (encoder._model is None) == (lives == "measuring")
     assert encoder.device.type == "cpu"
     assert len(values) == 2 and all(0 <= value <= 2 for value in values)

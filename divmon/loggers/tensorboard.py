@@ -41,6 +41,7 @@ class tensorboard:
         self._own: Any = None
         self._host_dir: str | None = None
         self._waiting: list[tuple[Snapshot, Sequence[Probe]]] = []
+        self._about: tuple[dict[str, str], dict[str, float | str]] | None = None
         self._charts: dict[str, Any] = {}
         self._parts: dict[tuple[str, str], dict[int, Any]] = {}
 
@@ -54,6 +55,10 @@ class tensorboard:
             self._write(writer, *late)
         self._waiting = []
         writer.close() if after else writer.flush()
+
+    def describe(self, named: dict[str, str], hparams: dict[str, float | str]) -> None:
+        """Texts and hyperparameters of the run, written with its next snapshot."""
+        self._about = (named, hparams)
 
     def close(self) -> None:
         if self._own is not None:
@@ -85,6 +90,7 @@ class tensorboard:
         return self._own, False
 
     def _write(self, writer: Any, snapshot: Snapshot, probes: Sequence[Probe]) -> None:
+        self._write_about(writer, snapshot, probes)
         for name, value in loggers.scalars(snapshot).items():
             writer.add_scalar(name, value, snapshot.step)
         for name, text in loggers.texts(snapshot, probes).items():
@@ -99,6 +105,18 @@ class tensorboard:
             writer.add_custom_scalars(
                 {"divmon: change since the reference": self._charts, "divmon: what it is made of": _terms(self._charts)}
             )
+
+    def _write_about(self, writer: Any, snapshot: Snapshot, probes: Sequence[Probe]) -> None:
+        if self._about is None:
+            return
+        from torch.utils.tensorboard.summary import hparams as summaries
+
+        (named, hparams), self._about = self._about, None
+        for name, text in named.items():
+            writer.add_text(name, text, snapshot.step)
+        # Into the file that is open: add_hparams would open a second one, which some servers show in its place.
+        for summary in summaries(hparams, {f"divmon/{probe.name}/sbert": 0.0 for probe in probes}):
+            writer.file_writer.add_summary(summary)
 
     def _write_decomposition(self, writer: Any, snapshot: Snapshot) -> None:
         """The terms so far as one stacked picture a metric, where there is matplotlib to draw it."""
