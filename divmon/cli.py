@@ -19,6 +19,7 @@ COMMANDS = {
     "attach": ("divmon.attach", "run a training program that takes no callbacks, with one"),
     "replay": ("divmon.replay", "train the stages of a published lineage in order, with the monitor on"),
     "watch": ("divmon.watch_command", "measure checkpoints as a training run writes them"),
+    "data": ("divmon.data_command", "say what a mixture of training data is made of, before training on it"),
     "demo": ("divmon.demo", "train a miniature model on narrow and on broad data and watch its diversity"),
 }
 

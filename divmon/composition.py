@@ -9,21 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from divmon.composition_rows import Part, TextRow, parts_of
-from divmon.composition_sources import Gathered, Source
+from divmon.composition_sources import OPENING_WORDS, Gathered, Source, same_opening
 
 DOMINANT = 0.5
 """Share of the tokens above which one or two sources dominate a mixture."""
-HOMOGENEOUS = 0.75
-"""A source is homogeneous where its completions are at most this share as far apart as those of all sources, drawn
-evenly; or where this share of the pairs below begins alike."""
-OPENING_WORDS, ALIKE = 3, 0.5
+HOMOGENEOUS, ALIKE = 0.75, 0.5
+"""A source is homogeneous where its completions are at most the one share as far apart as those of all sources, drawn
+evenly; or where at least the other share of pairs of them begins with the same words."""
 BATCH = 512
 
 Progress = Callable[[int], None]
@@ -243,7 +241,7 @@ def _score(composition: Composition, gathered: dict[str, Gathered], scorer: Any)
     for source in composition.sources:
         one, texts = gathered[source.name], answers[source.name]
         source.samples = len(texts)
-        source.same_opening = _same_opening(one.samples)
+        source.same_opening = same_opening(one.samples)
         groups = [[_answer(text) for text in group] for group in one.groups]
         source.same_prompt_n = len(groups)
         for into, sets in ((source.within, [texts]), (source.same_prompt, groups)):
@@ -290,15 +288,6 @@ def _answer(text: str) -> str | None:
 
     answer, _, answered = split_reasoning(text, Think(), in_reasoning=False)
     return answer if answered else None
-
-
-def _same_opening(texts: Sequence[str]) -> float:
-    """Share of pairs that begin with the same words; NaN below two texts."""
-    n = len(texts)
-    if n < 2:
-        return math.nan
-    counts = Counter(" ".join(text.split()[:OPENING_WORDS]).lower() for text in texts)
-    return sum(c * (c - 1) for c in counts.values()) / (n * (n - 1))
 
 
 def _figure(value: float) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from divmon.composition_rows import TextRow
 
+OPENING_WORDS = 3
 PROMPTS, COMPLETIONS = 1024, 16
 """Of prompts that several rows answer: how many are looked at, and how many completions of each."""
 
@@ -87,3 +90,12 @@ class Gathered:
         """Completions of prompts that have two or more, of at most as many prompts as there are samples."""
         several = [self._groups[prompt] for prompt in sorted(self._groups) if len(self._groups[prompt]) > 1]
         return several[: self._num_samples]
+
+
+def same_opening(texts: Sequence[str]) -> float:
+    """Share of pairs that begin with the same words; NaN below two texts."""
+    n = len(texts)
+    if n < 2:
+        return math.nan
+    counts = Counter(" ".join(text.split()[:OPENING_WORDS]).lower() for text in texts)
+    return sum(c * (c - 1) for c in counts.values()) / (n * (n - 1))

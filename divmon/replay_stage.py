@@ -53,17 +53,21 @@ def make_trainer(lineage: Lineage, stage: Stage, tokenizer: Any, raw: Dataset) -
         args=config_class(stage)(**settings),
         train_dataset=prepare(stage, raw, tokenizer),
         processing_class=tokenizer,
-        callbacks=[_callback(lineage, stage)],
+        callbacks=[_callback(lineage, stage, raw)],
         **more,
     )
 
 
-def _callback(lineage: Lineage, stage: Stage) -> Any:
+def _callback(lineage: Lineage, stage: Stage, raw: Dataset) -> Any:
     from divmon.callback import DiversityCallback
+    from divmon.composition import Composition
 
+    ready = lineage.folder / stage.name / "data.json"  # of `divmon data --json`, for sets that take hours to read
     return DiversityCallback(
         **options(lineage, stage),
         output_dir=str(lineage.run_directory),
+        data=Composition.read(ready) if ready.exists() else raw,
+        source_column=stage.data.source_column,
         stage=stage.name,
         first_step=lineage.first_step(stage),
     )
