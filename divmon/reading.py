@@ -116,7 +116,7 @@ def read_snapshot(folder: Path, step: int) -> Snapshot:
     if not marker_path(folder, step).is_file():
         raise KeyError(f"no snapshot of step {step} in {folder}; there are {list_steps(folder)}")
     marker = _read_marker(folder, step)
-    rows = _read_samples(folder, step)
+    rows = read_samples(folder, step)
     kept = ("task", "prompt_id", "index", "reasoning", "finish", "n_tokens", "answered")
     return Snapshot(
         step=step,
@@ -238,7 +238,7 @@ class Run:
         rows: list[dict[str, Any]] = []
         for step in self._markers:
             try:
-                rows += ({"step": step, **row} for row in _read_samples(self.folder, step))
+                rows += ({"step": step, **row} for row in read_samples(self.folder, step))
             except ValueError as error:
                 warnings.warn(f"left out: {error}", stacklevel=2)
         return pd.DataFrame(rows, columns=[*columns, "correct", "reason", "cut"])
@@ -278,7 +278,12 @@ def _read_marker(folder: Path, step: int) -> dict[str, Any]:
     return marker
 
 
-def _read_samples(folder: Path, step: int) -> list[dict[str, Any]]:
+def read_samples(folder: Path, step: int) -> list[dict[str, Any]]:
+    """The samples of a step as they are stored, in order; `cut` says that a size limit shortened or left out a text.
+
+    Raises:
+        ValueError: the file is damaged; the message names it.
+    """
     file = samples_path(folder, step)
     try:
         with gzip.open(file, "rb") as lines:

@@ -1,7 +1,10 @@
-"""SAMPLES: one file a way to draw completions from a model in this process.
+"""SAMPLES: one file a way to draw completions, of two kinds.
 
-A file defines one function of its own name, `(model, batch) -> Drawn`, called inside `divmon.guard.undisturbed`.
-Batches, memory, stop strings and text are `divmon.sampling`'s, the same for all.
+Batch decoders, `live` and `generate`, decode with a model in this process. Each is a function of its file's name,
+`(model, batch) -> Drawn`, called inside `divmon.guard.undisturbed`. Batches, memory, stop strings and text are
+`divmon.sampling`'s, the same for both; its `Sampler` makes an engine of them.
+
+Engines, `server`, `trainer_vllm` and `replay`, draw by themselves. Each is a class that is a `divmon.drawing.Engine`.
 """
 
 from __future__ import annotations

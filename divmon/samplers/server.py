@@ -24,7 +24,7 @@ class Server:
     Args:
         url: "http://localhost:8000" or with the path up to "/v1".
         renderer: of the model's tokenizer; gives the answer in a completion's text.
-        model: as the server names it; may be left out where it serves one.
+        model: as the server names it; may be left out where it serves one model.
         api_key: where it wants one.
         concurrency: requests under way at a time.
         timeout: seconds without a sign of life after which a try is given up.
@@ -79,22 +79,25 @@ class Server:
         """
         if self._form is not None or not requests:
             return
-        if self.model is None:
-            served = self.client.models()
-            if len(served) > 1:
-                raise ServerProblem(
-                    f"the server at {self.client.url} serves several models; pass model= with one of"
-                    f" {', '.join(served)}"
-                )
-            self.model = served[0] if served else None
 
         def ask(form: Form, questions: Sequence[tuple[Request, int]]) -> list[Answer]:
             with ThreadPoolExecutor(self.concurrency) as pool:
-                return list(pool.map(lambda q: self._answer(form, q[0], q[1], retries=min(2, self.client.retries)), questions))
+                return list(
+                    pool.map(lambda q: self._answer(form, q[0], q[1], retries=min(2, self.client.retries)), questions)
+                )
 
-        found = probe(ask, requests, self.forms, self.client, self.model)
+        try:
+            found = probe(ask, requests, self.forms, self.client, self.model)
+        except ServerProblem as problem:
+            # A server that is started for one model often takes requests that name none; others list what they want.
+            served = self.client.models() if self.model is None else []
+            if len(served) != 1:
+                several = f"; it lists several models: pass model= with one of {', '.join(served)}" if served else ""
+                raise ServerProblem(f"{problem}{several}") from problem
+            self.model = served[0]
+            found = probe(ask, requests, self.forms, self.client, self.model)
         self._form = found.form
-        self.reason = "; ".join([f"{self.client.url}{found.form.path}", f"model {self.model!r}", *found.notes])
+        self.reason = "; ".join([f"{self.client.url}{found.form.path}", *found.notes])
 
     def draw(
         self,

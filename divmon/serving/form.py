@@ -67,6 +67,8 @@ class Answer:
     prompt_tokens: int | None = None
     reasoning: str | None = None
     """Where the server splits it from the text."""
+    model: str | None = None
+    """What the server says has answered."""
 
 
 class Writer:
@@ -140,11 +142,11 @@ class Writer:
             choices = list(answer["choices"])
             if len(choices) != 1:
                 raise Unreadable(f"{len(choices)} completions where one was asked for (n=1)")
-            return self._answer(choices[0], answer.get("usage") or {})
+            return self._answer(choices[0], answer.get("usage") or {}, answer.get("model"))
         except (AttributeError, KeyError, TypeError) as error:
             raise Unreadable(f"an answer without a completion: {str(answer)[:80]}") from error
 
-    def _answer(self, choice: dict[str, Any], usage: dict[str, Any]) -> Answer:
+    def _answer(self, choice: dict[str, Any], usage: dict[str, Any], model: Any) -> Answer:
         message = choice.get("message") or {}
         text = (message.get("content") or "") if message else choice["text"]
         # The stop string that vLLM (first) or SGLang cut the text at, or the token that ended it.
@@ -163,4 +165,5 @@ class Writer:
             usage.get("completion_tokens"),
             usage.get("prompt_tokens"),
             message.get("reasoning_content") or message.get("reasoning"),
+            model,
         )

@@ -48,7 +48,7 @@ def probe(ask: Ask, requests: Sequence[Request], forms: Sequence[Form], client: 
     # The shortest fit the context for sure; those that do not are missing later, each with its reason.
     tried = [_short(request) for request in sorted(requests, key=lambda r: len(r.prompt.input_ids))[:3]]
     form, first = _find_form(ask, tried[0], forms, client, model)
-    notes = [str(form)]
+    notes = [f"model {first.model or model!r}", str(form)]
     if first.n_tokens is not None and first.n_tokens > NEW_TOKENS:
         raise ServerProblem(
             f"the server at {client.url} gave {first.n_tokens} tokens where max_tokens={NEW_TOKENS} was asked for: it"
@@ -106,22 +106,23 @@ def _unanswered(client: Client, model: str | None, error: Unanswered) -> str:
             f"nothing useful came from {client.url}: {words}. Start a server there (vllm serve MODEL, or python -m"
             " sglang.launch_server --model-path MODEL, or transformers serve MODEL), or correct the address"
         )
-    asked = f" for the model {model!r}" if model else ""
-    return f"the server at {client.url} fails at a first short request{asked}: {words}; its own log says more"
+    asked = f"for the model {model!r}" if model else "that names no model (model=)"
+    return f"the server at {client.url} fails at a first short request {asked}: {words}; its own log says more"
 
 
 def _refused(client: Client, model: str | None, absent: set[str], paths: set[str], refusal: Refused | None) -> str:
     served = client.models()
     if model is not None and served and model not in served:
         return f"the server at {client.url} serves no model {model!r}; pass model= with one of {', '.join(served)}"
+    named = f"the model {model!r}" if model else "a model that is not named (model=)"
     if absent == paths:
         chats = "" if "/chat/completions" in paths else "; if it does chats only, pass messages= too"
         return (
-            f"there is no {' nor '.join(sorted(paths))} at {client.url}, or it serves no model {model!r} ({refusal}):"
+            f"there is no {' nor '.join(sorted(paths))} at {client.url}, or not for {named} ({refusal}):"
             f" give the address up to and with /v1 of an OpenAI-compatible server{chats}"
         )
     return (
-        f"the server at {client.url} refuses a plain request for one completion of model {model!r}: {refusal}; check"
+        f"the server at {client.url} refuses a plain request for one completion of {named}: {refusal}; check"
         " the model's name, and that its context holds the prompts"
     )
 

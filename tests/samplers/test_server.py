@@ -58,8 +58,8 @@ def draw(server: Server, asked: list[Request], seed: int = 0, step: int = 0) -> 
 
 def test_every_sample_is_a_request_with_its_own_seed_and_every_field_said(renderer: Renderer) -> None:
     asked = requests(renderer, stop=("\n\n",), temperature=0.7, top_p=0.9)
-    with serving({PATH: words, "/v1/models": ["m"]}) as seen:
-        server = Server(seen.url, renderer, eos_token_ids=[7])
+    with serving({PATH: words}) as seen:
+        server = Server(seen.url, renderer, model="m", eos_token_ids=[7])
         server.check(asked)
         before = len(seen.bodies)
         drawing = draw(server, asked)
@@ -194,9 +194,13 @@ def test_a_model_that_is_not_served_is_named(renderer: Renderer) -> None:
     scripts: dict[str, Any] = {PATH: lambda body: words(body) if body.get("model") == "a" else missing}
     scripts["/v1/models"] = ["a", "c"]
     assert "serves no model 'b'; pass model= with one of a, c" in problem(scripts, renderer, model="b")
-    assert "serves several models; pass model= with one of a, c" in problem(scripts, renderer)
+    assert "it lists several models: pass model= with one of a, c" in problem(scripts, renderer)
     scripts["/v1/models"] = []
     assert "The model `b` does not exist." in problem(scripts, renderer, model="b")
+    scripts["/v1/models"] = ["a"]
+    with serving(scripts) as seen:
+        assert len(draw(Server(seen.url, renderer), requests(renderer)).samples) == 12
+    assert seen.bodies[-1]["model"] == "a"
 
 
 def test_an_endpoint_that_is_not_there_is_named(renderer: Renderer) -> None:
