@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import nctdtrinc, stdtrit
 
 from divmon.decomposition import Verdicts, as_distances, pairs
@@ -35,13 +36,16 @@ class Sight:
     """Its standard deviation over prompts."""
     noise: float
     """Standard deviation, within a prompt, of the change that a look sees where there is none."""
+    of_look: float
+    """The look's own share of the variance; the rest is the reference's."""
     n: int
 
     def smallest_loss(self, level: float, delta: float, n: int | None = None) -> float:
         """The smallest loss, as a share of the reference and equal on all prompts, that one look catches.
 
-        With u = loss - delta, x_p has the mean u D and the variance u^2 spread^2 + noise^2, and the noncentral t says
-        how large their ratio must be.
+        At a loss L, x_p has the mean (L - delta) D and the variance (L - delta)^2 spread^2 + noise^2, where the look's
+        share of the noise shrinks by 1 - L and the reference's by 1 - delta; the noncentral t says how large the ratio
+        must be.
 
         Args:
             level: of the test at a look, a_t.
@@ -54,9 +58,13 @@ class Sight:
         if n < 3:
             return math.nan
         needed = float(nctdtrinc(n - 1, 1 - POWER, -stdtrit(n - 1, level)))
-        room = n * self.level**2 - (needed * self.spread) ** 2
-        loss = delta + needed * self.noise / math.sqrt(room) if room > 0 else math.inf
-        return loss if loss <= 1 else math.nan
+
+        def beyond(loss: float) -> float:
+            noise = self.noise**2 * (self.of_look * (1 - loss) ** 2 + (1 - self.of_look) * (1 - delta) ** 2)
+            error = math.sqrt((((loss - delta) * self.spread) ** 2 + noise) / n)
+            return (loss - delta) * self.level - needed * error
+
+        return float(brentq(beyond, delta, 1.0)) if beyond(delta) < 0 < beyond(1.0) else math.nan
 
     def sentence(self, metric: str, level: float, delta: float) -> str:
         """What one look sees, for a person, and what 128 prompts would see where it is too coarse."""
@@ -103,5 +111,6 @@ def sight(distance_PNN: Any, verdicts: Verdicts | None, num_samples: int) -> Sig
         level=float(level_P[there_P].mean()),
         spread=float(level_P[there_P].std(ddof=1)),
         noise=math.sqrt(scale * float(np.nanmean(np.square(changes_GP)))),
+        of_look=samples / (samples + num_samples),
         n=int(there_P.sum()),
     )

@@ -54,7 +54,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Finding:
     """What one test found at one look."""
 
     t: float
@@ -69,11 +69,11 @@ class Tested:
     """The prompts that show most against the null, three at most."""
 
 
-Test = Callable[[Figures, Figures, float], Tested | None]
+Test = Callable[[Figures, Figures, float], Finding | None]
 """The reference's figures, those now, DELTA -> what was found; None with fewer than 3 prompts."""
 
 
-def paired(x_P: ArrayLike, change_P: ArrayLike, reference_P: ArrayLike) -> Tested | None:
+def paired(x_P: ArrayLike, change_P: ArrayLike, reference_P: ArrayLike) -> Finding | None:
     """The t test over the prompts on which x is defined.
 
     >>> found = paired([0.1, 0.2, 0.3, float("nan")], [-0.1, -0.2, -0.3, 0.0], [1.0, 1.0, 1.0, 1.0])
@@ -86,7 +86,7 @@ def paired(x_P: ArrayLike, change_P: ArrayLike, reference_P: ArrayLike) -> Teste
     if n < LEAST_PROMPTS:
         return None
     order = here[np.argsort(-x[here], kind="stable")]
-    return Tested(
+    return Finding(
         t=t_of(float(x[here].mean()), float(x[here].std(ddof=1)) / math.sqrt(n)),
         df=n - 1,
         n=n,
@@ -101,7 +101,7 @@ def t_of(mean: float, error: float) -> float:
     return mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
 
 
-def narrowing(before: Figures, now: Figures, delta: float) -> Tested | None:
+def narrowing(before: Figures, now: Figures, delta: float) -> Finding | None:
     """Null: over prompts like these, diversity of equal quality fell by at most delta of the reference on average.
 
     Where a prompt is judged, x_p = -(sum of the changes seen inside the strata of verdicts) - delta D_r: what wrong
@@ -110,7 +110,8 @@ def narrowing(before: Figures, now: Figures, delta: float) -> Tested | None:
     out.
     """
     metric = before.tested
-    assert metric is not None
+    if metric is None:
+        return None
     level_P = before.values(PAIRWISE[metric])
     change_P = now.values(PAIRWISE[metric]) - level_P
     judged_P = ~np.isnan(before.values("accuracy")) | ~np.isnan(now.values("accuracy"))
@@ -119,19 +120,18 @@ def narrowing(before: Figures, now: Figures, delta: float) -> Tested | None:
     return paired(-change_P - delta * level_P, change_P, level_P)
 
 
-def narrowing_correct(before: Figures, now: Figures, delta: float) -> Tested | None:
+def narrowing_correct(before: Figures, now: Figures, delta: float) -> Finding | None:
     """Null: pairs of correct answers lost at most delta of their distance, on average over prompts that have such pairs
     on both sides, each weighing as much as their share.
 
     x_p = -(change seen among pairs of correct answers) - delta (their distance then), both times their mean share.
     """
-    metric = before.tested
-    assert metric is not None
+    metric = before.tested or ""
     change_P, level_P = now.within(metric, "seen_correct"), now.within(metric, "reference_correct")
     return paired(-change_P - delta * level_P, change_P, level_P)
 
 
-def templating(before: Figures, now: Figures, delta: float) -> Tested | None:
+def templating(before: Figures, now: Figures, delta: float) -> Finding | None:
     """Null: the share of answers that are nearest to their own prompt's answers fell by at most delta of itself.
 
     t = ((1 - delta) traced_r - traced_t) / its standard error, from the jackknife errors over prompts that `traced`
@@ -149,7 +149,7 @@ def templating(before: Figures, now: Figures, delta: float) -> Tested | None:
         least, df = min(least, score.n), min(df, groups - 1)
     then, today = (score.mean for score in sides if score is not None)
     reach = float(stdtrit(df, 0.975)) * math.hypot(*errors)
-    return Tested(
+    return Finding(
         t=t_of((1 - delta) * then - today, math.hypot((1 - delta) * errors[0], errors[1])),
         df=int(df),
         n=int(least),
@@ -158,12 +158,12 @@ def templating(before: Figures, now: Figures, delta: float) -> Tested | None:
     )
 
 
-def repetition(before: Figures, now: Figures, delta: float) -> Tested | None:
+def repetition(before: Figures, now: Figures, delta: float) -> Finding | None:
     """Null: the share of a text that repeats itself rose by at most SHARE. x_p = now - then - SHARE."""
     return _risen(before.values("repetition"), now.values("repetition"))
 
 
-def length(before: Figures, now: Figures, delta: float) -> Tested | None:
+def length(before: Figures, now: Figures, delta: float) -> Finding | None:
     """Null: the share of completions without content or without end rose by at most SHARE. x_p = now - then - SHARE.
 
     Without content: empty. Without end: stopped by the token limit, but for those that `truncation` counts. Longer or
@@ -176,7 +176,7 @@ def length(before: Figures, now: Figures, delta: float) -> Tested | None:
     return _risen(share_P(before), share_P(now))
 
 
-def truncation(before: Figures, now: Figures, delta: float) -> Tested | None:
+def truncation(before: Figures, now: Figures, delta: float) -> Finding | None:
     """Null: the share of completions cut off before their answer is at most TRUNCATED_LIMIT, or has not risen.
 
     The smaller t of x_p = now - TRUNCATED_LIMIT and x_p = now - then: both must speak.
@@ -187,7 +187,7 @@ def truncation(before: Figures, now: Figures, delta: float) -> Tested | None:
     return None if above is None or risen is None else min(above, risen, key=lambda tested: tested.t)
 
 
-def _risen(then_P: Array, now_P: Array) -> Tested | None:
+def _risen(then_P: Array, now_P: Array) -> Finding | None:
     change_P = now_P - then_P
     return paired(change_P - SHARE, change_P, then_P)
 

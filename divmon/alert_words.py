@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from divmon.alert_tests import PAIRWISE, Figures, Tested
+from divmon.alert_tests import PAIRWISE, Figures, Finding
 from divmon.decomposition import TERMS
 from divmon.types import TRUNCATED_LIMIT
 
@@ -35,7 +35,7 @@ _LOOK_AT = {
 
 
 def evidence(
-    kind: str, before: Figures, now: Figures, found: Tested, prompts: Sequence[str], against: str, threshold: float
+    kind: str, before: Figures, now: Figures, found: Finding, prompts: Sequence[str], against: str, threshold: float
 ) -> str:
     """What follows the kind, the task and the steps."""
     parts = [f"{_change(kind, before, now, found)} {against} (n {found.n}, t {found.t:.1f} > {threshold:.1f})"]
@@ -49,7 +49,7 @@ def evidence(
     return "; ".join([*parts, _LOOK_AT[kind]])
 
 
-def _change(kind: str, before: Figures, now: Figures, found: Tested) -> str:
+def _change(kind: str, before: Figures, now: Figures, found: Finding) -> str:
     then, change = found.reference, found.change
     if kind in _RISEN:
         points = f"{100 * change.value:+.0f} points [{100 * change.low:.0f}, {100 * change.high:.0f}]"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from scipy.special import stdtrit
 
 from divmon.alert_power import sight
-from divmon.alert_tests import DELTA, TESTS, Figures, Tested, possible
+from divmon.alert_tests import DELTA, TESTS, Figures, Finding, possible
 from divmon.alert_words import TITLES, evidence
 from divmon.plugins import from_file
 from divmon.reading import Run, read_run
@@ -173,7 +173,7 @@ class Alerts:
                 lines += [f"{task}: {found.sentence(before.tested, self.level(1), self.delta)}"] if found else []
         return [f"divmon: alerts: {line}" for line in lines]
 
-    def _alert(self, kind: str, task: str, snapshot: Snapshot, now: Figures, found: Tested, threshold: float) -> Alert:
+    def _alert(self, kind: str, task: str, snapshot: Snapshot, now: Figures, found: Finding, threshold: float) -> Alert:
         before, since = self._before[task], self._since[task, kind]
         prompts = tuple(self._ids[task][p] for p in found.worst)
         line = evidence(kind, before, now, found, prompts, f"against step {self.reference.step}", threshold)

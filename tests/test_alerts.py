@@ -1,0 +1,631 @@
+"""Alerts: the test against scipy, each kind's null, the spending, what stands and what is new, and the stated rates."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import alert_simulation as simulated
+import numpy as np
+import pytest
+import runs
+import simulation
+import torch
+from alert_simulation import Truth
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+from transformers import TrainerControl
+
+from divmon import DiversityCallback, metrics, scoring
+from divmon.alert_power import sight
+from divmon.alert_tests import DELTA, SHARE, TESTS, Figures, Finding, paired
+from divmon.alerts import ALPHA, Alert, Alerts, act, actions, replay, replay_alerts
+from divmon.decomposition import pairs
+from divmon.inputs import Inputs, Outputs, Resources
+from divmon.plain import plain
+from divmon.reading import read_run
+from divmon.reference import Reference
+from divmon.store import Store
+from divmon.types import TRUNCATED_LIMIT, Score, Snapshot
+from divmon.within import within
+
+RESULTS = Path(__file__).parent / "results" / "alerts.txt"
+VALUES = st.lists(st.floats(-2, 2).map(lambda x: round(x, 3)), min_size=3, max_size=20)
+
+
+@settings(max_examples=100, deadline=None)
+@given(VALUES, st.integers(0, 3), st.randoms())
+def test_the_t_test_is_scipys_whatever_the_order_and_without_what_is_undefined(x: list, gaps: int, random: Any) -> None:
+    found = paired(x, [-v for v in x], 1.0)
+    assert found is not None
+    if len(set(x)) > 1:
+        golden = scipy_stats.ttest_1samp(x, 0, alternative="greater")
+        assert found.t == pytest.approx(golden.statistic, abs=1e-9) and found.df == golden.df == found.n - 1
+        golden_ci = scipy_stats.ttest_1samp([-v for v in x], 0).confidence_interval(0.95)
+        assert (found.change.low, found.change.high) == pytest.approx(tuple(golden_ci), abs=1e-9)
+    shuffled = [*x, *[math.nan] * gaps]
+    random.shuffle(shuffled)
+    other = paired(shuffled, [-v for v in shuffled], 1.0)
+    assert other is not None and other.n == found.n and other.t == pytest.approx(found.t, abs=1e-9, nan_ok=True)
+    assert [shuffled[p] for p in other.worst] == [x[p] for p in found.worst] == sorted([v for v in x if v > 0])[:-4:-1]
+
+
+def test_fewer_than_three_prompts_are_no_test() -> None:
+    assert paired([1.0, 2.0, math.nan], 0.0, 0.0) is None
+    assert paired([math.nan], 0.0, 0.0) is None
+    assert paired([], 0.0, 0.0) is None
+
+
+def test_where_nothing_varies_the_sign_speaks() -> None:
+    for x, t in ((0.5, math.inf), (0.0, 0.0), (-0.5, -math.inf)):
+        found = paired([x] * 3, 0.0, 1.0)
+        assert found is not None and found.t == t
+
+
+def snapshot(step: int = 0, decomposition: dict[str, Any] | None = None, **figures: Any) -> Snapshot:
+    """Of one task "task0", by figure its values."""
+    scores = [simulated.score("task0", name, np.asarray(values, dtype=float)) for name, values in figures.items()]
+    return Snapshot(step, [], scores=scores, decomposition={"task0": {"sbert": decomposition}} if decomposition else {})
+
+
+def test_of(kind: str, before: Snapshot, now: Snapshot, delta: float = DELTA) -> Finding | None:
+    return TESTS[kind][0](Figures(before, "task0"), Figures(now, "task0"), delta)
+
+
+test_of.__test__ = False  # type: ignore[attr-defined]
+
+
+def t_of(x: Any) -> float:
+    return float(scipy_stats.ttest_1samp(x, 0).statistic)
+
+
+def test_without_verdicts_the_raw_change_is_tested_and_its_unit_does_not_matter() -> None:
+    generator = np.random.default_rng(0)
+    then, now = generator.uniform(0.2, 0.6, 20), generator.uniform(0.1, 0.5, 20)
+    found = test_of("narrowing", snapshot(sbert=then), snapshot(sbert=now))
+    assert found is not None and found.t == pytest.approx(t_of((1 - DELTA) * then - now))
+    assert found.change.value == pytest.approx((now - then).mean()) and found.reference == pytest.approx(then.mean())
+    scaled = test_of("narrowing", snapshot(sbert=3 * then), snapshot(sbert=3 * now))
+    assert scaled is not None and scaled.t == pytest.approx(found.t)
+
+
+def test_the_first_pairwise_metric_there_is_is_tested() -> None:
+    then, now = np.linspace(0.3, 0.6, 8), np.linspace(0.2, 0.4, 8) ** 2
+    sides = (snapshot(ead=then, ast_pairwise=then), snapshot(ead=then, ast_pairwise=now))
+    found = test_of("narrowing", *sides)
+    assert found is not None and found.t == pytest.approx(t_of((1 - DELTA) * then - now))
+
+
+def judged(seed: int, before: Any, after: Any, correct: float, correct_now: float, prompts: int = 12) -> Any:
+    """Distances and verdicts of both sides."""
+    generator = np.random.default_rng(seed)
+
+    def side(samples: int, scale: float, rate: float) -> tuple[np.ndarray, list[list[bool | None]]]:
+        right_PN = generator.random((prompts, samples)) < rate
+        near_PNN = right_PN[:, :, None] & right_PN[:, None, :]
+        distance_PNN = scale * np.where(near_PNN, 0.2, 0.6) * generator.uniform(0.8, 1.2, near_PNN.shape)
+        return distance_PNN, right_PN.tolist()
+
+    return (*side(16, before, correct), *side(8, after, correct_now))
+
+
+def both_snapshots(then_PNN: Any, before: Any, now_PNN: Any, after: Any) -> tuple[Snapshot, Snapshot]:
+    terms = within(pairs(then_PNN, before), pairs(now_PNN, after))
+    sides = []
+    for step, distances, verdicts, entry in (
+        (0, then_PNN, before, None),
+        (1, now_PNN, after, {"per_prompt": plain(terms)}),
+    ):
+        upper = np.triu_indices(distances.shape[1], 1)
+        rates = [np.mean([v for v in row if v is not None] or [math.nan]) for row in verdicts]
+        sides.append(snapshot(step, entry, sbert=distances[:, upper[0], upper[1]].mean(1), accuracy=rates))
+    return sides[0], sides[1]
+
+
+def plain_x(then_PNN: Any, before: Any, now_PNN: Any, after: Any) -> tuple[list[float], list[float]]:
+    """The design's x_p, of all pairs and of correct ones, without an array operation; NaN where undefined."""
+    found: tuple[list[float], list[float]] = ([], [])
+    for p in range(len(before)):
+        sides = []
+        for distances, verdicts in ((then_PNN[p], before[p]), (now_PNN[p], after[p])):
+            strata: dict[Any, list[float]] = {}
+            for i in range(len(verdicts)):
+                for j in range(i + 1, len(verdicts)):
+                    if verdicts[i] is not None and verdicts[j] is not None:
+                        strata.setdefault(verdicts[i] + verdicts[j], []).append(distances[i, j])
+            sides.append(strata)
+        then, now = sides
+        if not then or not now:
+            for x in found:
+                x.append(math.nan)
+            continue
+        shares = [{s: len(v) / sum(map(len, side.values())) for s, v in side.items()} for side in sides]
+        seen = {
+            s: (np.mean(now[s]) - np.mean(then[s])) * (shares[0][s] + shares[1][s]) / 2
+            for s in then.keys() & now.keys()
+        }
+        level = np.mean([d for v in then.values() for d in v])
+        found[0].append(-sum(seen.values()) - DELTA * level)
+        correct = -seen[2] - DELTA * np.mean(then[2]) * (shares[0][2] + shares[1][2]) / 2 if 2 in seen else math.nan
+        found[1].append(correct)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_with_verdicts_what_is_seen_inside_the_strata_is_tested(seed: int) -> None:
+    sides = judged(seed, 1.0, 0.8, 0.3, 0.5)
+    sides[1][0] = [None] * 16  # judged now and not then: left out
+    sides[3][1] = [True] + [None] * 7  # no pair now: left out
+    before, now = both_snapshots(*sides)
+    for kind, x in zip(("narrowing", "narrowing_correct"), plain_x(*sides), strict=True):
+        found, kept = test_of(kind, before, now), [v for v in x if not math.isnan(v)]
+        assert found is not None and found.n == len(kept) <= 10
+        assert found.t == pytest.approx(t_of(kept))
+
+
+def test_prompts_that_nothing_judges_are_tested_by_their_diversity() -> None:
+    sides = judged(0, 1.0, 0.8, 0.3, 0.5)
+    for p in range(5):
+        sides[1][p], sides[3][p] = [None] * 16, [None] * 8
+    before, now = both_snapshots(*sides)
+    then_P, now_P = (np.array(s.score("task0", "sbert").values) for s in (before, now))
+    x = [*((1 - DELTA) * then_P - now_P)[:5], *[v for v in plain_x(*sides)[0] if not math.isnan(v)]]
+    found = test_of("narrowing", before, now)
+    assert found is not None and found.n == 12 and found.t == pytest.approx(t_of(x))
+
+
+def test_more_right_answers_are_no_narrowing_though_diversity_halves() -> None:
+    before, now = both_snapshots(*judged(1, 1.0, 1.0, 0.2, 0.9, prompts=40))
+    raw = 1 - now.score("task0", "sbert").mean / before.score("task0", "sbert").mean
+    assert raw > 0.4
+    for kind in ("narrowing", "narrowing_correct"):
+        found = test_of(kind, before, now)
+        assert found is not None and found.t < 1
+
+
+def test_where_verdicts_failed_at_a_look_nothing_is_tested_rather_than_the_raw_change() -> None:
+    before, now = both_snapshots(*judged(1, 1.0, 0.1, 0.5, 0.5))
+    assert test_of("narrowing", before, now) is not None
+    unjudged = snapshot(1, sbert=now.score("task0", "sbert").values)
+    assert test_of("narrowing", before, unjudged) is None
+    assert test_of("narrowing_correct", before, unjudged) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "then", "now", "x"),
+    [
+        (
+            "repetition",
+            {"repetition": [0.0, 0.1, 0.2, 0.1]},
+            {"repetition": [0.3, 0.6, 0.4, 0.2]},
+            [0.3, 0.5, 0.2, 0.1],
+        ),
+        (
+            "length",
+            {"empty": [0, 0, 0.1, 0], "length_limit": [0, 0.1, 0, 0], "truncated": [0, 0, 0, 0]},
+            {"empty": [0.2, 0, 0.1, 0], "length_limit": [0.1, 0.8, 0.5, 0], "truncated": [0, 0.2, 0, 0]},
+            [0.3, 0.5, 0.5, 0],
+        ),
+    ],
+)
+def test_a_share_may_rise_by_ten_points(kind: str, then: dict, now: dict, x: list[float]) -> None:
+    found = test_of(kind, snapshot(**then), snapshot(1, **now))
+    assert found is not None and found.t == pytest.approx(t_of(np.array(x) - SHARE))
+    assert found.change.value == pytest.approx(np.mean(x))
+
+
+def test_truncation_must_be_above_the_limit_and_risen() -> None:
+    low, high = [0.0, 0.1, 0.0, 0.05, 0.0], [0.4, 0.6, 0.3, 0.5, 0.55]
+    found = test_of("truncation", snapshot(truncated=low), snapshot(1, truncated=high))
+    above, risen = t_of(np.array(high) - TRUNCATED_LIMIT), t_of(np.array(high) - low)
+    assert found is not None and found.t == pytest.approx(min(above, risen)) and found.t > 5
+    stayed = test_of("truncation", snapshot(truncated=high), snapshot(1, truncated=high[::-1]))
+    assert stayed is not None and stayed.t < 1, "high from the start is no change"
+    little = test_of("truncation", snapshot(truncated=[0.0] * 5), snapshot(1, truncated=[0.05, 0.06, 0.05, 0.04, 0.05]))
+    assert little is not None and little.t < 0, "risen, and far below the limit"
+
+
+def traced(generator: np.random.Generator, own: float, prompts: int = 24, samples: int = 8) -> Score:
+    """The real metric with its jackknife, on answers that hold so much of their prompt."""
+    noise_PKD = generator.normal(size=(prompts, samples, 16))
+    answers_PKD = own * generator.normal(size=(prompts, 1, 16)) + noise_PKD
+    outputs = Outputs("task0", [str(p) for p in range(prompts)], ["other"] * prompts, [["text"] * samples] * prompts)
+    inputs = Inputs(outputs, Resources(device="cpu"), None)
+    inputs.__dict__["embeddings_PKD"] = torch.nn.functional.normalize(torch.tensor(answers_PKD), dim=-1).float()
+    return next(s for s in scoring._across(metrics.load("across"), inputs) if s.metric == "traced")
+
+
+def test_templating_is_that_answers_no_longer_tell_their_prompt() -> None:
+    generator = np.random.default_rng(0)
+    then, same, lost = (traced(generator, own) for own in (1.0, 1.0, 0.4))
+    before = Snapshot(0, [], scores=[then])
+    found = {s: test_of("templating", before, Snapshot(1, [], scores=[s])) for s in (same, lost)}
+    assert found[same].t < 2 and found[lost].t > 6
+    reach = scipy_stats.t.ppf(0.975, 23)
+    error = math.hypot(0.95 * (then.high - then.low), lost.high - lost.low) / 2 / reach
+    assert found[lost].t == pytest.approx((0.95 * then.mean - lost.mean) / error)
+    assert found[lost].df == 23 and found[lost].n == 24
+    assert found[lost].change.value == pytest.approx(lost.mean - then.mean)
+    few = dataclasses.replace(then, n=2)
+    assert test_of("templating", before, Snapshot(1, [], scores=[few])) is None
+
+
+def templating_t(count: int, own: float, seed: int = 3) -> np.ndarray:
+    """t of runs of one policy against itself, at delta 0: the null at its limit."""
+    generator, found = np.random.default_rng(seed), []
+    for _ in range(count):
+        before, now = (Snapshot(0, [], scores=[traced(generator, own)]) for _ in range(2))
+        found.append(test_of("templating", before, now, delta=0.0))
+    return np.array([one.t for one in found if one is not None])
+
+
+# -- spending, standing, saying
+
+
+def healthy(step: int = 0, scale: float = 1.0, tasks: int = 1, **figures: Any) -> Snapshot:
+    generator = np.random.default_rng(step)
+    base = np.linspace(0.2, 0.6, 64)
+    scores = [simulated.score(f"task{i}", "sbert", scale * base * generator.normal(1, 0.1, 64)) for i in range(tasks)]
+    return Snapshot(step, [], scores=[*scores, *figures.pop("scores", [])], **figures)
+
+
+def test_all_looks_together_spend_alpha_and_no_more() -> None:
+    for planned in (0, 1, 20, 50):
+        alerts = Alerts(simulated.probes(3), healthy(tasks=3), planned_looks=planned)
+        assert len(alerts.tests) == 3
+        levels = [3 * alerts.level(look) for look in range(1, 20_000)]
+        assert sum(levels[:planned]) == pytest.approx(ALPHA * planned / (planned + 1))
+        assert ALPHA * 0.999 < sum(levels) < ALPHA
+        assert all(a >= b for a, b in pairwise(levels))
+
+
+def test_what_is_fixed_at_the_start_stays_in_a_resumed_run() -> None:
+    first = Alerts(simulated.probes(2), healthy(tasks=2), planned_looks=7, delta=0.1)
+    later = Alerts(simulated.probes(2), healthy(tasks=2), **plain(first.record()))
+    assert later.record() == first.record() and later.level(3) == first.level(3)
+    assert later.look(healthy(1, 0.5, 2)) == first.look(healthy(1, 0.5, 2)) != []
+    gone = Alerts(simulated.probes(1), healthy(), **plain(first.record()))
+    assert [a.task for a in gone.look(healthy(1, 0.5))] == ["task0"], "a task that is asked no longer is no error"
+
+
+def test_an_alert_stands_until_the_loss_is_made_good_and_is_new_once() -> None:
+    alerts = Alerts(simulated.probes(1), healthy(), planned_looks=5)
+    seen = [
+        alerts.look(healthy(step, scale)) for step, scale in ((10, 1.0), (20, 0.7), (30, 0.6), (40, 1.0), (50, 0.7))
+    ]
+    assert [[(a.since, a.new) for a in found] for found in seen] == [[], [(20, True)], [(20, False)], [], [(50, True)]]
+
+
+def test_the_line_holds_the_evidence() -> None:
+    before, now = both_snapshots(*judged(2, 1.0, 0.5, 0.3, 0.4, prompts=40))
+    entry = {
+        **now.decomposition["task0"]["sbert"],
+        **{"change": -0.2, "quality_control": 0.1, "narrowing_correct": -0.3, "narrowing_wrong": 0.0},
+        **{"narrowing_cross": None, "labels": {"wrong": "mostly unseen"}},
+    }
+    alerts = Alerts(simulated.probes(1, 40), before, planned_looks=5)
+    found = {a.kind: a for a in alerts.look(now.replace(step=300, decomposition={"task0": {"sbert": entry}}))}
+    assert set(found) == {"narrowing", "narrowing_correct"}
+    alert = found["narrowing"]
+    assert alert.low < alert.change < alert.high < 0 and alert.t > alert.threshold > 3 and len(alert.prompts) == 3
+    said = [
+        "NARROWING of task0 since step 300, at step 300: sbert, less what better answers take away, fell by 0.2",
+        "against step 0 (n 40, t ",
+        f"most on {', '.join(alert.prompts)};",
+        "decomposition: -0.200 = +0.100 quality control, -0.300 real narrowing, +0.000 change among wrong answers",
+        "(mostly unseen)",
+        f"accuracy {before.score('task0', 'accuracy').mean:.2f} to {now.score('task0', 'accuracy').mean:.2f}",
+        "read their completions",
+    ]
+    for words in said:
+        assert words in alert.text, alert.text
+    assert "\n" not in alert.text and "pairs of correct answers" in found["narrowing_correct"].text
+
+
+def test_every_kind_has_words_for_it() -> None:
+    then = {"repetition": [0.0] * 8, "empty": [0.0] * 8, "length_limit": [0.0] * 8, "truncated": [0.0] * 8}
+    now = {"repetition": [0.5] * 8, "empty": [0.4] * 8, "length_limit": [0.6] * 8, "truncated": [0.6] * 8}
+    before = snapshot(length_tokens=[20.0] * 8, **then)
+    before.scores.append(Score("task0", "traced", 0.9, 0.85, 0.95, 8))
+    alerts = Alerts(simulated.probes(1, 8), before)
+    collapsed = snapshot(5, length_tokens=[200.0] * 8, **now)
+    collapsed.scores.append(Score("task0", "traced", 0.1, 0.05, 0.15, 8))
+    found = {a.kind: a.text for a in alerts.look(collapsed)}
+    assert set(found) == {"templating", "repetition", "length", "truncation"}
+    assert "50 % of a text that repeats itself (+50 points [50, 50])" in found["repetition"]
+    assert "mean length 20 to 200 tokens" in found["length"] and "60 % of completions are cut off" in found["length"]
+    assert "fell by 0.800" in found["templating"] and "of 0.900 (89 %)" in found["templating"]
+    assert "max_new_tokens" in found["truncation"]
+
+
+@pytest.mark.parametrize("where", ["now", "reference"])
+def test_a_suspicious_sampler_is_named_and_no_collapse(where: str) -> None:
+    faulty = {"provenance": {"suspicion": "the prompts may not reach the model"}}
+    alerts = Alerts(simulated.probes(1), healthy(**faulty if where == "reference" else {}), planned_looks=5)
+    found = alerts.look(healthy(10, 0.2, **faulty if where == "now" else {}))
+    assert [(a.kind, a.new) for a in found] == [("sampler", True)]
+    assert "the prompts may not reach the model" in found[0].text and "no collapse is called" in found[0].text
+    after = alerts.look(healthy(20, 0.2))
+    assert [a.kind for a in after] == (["sampler"] if where == "reference" else ["narrowing"])
+    assert alerts.looks == 2
+
+
+def test_what_cannot_be_tested_is_said() -> None:
+    few = Alerts(simulated.probes(1, 2), snapshot(sbert=[0.3, 0.4]))
+    assert not few.tests and few.look(snapshot(1, sbert=[0.0, 0.0])) == []
+    lines = few.opening(Reference(few.reference), 16)
+    assert any("narrowing of task0 is not tested: sbert is defined on 2 prompts" in line for line in lines)
+    lexical = Alerts(simulated.probes(1, 4), snapshot(ead=[0.3] * 4))
+    assert "none of the pairwise metrics sbert" in "\n".join(lexical.opening(Reference(lexical.reference), 16))
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    for wrong in ({"delta": 1.0}, {"alpha": 0.0}, {"planned_looks": -1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Alerts(simulated.probes(1), healthy(), **wrong)  # type: ignore[arg-type]
+
+
+# -- actions
+
+
+def alert(kind: str = "narrowing", since: int = 5) -> Alert:
+    return Alert(kind, "task0", 5, since, f"{kind} is there", -0.1, -0.2, -0.05, 64, ("p1",), 5.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("given_alert", "flags"),
+    [(alert(), (True, True)), (alert(since=1), (False, False)), (alert("truncation"), (False, False))],
+)
+def test_actions_are_for_what_is_new_and_stopping_for_what_the_model_does(given_alert: Alert, flags: Any) -> None:
+    control, said, called = TrainerControl(), [], []
+    act([given_alert], actions(["log", "save", "stop", called.append]), control, said.append)
+    assert (control.should_save, control.should_training_stop) == flags
+    assert bool(said) == bool(called) == given_alert.new
+    act([given_alert], actions("log"), None, said.append)
+
+
+def test_actions_are_named_listed_or_a_function_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def page(alert):\n    alert.found.append(alert)\n")
+    assert actions("log, stop") == ("log", "stop") and actions(None) == () and actions(print) == (print,)
+    (page,) = actions(f"{tmp_path / 'mine.py'}:page")
+    assert callable(page)
+    with pytest.raises(ValueError, match="no action 'halt' on an alert; there are log, save, stop"):
+        actions("log,halt")
+    control = TrainerControl(should_save=True)
+    act([alert()], actions("log"), control, lambda line: None)
+    assert control.should_save, "what another asked for stays"
+
+
+# -- stored runs
+
+
+def test_a_stored_run_shows_where_alerts_would_have_fired(tmp_path: Path) -> None:
+    """The same alerts live, replayed, and live after a resume in the middle."""
+    generator = np.random.default_rng(0)
+    here, truth = simulated.world(), Truth("", loss=0.3, lossy_tasks=1)
+    prompts_T = generator.integers(4096, size=64)
+    then = simulated.take(simulated.draw(here, here.before, prompts_T, 64, 1, generator), 0)
+    drawn = simulated.draw(here, here.after(truth), prompts_T, 16, 4, generator)
+    reference = simulated.snapshot(0, [(then, None)], True)
+    losses = (0.0, 0.3, 0.3, 0.0)
+    looks = [
+        simulated.snapshot(10 * (i + 1), [(simulated.take(drawn, i, 1 - loss), then)], True)
+        for i, loss in enumerate(losses)
+    ]
+    live = Alerts(simulated.probes(1), reference, planned_looks=8)
+    store = Store(tmp_path / "_divmon").open({"probes": simulated.probes(1)})
+    store.update(alerts=live.record())
+    found = []
+    store.write(reference)
+    for snap in looks[:2]:
+        store.write(snap)
+        found += live.look(snap)
+    resumed, so_far = replay(read_run(tmp_path))
+    assert so_far == found and resumed.planned_looks == 8 and resumed.looks == 2
+    for snap in looks[2:]:
+        store.write(snap)
+        found += resumed.look(snap)
+    store.close()
+    assert replay_alerts(tmp_path) == replay_alerts(read_run(tmp_path)) == found
+    assert {a.step for a in found} == {20, 30} and {a.since for a in found} == {20}
+
+    compared = Store(tmp_path / "other").open(
+        {"probes": simulated.probes(1), "options": {"reference": str(tmp_path / "_divmon")}}
+    )
+    compared.write(looks[1])
+    compared.close()
+    assert {a.step for a in replay_alerts(tmp_path / "other")} == {20}, "its reference is another run's"
+
+
+def test_a_run_of_nothing_has_nothing_to_look_at(tmp_path: Path) -> None:
+    Store(tmp_path).open({"probes": simulated.probes(1)}).close()
+    with pytest.raises(ValueError, match="no snapshot"):
+        replay_alerts(tmp_path)
+
+
+def test_a_real_training_run_holds_what_the_tests_need(tmp_path: Path) -> None:
+    from test_verdicts_in_training import GOLD, options
+
+    own = options(tmp_path, metrics="ead,sbert,across,repetition", num_samples=4, reference_samples=16)
+    callback = DiversityCallback(GOLD, **own)
+    runs.sft(tmp_path / "run", [callback], max_steps=20).train()
+    reference = callback.monitor._reference
+    assert reference is not None
+    watching, found = replay(read_run(tmp_path / "divmon"))
+    assert watching.tests == [("prompts", kind) for kind in TESTS] and watching.planned_looks == watching.looks == 2
+    assert found == [a for a in found if a.t > a.threshold]
+    now = Figures(Store(tmp_path / "divmon").read(20), "prompts")
+    terms = now.decomposition["sbert"]
+    assert np.nanmean(now.within("sbert", "seen")) == pytest.approx(sum(terms["seen"].values()))
+    tested = TESTS["narrowing"][0](Figures(reference.snapshot, "prompts"), now, DELTA)
+    assert tested is not None and tested.n == terms["n"] and np.isfinite(tested.t)
+    lines = watching.opening(reference, 4)
+    assert "at each of the 2 looks" in lines[0] and "of sbert" in lines[1], lines
+
+
+# -- what is promised, on runs whose truth is known
+
+UNCHANGED, AT_DELTA = Truth("unchanged policy"), Truth("a true loss of exactly delta", loss=DELTA)
+BETTER = Truth("accuracy up by three logits, no narrowing", logits=3.0)
+LOST = Truth("a uniform loss of 20 percent in one task", loss=0.2, lossy_tasks=1)
+
+
+@pytest.fixture(scope="module")
+def world() -> simulated.World:
+    return simulated.world()
+
+
+def unjudged(truth: Truth) -> Truth:
+    return dataclasses.replace(truth, judged=False)
+
+
+def test_the_probes_are_what_they_are_said_to_be(world: simulated.World) -> None:
+    assert world.spread(np.random.default_rng(0)) == pytest.approx((0.35, 0.18), abs=0.015)
+
+
+def test_counted_modes_are_the_matrices(world: simulated.World) -> None:
+    """The simulation's pairs against those of `decomposition.pairs`, in expectation, on both sides."""
+    prompts_T = np.arange(40)
+    drawn = simulated.draw(world, world.before, prompts_T, 6, 4000, np.random.default_rng(0))
+    inner = simulation.World(world.between_PMM, world.before, world.before)
+    plainly = [
+        pairs(*simulation.draw(inner, world.before, prompts_T, 6, generator))
+        for generator in np.random.default_rng(1).spawn(4000)
+    ]
+    for name in ("distance_P", "weight_PS", "distance_PS"):
+        mine, theirs = getattr(drawn, name), np.array([getattr(one, name) for one in plainly])
+        enough = (~np.isnan(mine)).sum(0) > 1000
+        assert enough.mean() > 0.9
+        assert np.nanmean(mine, 0)[enough] == pytest.approx(np.nanmean(theirs, 0)[enough], abs=0.02), name
+        assert np.nanstd(mine, 0)[enough] == pytest.approx(np.nanstd(theirs, 0)[enough], abs=0.02), name
+
+
+@pytest.mark.parametrize("truth", [AT_DELTA, unjudged(AT_DELTA)], ids=["judged", "unjudged"])
+def test_at_the_limit_of_the_null_t_is_t(world: simulated.World, truth: Truth) -> None:
+    """One look of many runs, at every level: more alarms than the level would break the promise of all looks."""
+    values: list[float] = []
+    for generator in np.random.default_rng(2).spawn(150):
+        sides = []
+        for _ in range(8):
+            prompts_T = generator.integers(4096, size=64)
+            then = simulated.take(simulated.draw(world, world.before, prompts_T, 64, 1, generator), 0)
+            now = simulated.draw(world, world.before, prompts_T, 16, 1, generator)
+            sides.append((simulated.take(now, 0, 1 - DELTA), then))
+        before = simulated.snapshot(0, [(then, None) for _, then in sides], truth.judged)
+        after = simulated.snapshot(1, sides, truth.judged)
+        tested = [
+            TESTS["narrowing"][0](Figures(before, f"task{i}"), Figures(after, f"task{i}"), DELTA) for i in range(8)
+        ]
+        values += [one.t for one in tested if one is not None]
+    t = np.array(values)
+    assert len(t) == 1200 and t.std() == pytest.approx(1, abs=0.1) and abs(t.mean()) < 0.15
+    for level in (0.2, 0.05, 0.01):
+        error = math.sqrt(level * (1 - level) / len(t))
+        assert (t > scipy_stats.t.isf(level, 63)).mean() < level + 4 * error
+
+
+@pytest.mark.parametrize(("truth", "count"), [(AT_DELTA, 80), (unjudged(AT_DELTA), 40), (BETTER, 40), (UNCHANGED, 20)])
+def test_healthy_runs_of_fifty_looks_hardly_ever_alarm(world: simulated.World, truth: Truth, count: int) -> None:
+    assert simulated.alarmed(world, truth, count) <= 2
+
+
+def test_shares_at_their_limit_hardly_ever_alarm() -> None:
+    assert simulated.alarmed_by_shares(10) == 0
+
+
+@pytest.mark.parametrize("truth", [LOST, unjudged(LOST)], ids=["judged", "unjudged"])
+def test_a_fifth_lost_is_caught_within_two_looks(world: simulated.World, truth: Truth) -> None:
+    assert caught(world, truth, 300) >= 0.95
+
+
+def caught(world: simulated.World, truth: Truth, count: int, looks: int = 2, **sizes: int) -> float:
+    """Share of runs with an alert on the task that lost."""
+    found = [
+        any(alert.task == "task0" for _, alert in stood)
+        for stood in simulated.runs(world, truth, count, looks=looks, **sizes)
+    ]
+    return sum(found) / count
+
+
+def smallest_loss(world: simulated.World, judged: bool, seed: int = 0) -> float:
+    """What the reference says that a look of eight tests will see."""
+    generator = np.random.default_rng(seed)
+    inner = simulation.World(world.between_PMM, world.before, world.before)
+    distances, verdicts = simulation.draw(inner, world.before, generator.integers(4096, size=64), 64, generator)
+    found = sight(distances, verdicts.tolist() if judged else None, 16)
+    assert found is not None and found.n == 64
+    return found.smallest_loss(ALPHA / (8 * 51), DELTA)
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_it_says_what_it_can_see(world: simulated.World, judged: bool) -> None:
+    """The loss that one look is said to catch with a chance of 95 percent, on probes not seen before."""
+    loss = float(np.mean([smallest_loss(world, judged, seed) for seed in range(3)]))
+    assert DELTA + 0.03 < loss < 0.21
+    truth = Truth("", judged, loss=loss, lossy_tasks=1)
+    assert 0.9 <= caught(world, truth, 200, looks=1) <= 1
+    less = Truth("", judged, loss=DELTA + 0.6 * (loss - DELTA), lossy_tasks=1)
+    assert caught(world, less, 100, looks=1) < 0.75, "and it is not far from the smallest"
+
+
+def test_what_is_too_coarse_is_told_to_take_128_prompts() -> None:
+    generator = np.random.default_rng(0)
+    noisy = np.abs(generator.normal(0.3, 0.25, (24, 1, 1)) + generator.normal(0, 0.3, (24, 64, 64)))
+    found = sight(noisy, None, 4)
+    assert found is not None
+    line = found.sentence("sbert", 1e-4, DELTA)
+    assert "with 24 prompts only a loss of" in line and "with num_prompts=128 one of" in line
+    losses = [found.smallest_loss(1e-4, DELTA, n) for n in (24, 64, 128, 512)]
+    assert losses == sorted(losses, reverse=True) and losses[-1] > DELTA
+    assert math.isnan(found.smallest_loss(1e-4, DELTA, 3))
+    assert sight(noisy[:, :3, :3], None, 4) is None and sight(noisy[:2], None, 4) is None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
+def test_the_whole_suite_of_2000_runs(world: simulated.World) -> None:
+    """Writes results/alerts.txt."""
+    count, lines, broken = 2000, [], []
+    spread, sampling = world.spread(np.random.default_rng(0))
+    lines.append(
+        f"64 prompts x 16, reference 64, 50 looks, 8 tests, {count} runs; diversity spreads by {spread:.2f} over"
+        f" prompts and by {sampling:.2f} from sampling\n"
+    )
+    for truth in (UNCHANGED, AT_DELTA, BETTER, unjudged(UNCHANGED), unjudged(AT_DELTA)):
+        alarms = simulated.alarmed(world, truth, count)
+        lines.append(f"{truth.name}, {'judged' if truth.judged else 'not judged'}: {100 * alarms / count:.2f} % alarm")
+        broken += [lines[-1]] if alarms > ALPHA * count else []
+    alarms = simulated.alarmed_by_shares(count)
+    lines.append(f"truncation, length and repetition all at their limits (6 tests): {100 * alarms / count:.2f} % alarm")
+    broken += [lines[-1]] if alarms > ALPHA * count else []
+    for truth in (LOST, unjudged(LOST)):
+        share = caught(world, truth, count)
+        lines.append(
+            f"{truth.name}, {'judged' if truth.judged else 'not judged'}: {100 * share:.1f} % caught within two looks"
+        )
+        broken += [lines[-1]] if share < 0.95 else []
+    for judged in (True, False):
+        loss = float(np.mean([smallest_loss(world, judged, seed) for seed in range(20)]))
+        share = caught(world, Truth("", judged, loss=loss, lossy_tasks=1), count, looks=1)
+        name = "judged" if judged else "not judged"
+        lines.append(f"said to be caught at one look, {name}: a loss of {100 * loss:.0f} %; {100 * share:.1f} % were")
+    t = templating_t(1000, 1.0)
+    lines.append(
+        f"templating, the same policy at delta 0 (24 prompts x 8): t has standard deviation {t.std():.2f},"
+        f" {100 * (t > scipy_stats.t.isf(0.05, 23)).mean():.1f} % above the 5 % point"
+    )
+    broken += [lines[-1]] if (t > scipy_stats.t.isf(0.05, 23)).mean() > 0.07 else []
+    lines.append("\nBeyond what is promised: nearly all answers of a prompt the same, so that t is skewed")
+    for accuracies, unequal in (((0.93, 0.97), 0.05), ((0.9, 0.99), 0.02)):
+        odd = simulated.world(unequal=unequal, accuracies=accuracies)
+        _, sampling = odd.spread(np.random.default_rng(0))
+        for truth in (AT_DELTA, unjudged(AT_DELTA), unjudged(UNCHANGED)):
+            alarms = simulated.alarmed(odd, truth, 1000)
+            name = f"{truth.name}, {'judged' if truth.judged else 'not judged'}"
+            lines.append(f"{name}, {sampling:.2f} from sampling: {alarms / 10:.1f} % of 1000 runs alarm")
+    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert not broken, "\n".join(broken)
