@@ -8,14 +8,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
 
 from divmon.completions import from_ids, from_text, seed_of
 from divmon.drawing import Drawing, Key, Request
 from divmon.rendering import Renderer
 from divmon.serving.client import Client, Refused, ServerProblem, Unanswered
-from divmon.serving.form import FIELDS, FORMS, Answer, Form, Messages, Writer
+from divmon.serving.form import FIELDS, FORMS, Answer, Fields, Form, Messages, Writer
 from divmon.serving.probe import probe
 from divmon.types import Sample
+
+AT_ONCE: dict[Fields, int] = {"vllm": 64, "transformers": 1, "openai": 8}
+"""Requests under way at a time, by the fields that a server takes."""
 
 
 class Server:
@@ -26,7 +30,9 @@ class Server:
         renderer: of the model's tokenizer; gives the answer in a completion's text.
         model: as the server names it; may be left out where it serves one model.
         api_key: where it wants one.
-        concurrency: requests under way at a time.
+        concurrency: requests under way at a time. Where None, 64 for vLLM and SGLang, which draw them together, and 1
+            for `transformers serve`, which draws one at a time (unless started with --continuous-batching) and repeats
+            a seed's text only then.
         timeout: seconds without a sign of life after which a try is given up.
         retries: further tries of a request, with growing pauses.
         eos_token_ids: what ends a completion beside the tokenizer's and the template's own: those of the model's
@@ -48,7 +54,7 @@ class Server:
         *,
         model: str | None = None,
         api_key: str | None = None,
-        concurrency: int = 16,
+        concurrency: int | None = None,
         timeout: float = 600.0,
         retries: int = 5,
         eos_token_ids: Iterable[int] = (),
@@ -57,7 +63,7 @@ class Server:
     ) -> None:
         if fields not in ("auto", *FIELDS):
             raise ValueError(f"fields: expected one of auto, {', '.join(FIELDS)}, got {fields!r}")
-        if concurrency < 1 or retries < 0 or timeout <= 0:
+        if (concurrency is not None and concurrency < 1) or retries < 0 or timeout <= 0:
             raise ValueError(
                 "expected concurrency of at least 1, retries of 0 or more and a timeout above 0, got"
                 f" {concurrency}, {retries} and {timeout}"
@@ -81,10 +87,10 @@ class Server:
             return
 
         def ask(form: Form, questions: Sequence[tuple[Request, int]]) -> list[Answer]:
-            with ThreadPoolExecutor(self.concurrency) as pool:
-                return list(
-                    pool.map(lambda q: self._answer(form, q[0], q[1], retries=min(2, self.client.retries)), questions)
-                )
+            bodies = [self.writer.body(form, r, self.model) | {"seed": seed} for r, seed in questions]
+            tries = min(2, self.client.retries)
+            with ThreadPoolExecutor(self._at_once(form)) as pool:
+                return list(pool.map(lambda body: self._answer(form, body, tries), bodies))
 
         try:
             found = probe(ask, requests, self.forms, self.client, self.model)
@@ -113,15 +119,20 @@ class Server:
             ServerProblem: at the first call, as `check` does.
         """
         self.check(requests)
-        drawing, failures = Drawing(), _Failures(self.concurrency)
+        drawing, form = Drawing(), self._form
+        if form is None:
+            return drawing
+        failures = _Failures(self._at_once(form))
+        # Prompts and answers are read in this thread: tokenizers are not safe to share.
+        bodies = {request.key: self.writer.body(form, request, self.model) for request in requests}
         jobs = [(request, index) for request in requests for index in range(request.num_samples)]
         answers: dict[int, Answer] = {}
-        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="divmon")
+        pool = ThreadPoolExecutor(self._at_once(form), thread_name_prefix="divmon")
         try:
-            asked = {
-                pool.submit(self._try, request, seed_of(seed, step, *request.key, index), failures): place
-                for place, (request, index) in enumerate(jobs)
-            }
+            asked = {}
+            for place, (request, index) in enumerate(jobs):
+                body = bodies[request.key] | {"seed": seed_of(seed, step, *request.key, index)}
+                asked[pool.submit(self._try, form, request.key, body, failures)] = place
             for future in as_completed(asked):
                 answer = future.result()
                 if answer is not None:
@@ -130,7 +141,6 @@ class Server:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         drawing.missing = failures.reasons
-        # Text is made here, in one thread: tokenizers are not safe to share.
         for place, answer in sorted(answers.items()):
             sample = self._sample(*jobs[place], answer)
             drawing.tokens += sample.n_tokens or 0
@@ -138,21 +148,22 @@ class Server:
                 drawing.samples.append(sample)
         return drawing
 
-    def _try(self, request: Request, seed: int, failures: _Failures) -> Answer | None:
+    def _at_once(self, form: Form) -> int:
+        return self.concurrency or AT_ONCE[form.fields]
+
+    def _try(self, form: Form, key: Key, body: dict[str, Any], failures: _Failures) -> Answer | None:
         """The answer, or None where its prompt is lost already or is now."""
-        if failures.is_lost(request.key):
+        if failures.is_lost(key):
             return None
-        assert self._form is not None
         try:
-            answer = self._answer(self._form, request, seed)
+            answer = self._answer(form, body)
         except (Refused, Unanswered) as error:
-            failures.add(request.key, error)
+            failures.add(key, error)
             return None
         failures.in_a_row = 0
         return answer
 
-    def _answer(self, form: Form, request: Request, seed: int, retries: int | None = None) -> Answer:
-        body = self.writer.body(form, request, seed, self.model)
+    def _answer(self, form: Form, body: dict[str, Any], retries: int | None = None) -> Answer:
         return self.client.ask(form.path, body, self.writer.read, retries=retries)
 
     def _sample(self, request: Request, index: int, answer: Answer) -> Sample:

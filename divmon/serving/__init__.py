@@ -1,1 +1,1 @@
-"""What a completion server is asked over HTTP, and how it is tried out first; `divmon.samplers.server` draws with it."""
+"""What a completion server is asked over HTTP, and how it is tried out first; `samplers.server` draws with it."""

@@ -83,15 +83,14 @@ class Writer:
         self.renderer, self.messages = renderer, messages
         self.eos_token_ids = sorted(eos_token_ids)
 
-    def body(self, form: Form, request: Request, seed: int, model: str | None) -> dict[str, Any]:
-        """The JSON of one request for one completion."""
+    def body(self, form: Form, request: Request, model: str | None) -> dict[str, Any]:
+        """The JSON of a request for one completion, but for its seed."""
         decoding, prompt = request.decoding, request.prompt
         body: dict[str, Any] = {
             "temperature": decoding.temperature,
             "top_p": decoding.top_p,
             "max_tokens": decoding.max_new_tokens,
             "n": 1,
-            "seed": seed,
             "presence_penalty": 0.0,
             "frequency_penalty": 0.0,
             "stream": False,

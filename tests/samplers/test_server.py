@@ -510,9 +510,10 @@ def test_with_all_fields_said_the_greedy_one_samples_too_and_repeats_itself(
 ) -> None:
     asked = requests(renderer, temperature=1.0, top_p=1.0)
     model = str(checkpoints / "greedy")
-    one_by_one = Server(transformers_serve, renderer, model=model, concurrency=1)
+    one_by_one = Server(transformers_serve, renderer, model=model)
     drawing = draw(one_by_one, asked)
     assert "prompts as text; fields as transformers takes them" in one_by_one.reason
+    assert one_by_one.reason.endswith("a seed gives its text again")
     assert len({s.text for s in drawing.samples}) > 9
     assert all(s.n_tokens and s.n_tokens <= 12 for s in drawing.samples)
     assert draw(one_by_one, asked) == drawing
