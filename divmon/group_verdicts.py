@@ -117,11 +117,12 @@ class GroupJudge:
         )
 
     def _rewarded(self, reward_F: Array, sample: Sample) -> Verdict:
-        total = float(self.total(reward_F[None])[0])
-        if isinstance(self.threshold, Mapping):
+        if self.threshold is None:  # the one reward as it is, whatever its weight
+            values = {"reward": (float(reward_F[0]), 0.5)}
+        elif isinstance(self.threshold, Mapping):
             values = {name: (float(reward_F[self.names.index(name)]), least) for name, least in self.threshold.items()}
         else:
-            values = {"reward": (total, 0.5 if self.threshold is None else float(self.threshold))}
+            values = {"reward": (float(self.total(reward_F[None])[0]), float(self.threshold))}
         if any(math.isnan(value) for value, _ in values.values()):
             return Verdict(None, "no reward was given")
         correct = all(value > least for value, least in values.values())

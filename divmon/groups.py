@@ -127,7 +127,8 @@ def _content(turn: Mapping[str, Any]) -> str:
     content = turn.get("content")
     if isinstance(content, str) or content is None:
         return content or ""
-    return "".join(part.get("text") or f"({part.get('type')})" for part in content)
+    parts = ({"text": part} if isinstance(part, str) else part for part in content)
+    return "".join(part.get("text") or f"({part.get('type')})" for part in parts)
 
 
 def _hash(text: str) -> str:

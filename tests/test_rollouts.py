@@ -120,6 +120,9 @@ def test_the_figures_are_the_trainers_own(tmp_path: Path, kind: str) -> None:
         assert means["no_signal"] == pytest.approx(row["frac_reward_zero_std"])
         assert means["length_limit"] == pytest.approx(row["completions/clipped_ratio"])
         assert np.mean([s.n_tokens for s in snapshot.samples]) == pytest.approx(row["completions/mean_length"])
+        totals = [rl_runs.parity([s.text])[0] + 0.5 * half([s.text])[0] for s in snapshot.samples]
+        spread = snapshot.score("rollouts", "reward_std").values
+        assert spread == pytest.approx(np.reshape(totals, (2, 4)).std(axis=1, ddof=1))
         for sample, verdict in zip(snapshot.samples, snapshot.verdicts, strict=True):
             total = rl_runs.parity([sample.text])[0] + 0.5 * half([sample.text])[0]
             right = True if total > 1.2 else None if sample.finish == "length" else False
