@@ -56,12 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for name in chosen or recipe.stages:
             stage = recipe.stages[name]
+            if stage.recipe != recipe.name or lineage.is_done(stage):
+                lineage.run(stage)
+                continue
             if LAUNCHED in os.environ and "WORLD_SIZE" not in os.environ:
                 raise ReplayError(
                     f"accelerate started one process and not those of {accelerate_file(stage)} (on CPUs alone it does"
                     f" not start several); for one process: --set {name}.accelerate=null"
                 )
-            if _is_launched() or int(accelerate_settings(stage)["num_processes"]) == 1 or lineage.is_done(stage):
+            if _is_launched() or int(accelerate_settings(stage)["num_processes"]) == 1:
                 lineage.run(stage)
             else:
                 _launch(stage, given)
@@ -143,6 +146,12 @@ class Lineage:
         """Another recipe's stage: base and end of it are measured here, so that this line has one reference."""
         from divmon.replay_stage import measure
 
+        if self.is_done(stage):
+            return
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ReplayError(
+                f"stage {stage.name!r} is measured in one process, without a launcher: --stage {stage.name}"
+            )
         theirs = load(stage.file.path, scale=self.recipe.scale)
         other = Lineage(theirs, self.out, self.seed)
         original = theirs.stages[str(stage.key[-1])]
@@ -165,7 +174,8 @@ class Lineage:
 
     def _begin(self, stage: Stage) -> None:
         """Notes the settings; those of a stage that was begun must be the same."""
-        now = plain(self.settings(stage) | {"start": self.start(stage), "data": stage.data.path})
+        start = self.recipe.base if stage.start == "base" else stage.start
+        now = plain(self.settings(stage) | {"start": start, "data": stage.data.path})
         before = self._record_of(stage).get("settings")
         begun = list((self.folder / stage.name).glob("checkpoint-*"))
         if before and begun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from divmon.replay import Lineage
 
 
+STATES = shutil.ignore_patterns(
+    "optimizer*", "scheduler*", "scaler*", "rng_state*", "trainer_state.json", "global_step*"
+)
+"""What a checkpoint holds beside the model."""
+
+
 def train(lineage: Lineage, stage: Stage) -> int:
     """Trains the stage from its last whole checkpoint to its end; returns the steps it took.
 
@@ -28,6 +35,16 @@ def train(lineage: Lineage, stage: Stage) -> int:
     trainer = make_trainer(lineage, stage, tokenizer, raw)
     folder = Path(trainer.args.output_dir)
     checkpoint = last_checkpoint(folder)
+    if checkpoint is not None and _is_last(checkpoint):
+        # Stopped after its last step. A trainer that resumes there takes one step too many.
+        taken = int(checkpoint.name.rpartition("-")[2])
+        say(f"divmon replay: {lineage.recipe.name}/{stage.name} had come to its end, at {checkpoint.name}")
+        if trainer.is_world_process_zero():
+            new = folder / "final.new"
+            shutil.copytree(checkpoint, new, ignore=STATES, dirs_exist_ok=True)
+            _put(new, lineage.final(stage))
+        trainer.accelerator.wait_for_everyone()
+        return taken
     where = f"goes on at {checkpoint.name}" if checkpoint else f"starts from {lineage.start(stage)}"
     say(f"divmon replay: {lineage.recipe.name}/{stage.name} {where}, {len(trainer.train_dataset):,} rows")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -203,16 +220,22 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
+def _is_last(checkpoint: Path) -> bool:
+    state = json.loads((checkpoint / "trainer_state.json").read_bytes())
+    return bool(state["global_step"] >= state["max_steps"])
+
+
 def _keep(trainer: Any, final: Path) -> None:
-    """Saves the model where the next stage finds it, whole or not at all."""
+    """Saves the model where the next stage finds it, whole or not at all; every process comes here."""
     new = final.with_name("final.new")
-    if trainer.is_world_process_zero() and new.exists():
-        shutil.rmtree(new)
-    trainer.accelerator.wait_for_everyone()
     trainer.save_model(str(new))
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
-        if final.exists():
-            shutil.rmtree(final)
-        new.rename(final)
+        _put(new, final)
     trainer.accelerator.wait_for_everyone()
+
+
+def _put(new: Path, final: Path) -> None:
+    if final.exists():
+        shutil.rmtree(final)
+    new.rename(final)

@@ -52,8 +52,6 @@ def test_a_stage_starts_where_the_one_before_ended(done: Path) -> None:
     def weights(stage: str) -> dict:
         return load_file(done / "small" / stage / "final" / "model.safetensors")
 
-    records = json.loads((done / "small" / "replay.json").read_text())["stages"]
-    assert records["rl"]["settings"]["start"] == str(done / "small" / "dpo" / "final")
     sft, dpo = weights("sft"), weights("dpo")
     assert any((sft[name] != dpo[name]).any() for name in sft)
     assert max((sft[name] - dpo[name]).abs().max().item() for name in sft) < 0.05, "two steps away from it"
@@ -77,6 +75,7 @@ def test_another_lineage_goes_on_from_a_stage_of_this_one(done: Path, made: Path
     assert ours == theirs, "the same base, the same prompts, the same seed"
 
 
+@pytest.mark.slow
 def test_a_killed_replay_goes_on_at_its_last_checkpoint(done: Path, made: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle of the first stage; the same command ends with the weights of a run never stopped."""
     out = tmp_path / "killed"
@@ -157,6 +156,32 @@ def launched(made: Path, tmp_path: Path, kind: str) -> tuple[subprocess.Complete
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     line = [sys.executable, "-m", "divmon", "replay", *command]
     return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=250), out
+
+
+@pytest.mark.parametrize("lost,measured_anew", [("dpo", 2), ("dpo/final", 1)], ids=["no checkpoint", "checkpoint"])
+def test_a_later_stage_that_was_stopped_goes_on(
+    done: Path, made: Path, tmp_path: Path, lost: str, measured_anew: int
+) -> None:
+    """Before its first checkpoint, or after its last: what was measured since is set aside, and nothing is doubled."""
+    out = tmp_path / "moved"
+    shutil.copytree(done, out)
+    for folder in (lost, "rl"):
+        shutil.rmtree(out / "small" / folder)
+    records = json.loads((out / "small" / "replay.json").read_text())
+    records["stages"]["dpo"]["finished"] = records["stages"]["rl"]["finished"] = False
+    (out / "small" / "replay.json").write_text(json.dumps(records))
+    assert replay.main([str(made), "--out", str(out)]) == 0
+    run, before = read_run(out / "small"), read_run(done / "small")
+    assert run.steps == before.steps
+    assert len(list((out / "small" / "_divmon" / "superseded").rglob("*.json"))) == measured_anew
+    assert run.scores.equals(before.scores), "the same weights, prompts and seeds"
+
+
+def test_each_stage_records_what_it_was_trained_on(done: Path) -> None:
+    data = read_run(done / "small").manifest["data"]
+    assert list(data) == ["sft", "dpo", "rl"]
+    assert {s["name"]: s["rows"] for s in data["sft"]["sources"]} == {"one": 12, "other": 4}
+    assert data["rl"]["sources"][0]["samples"] == 0, "prompts have no completions to score"
 
 
 @pytest.mark.slow
