@@ -104,7 +104,14 @@ class Drawn:
 
 
 def draw(
-    folder: Path, steps: Sequence[int], text: Draw, scorer: Scorer, *, prompts: int = 12, num_samples: int = 8
+    folder: Path,
+    steps: Sequence[int],
+    text: Draw,
+    scorer: Scorer,
+    *,
+    prompts: int = 12,
+    num_samples: int = 8,
+    **of_store: Any,
 ) -> Path:
     """A run whose samples are given and went through the pipeline: scored, judged, decomposed, stored."""
     task = probe("sums", prompts)
@@ -117,7 +124,7 @@ def draw(
     options = {"num_samples": num_samples, "max_new_tokens": None, "max_reasoning_tokens": 2048}
     facts = {"options": options, "encoders": scorer.encoders(), "metrics": scorer.names}
     facts["vocab_size"] = scorer.resources.vocab_size
-    with Store(folder).open(manifest([task], **facts)) as store:
+    with Store(folder, **of_store).open(manifest([task], **facts)) as store:
         reference = None
         for step in steps:
             snapshot, measured = pipeline.measure(

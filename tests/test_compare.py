@@ -504,6 +504,39 @@ def test_the_frontier_has_accuracy_and_diversity_of_every_snapshot(tmp_path: Pat
     assert points["best"].tolist() == unbeaten(points[["accuracy", "value"]].to_numpy()).tolist()
 
 
+def test_each_runs_training_data_stands_beside_its_result(tmp_path: Path) -> None:
+    sources = [
+        {"name": name, "rows": rows, "tokens": 10 * rows, "within": {"sbert": apart}}
+        for name, rows, apart in (("web", 30, 0.5), ("teacher", 90, 0.1))
+    ]
+    data = {
+        "rows": 120,
+        "tokens": 1200,
+        "unit": "tokens",
+        "fingerprint": "f",
+        "sources": sources,
+        "warning": "homogeneous",
+    }
+    comparison = two(tmp_path, figures(0), figures(1), composition=data)
+    rows = comparison.composition.set_index("source")
+    assert set(rows["run"]) == {"b"} and rows.loc["teacher", "token_share"] == 0.75
+    assert "b: 75 % teacher (sbert 0.100), 25 % web (sbert 0.500), of 1,200 tokens" in str(comparison)
+    assert "homogeneous" in str(comparison)
+    other = run_dirs.write(
+        tmp_path / "c", STEPS, figures(2), composition=data, resumed=(10, {"composition": data | {"fingerprint": "g"}})
+    )
+    assert divmon.compare([other]).composition["from_step"].tolist() == [0, 0, 10, 10]
+
+
+def test_room_to_reason_may_differ_and_is_said(tmp_path: Path) -> None:
+    more = {"sums": {**run_dirs.DECODING, "max_new_tokens": 64 + 2048}}
+    comparison = two(
+        tmp_path, figures(0), figures(1), decoding=more, facts={step: {"decoding": more} for step in STEPS}
+    )
+    assert comparison.refused.empty and len(comparison.differences)
+    assert comparison.notes == ["sums: tokens to reason with, which are not scored, differ: a 0, b 2,048"]
+
+
 def test_three_runs_are_compared_in_pairs(tmp_path: Path) -> None:
     runs = [run_dirs.write(tmp_path / name, STEPS, figures(i)) for i, name in enumerate("abc")]
     comparison = divmon.compare(runs)

@@ -113,6 +113,29 @@ def test_what_narrowed_is_seen_and_what_it_is_made_of(drawn: Path) -> None:
     assert "real narrowing" in text and "sbert at equal accuracy" in text
 
 
+def test_stages_trained_one_after_the_other_give_a_table_and_one_curve(tmp_path: Path) -> None:
+    """Two real trainings, the second from where the first ended, in one run directory."""
+    options = {
+        **runs.CHEAP,
+        "metrics": "ead,duplicates",
+        "every": 0,
+        "progress": False,
+        "output_dir": tmp_path / "line",
+    }
+    model = runs.model()
+    for stage, first, rows in (("sft", 0, runs.ROWS), ("more", 12, runs.ROWS[:4])):
+        callback = DiversityCallback(runs.PROBES, stage=stage, first_step=first, **options)
+        runs.sft(tmp_path / stage, [callback], trained=model, rows=rows, max_steps=12).train()
+    comparison = divmon.compare([tmp_path / "line"])
+    table = comparison.stages.query("metric == 'ead' and task == 'mean'")
+    assert table["stage"].tolist() == ["base", "sft", "more"] and table["step"].tolist() == [0, 12, 24]
+    assert table["change_percent"].iloc[1:].sum() == pytest.approx(table["kept_percent"].iloc[-1] - 100)
+    curve = comparison.curves.query("metric == 'ead'").set_index("step")
+    assert curve["examples"].tolist() == [0, 48, 96] and curve["stage"].tolist() == ["sft", "sft", "more"]
+    text = str(comparison)
+    assert "What each stage takes of the base model's ead" in text and "resumed" not in text
+
+
 # Scoring again
 
 
@@ -122,6 +145,34 @@ def test_scored_again_alike_is_what_was_recorded(drawn: Path) -> None:
     for name in ("curves", "differences", "decomposition"):
         one, other = (getattr(c, name).sort_values(list(getattr(c, name).columns[:9])) for c in (recorded, again))
         pd.testing.assert_frame_equal(one.reset_index(drop=True), other.reset_index(drop=True), rtol=1e-6, atol=1e-9)
+
+
+def test_scored_again_the_difference_of_two_runs_is_split_now_against_now(drawn: Path) -> None:
+    comparison = divmon.compare([drawn / "broad", drawn / "narrow"], rescore=True)
+    parts = comparison.between.query("metric == 'sbert'").set_index("part")
+    terms = ["quality_control", "narrowing_correct", "narrowing_wrong", "narrowing_cross"]
+    whole = comparison.differences.query("metric == 'sbert' and by == 'step' and at == 20").iloc[0]
+    assert parts.loc[terms, "value"].sum() == pytest.approx(parts.loc["change", "value"])
+    assert parts.loc["change", "value"] == pytest.approx(whole["difference"], abs=1e-6)
+    assert parts.loc["change", "low"] == pytest.approx(whole["low"], abs=1e-6)
+    assert parts.loc["narrowing_correct", "value"] == pytest.approx(whole["difference"], abs=0.02), (
+        "all are right by now"
+    )
+    assert "narrow less broad" in str(comparison) and divmon.compare([drawn / "broad"]).between.empty
+
+
+def test_scored_again_each_stage_is_split_by_itself(drawn: Path, tmp_path: Path) -> None:
+    scorer = Scorer("ead,duplicates,sbert", embedder="minilm", device="cpu")
+    chain = {
+        "sft": run_dirs.draw(tmp_path / "sft", [0, 10], styles(0.9, wrong=0.5), scorer),
+        "rl": run_dirs.draw(tmp_path / "rl", [10, 20], styles(0.9, wrong=0.5), scorer),
+    }
+    comparison = divmon.compare(chain, chain=True, rescore=True, metrics="sbert")
+    changes = comparison.between.query("part == 'change' and first in ['base', 'sft'] and second in ['sft', 'rl']")
+    stages = comparison.stages.query("metric == 'sbert' and task == 'sums'").set_index("stage")
+    base = comparison.curves.query("run == 'sft' and step == 0 and metric == 'sbert'")["mean"].item()
+    expected = stages.loc[["sft", "rl"], "change_percent"].to_numpy() / 100 * base
+    assert changes.drop_duplicates(["first", "second"])["value"].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
 
 
 def test_runs_of_two_encoders_are_scored_again_with_one(drawn: Path, tmp_path: Path) -> None:
@@ -161,14 +212,15 @@ def test_runs_of_two_verifiers_are_judged_again_by_the_firsts(drawn: Path, tmp_p
     assert accuracy["a"] == pytest.approx(accuracy["b"]) == 1.0
 
 
-def test_texts_that_were_not_kept_are_not_scored_again(drawn: Path, tmp_path: Path) -> None:
-    scorer = Scorer("ead", embedder="minilm")
-    run = run_dirs.draw(tmp_path / "cut", [0, 10, 20], styles(0.0), scorer)
-    marker = run / "snapshots" / "00000010.json"
-    marker.write_text(marker.read_text().replace('"provenance":{', '"provenance":{"texts_cut":3,'))
+def test_texts_that_were_not_kept_whole_are_not_scored_again(tmp_path: Path) -> None:
+    def text(step: int, prompt: Prompt, k: int) -> tuple[str, bool]:
+        return f"It is {prompt.gold}" + " indeed" * (k + 1 if prompt.id == "p3" else 0), True
+
+    run = run_dirs.draw(tmp_path / "cut", [0, 10], text, Scorer("ead", embedder="minilm"), max_chars=30)
     comparison = divmon.compare([run], rescore=True)
-    assert comparison.curves["step"].unique().tolist() == [0, 20]
-    assert any("the texts of steps [10] were shortened or left out" in note for note in comparison.notes)
+    ead = divmon.compare([run]).curves.query("metric == 'ead'")
+    assert ead["n"].tolist() == [12, 12] and comparison.curves.query("metric == 'ead'")["n"].tolist() == [11, 11]
+    assert "sums: cut has no sample of 1 of 12 prompts at step 0" in comparison.notes
 
 
 # The command

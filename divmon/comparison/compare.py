@@ -17,7 +17,7 @@ from divmon.comparison.compositions import COLUMNS, compositions
 from divmon.comparison.differences import differences, levels
 from divmon.comparison.frontier import frontier
 from divmon.comparison.members import Member, Runs, members
-from divmon.comparison.stages import stages
+from divmon.comparison.stages import lineages, stages
 from divmon.comparison.summary import summary
 from divmon.curves import AXES
 from divmon.plain import plain
@@ -33,6 +33,8 @@ class Comparison:
 
     by: str
     """The axis: step, tokens, examples or accuracy."""
+    chain: bool
+    """The runs are the stages of one lineage, and no rivals."""
     groups: dict[str, list[Member]]
     """By name, in the order given; the others are set against the first where a table has room for one only."""
     tasks: list[Task]
@@ -65,6 +67,9 @@ class Comparison:
     stage took, and that is kept after it, as in the paper's table 1."""
     decomposition: pd.DataFrame
     """A run, step, task, pairwise metric and part of the change since the run's reference."""
+    between: pd.DataFrame
+    """Two runs, or two stages, and a task, pairwise metric and part of their difference: second less first, each now.
+    Only of runs that were scored again, since pair distances are not stored."""
     composition: pd.DataFrame
     """A run and source of its training data: exact shares of rows and tokens, and the source's own diversity."""
 
@@ -135,26 +140,32 @@ def compare(
     if by not in AXES:
         raise ValueError(f"by: expected one of {', '.join(AXES)}, got {by!r}")
     read = members(runs)
-    notes: list[str] = []
     groups = {name: [m for m in read if m.group == name] for name in dict.fromkeys(m.group for m in read)}
     if chain and len(groups) < len(read):
         raise ValueError("chain: expected one run for each stage of the lineage, got groups of several")
-    if rescore:
+    if rescore:  # loads torch and an encoder, which nothing else here needs
         from divmon.comparison.rescoring import rescored
 
-        read, notes = rescored(read, rescore if isinstance(rescore, str) else None)
+        read = rescored(read, rescore if isinstance(rescore, str) else None)
         groups = {name: [m for m in read if m.group == name] for name in groups}
     names = metrics.split(",") if isinstance(metrics, str) else metrics
-    aligned, refused, said = align(read, names and [name.strip() for name in names], tasks)
+    aligned, refused, notes = align(read, names and [name.strip() for name in names], tasks)
     if len(groups) > 1 and not any(len({m.group for m in task.members}) > 1 for task in aligned):
         raise ValueError("nothing can be compared:\n" + "\n".join(f"  {refusal}" for refusal in refused))
     rows, verdicts = differences(aligned, list(groups), by)
+    lines = lineages([m for m in read if any(m in task.members for task in aligned)], chain)
+    parts: Iterable[dict[str, Any]] = []
+    if rescore:
+        from divmon.comparison.parts import between
+
+        parts = between(aligned, {} if chain else groups, lines)
     curves = _of_each(aligned, lambda m, prompts: m.curves.frame(prompts=prompts))
     return Comparison(
         by=by,
+        chain=chain,
         groups=groups,
         tasks=aligned,
-        notes=[*notes, *said, *_notes(read, aligned)],
+        notes=[*notes, *_notes(read, aligned)],
         refused=_frame(map(asdict, refused), "run", "task", "metrics", "reason", "remedy"),
         runs=_frame(member.row() for member in read),
         summary=_frame(summary(aligned), "task", "metric", "group"),
@@ -163,8 +174,9 @@ def compare(
         levels=_frame(levels(aligned), "group", "task", "metric", "step"),
         curves=curves,
         frontier=frontier(curves),
-        stages=stages(aligned, read if chain else None),
+        stages=stages(aligned, lines),
         decomposition=_of_each(aligned, _parts),
+        between=_frame(parts, "task", "metric", "first", "second", "part", "value"),
         composition=_frame((row for member in read for row in compositions(member)), *COLUMNS),
     )
 

@@ -10,11 +10,12 @@ from typing import Any
 from divmon import pipeline
 from divmon.comparison.members import Member
 from divmon.curves import Curves
-from divmon.drawing import Drawing, Request
 from divmon.encode import MNLI, UNIXCODER
 from divmon.judging import judge
 from divmon.plain import plain
 from divmon.reading import Run
+from divmon.reference import Reference
+from divmon.samplers.replay import Replay
 from divmon.scoring import Scorer
 from divmon.settings import settings
 from divmon.types import Decoding, Probe, Prompt, RenderedPrompt, Sample, Snapshot, Verdict
@@ -23,53 +24,33 @@ from divmon.types import Decoding, Probe, Prompt, RenderedPrompt, Sample, Snapsh
 class Rescored(Run):
     """A run with the scores that its samples got here; its folder is as it was."""
 
-    def __init__(self, run: Run, manifest: dict[str, Any], snapshots: Sequence[Snapshot]) -> None:
+    def __init__(self, run: Run, manifest: dict[str, Any], measured: Sequence[Reference]) -> None:
         super().__init__(run.folder, manifest)
-        self._snapshots = {snapshot.step: snapshot for snapshot in snapshots}
+        self.measured = {one.snapshot.step: one for one in measured}
+        """By step the snapshot, with its pair distances and verdicts."""
 
     @property
     def steps(self) -> list[int]:
-        return list(self._snapshots)
+        return list(self.measured)
 
     def read(self, step: int) -> Snapshot:
-        return self._snapshots[step]
+        return self.measured[step].snapshot
 
     @cached_property
     def _markers(self) -> dict[int, dict[str, Any]]:  # type: ignore[override]
         return {
-            step: {**plain(vars(snapshot) | {"samples": [], "verdicts": []}), "missing": []}
-            for step, snapshot in self._snapshots.items()
+            step: {**plain(vars(one.snapshot) | {"samples": [], "verdicts": []}), "missing": []}
+            for step, one in self.measured.items()
         }
 
 
-class _Stored:
-    """Draws what was drawn."""
-
-    name = "stored"
-    reason = "scored again"
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._drawing = Drawing(snapshot.samples, snapshot.missing, snapshot.provenance.get("tokens_drawn", 0))
-
-    def draw(
-        self,
-        requests: Sequence[Request],
-        *,
-        seed: int,
-        step: int,
-        progress: Callable[[int], None] = lambda samples: None,
-    ) -> Drawing:
-        return self._drawing
-
-
-def rescored(members: Sequence[Member], embedder: str | None = None) -> tuple[list[Member], list[str]]:
+def rescored(members: Sequence[Member], embedder: str | None = None) -> list[Member]:
     """The same runs, scored alike: as the first, by the fewest samples that each has, judged by the first's verifiers.
+
+    A prompt whose texts the store shortened or left out is missing.
 
     Args:
         embedder: text encoder; the first run's where None.
-
-    Returns:
-        The runs, and notes on steps that had to be left out.
 
     Raises:
         ValueError, Unavailable: a metric, verifier or model of the first run cannot be had.
@@ -88,21 +69,14 @@ def rescored(members: Sequence[Member], embedder: str | None = None) -> tuple[li
     )
     num_samples = min(one.num_samples for one in of.values())
     verifiers = first.manifest.get("verifiers", {})
-    found, notes = [], []
+    found = []
     for member in members:
         run = member.run
-        whole = [step for step, facts in run.provenance.items() if not facts.get("texts_cut")]
-        if len(whole) < len(run.provenance):
-            cut = sorted(set(run.provenance) - set(whole))
-            notes.append(
-                f"{member.name}: the texts of steps {cut} were shortened or left out by max_chars or max_samples_mb, so"
-                " these are not scored again"
-            )
-        again = Rescored(
-            run, _manifest(run, scorer, num_samples, verifiers), _scored(run, whole, scorer, num_samples, verifiers)
+        again = _scored(run, scorer, num_samples, verifiers)
+        found.append(
+            replace(member, curves=Curves(Rescored(run, _manifest(run, scorer, num_samples, verifiers), again)))
         )
-        found.append(replace(member, curves=Curves(again)))
-    return found, notes
+    return found
 
 
 def _manifest(run: Run, scorer: Scorer, num_samples: int, verifiers: dict[str, Any]) -> dict[str, Any]:
@@ -118,18 +92,16 @@ def _manifest(run: Run, scorer: Scorer, num_samples: int, verifiers: dict[str, A
     return {**run.manifest, **now} | ({"resumed": resumed} if resumed else {})
 
 
-def _scored(
-    run: Run, steps: Sequence[int], scorer: Scorer, num_samples: int, verifiers: dict[str, Any]
-) -> list[Snapshot]:
+def _scored(run: Run, scorer: Scorer, num_samples: int, verifiers: dict[str, Any]) -> list[Reference]:
     """Every step's samples, by way of the pipeline that they came through."""
-    reference, found = None, []
-    for step in steps:
+    reference, found, engine = None, [], Replay(run.folder)
+    for step in run.provenance:
         stored = run.read(step)
         decodings = stored.provenance.get("decoding", {})
         snapshot, measured = pipeline.measure(
             run.probes,
-            render=lambda probe, prompt: RenderedPrompt(probe.name, prompt.id, "", ()),
-            sampler=_Stored(stored),
+            render=_as_asked,
+            sampler=engine,
             scorer=scorer,
             decodings={p.name: Decoding(**_decoding(decodings.get(p.name, {}))) for p in run.probes},
             num_samples=max((sample.index + 1 for sample in stored.samples), default=num_samples),
@@ -141,8 +113,20 @@ def _scored(
             full=run.manifest.get("options", {}).get("on") == "full",
         )
         reference = reference or measured
-        found.append(replace(snapshot, provenance={**snapshot.provenance, **stored.provenance}))
+        snapshot = replace(snapshot, provenance={**snapshot.provenance, **stored.provenance})
+        found.append(replace(measured, snapshot=snapshot))
     return found
+
+
+def _as_asked(probe: Probe, prompt: Prompt) -> RenderedPrompt:
+    """Enough of a prompt to find its samples by."""
+    content = prompt.content
+    if isinstance(content, str):
+        return RenderedPrompt(probe.name, prompt.id, content, ())
+    ids = tuple(part for part in content if isinstance(part, int))
+    return RenderedPrompt(
+        probe.name, prompt.id, "\n".join(str(m["content"]) for m in content if not isinstance(m, int)), ids
+    )
 
 
 def _decoding(stored: dict[str, Any]) -> dict[str, Any]:

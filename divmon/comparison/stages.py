@@ -42,7 +42,22 @@ class End:
     step: int
 
 
-def stages(tasks: Sequence[Task], chain: Sequence[Member] | None = None) -> pd.DataFrame:
+Lineages = Sequence[tuple[str, list[End]]]
+"""Name and ends of each."""
+
+
+def lineages(members: Sequence[Member], chain: bool = False) -> Lineages:
+    """The lineages of these runs.
+
+    Args:
+        chain: the runs are the stages of one, by the names of their groups; else each run may carry one of its own.
+    """
+    if chain:
+        return [("", _chained(members))]
+    return [(member.name, ends) for member in members if (ends := _named(member))]
+
+
+def stages(tasks: Sequence[Task], lines: Lineages) -> pd.DataFrame:
     """One row a lineage, stage, diversity metric and task, and one for the mean over tasks.
 
     Percent of the base, task by task, is taken first and then averaged over tasks, as the paper's figures are; a
@@ -52,15 +67,12 @@ def stages(tasks: Sequence[Task], chain: Sequence[Member] | None = None) -> pd.D
 
     Args:
         tasks: as aligned.
-        chain: the runs of one lineage, each a stage by the name of its group.
     """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
-    members = list(dict.fromkeys(m for task in tasks for m in task.members))
-    lineages = [("", _chained(chain))] if chain else [(m.name, _named(m)) for m in members]
-    for lineage, ends in lineages:
-        for figure in DIVERSE if len(ends) > 1 else ():
+    for lineage, ends in lines:
+        for figure in DIVERSE:
             kept = {task.name: found for task in tasks if (found := _kept(ends, task, figure)) is not None}
             rows += ({"lineage": lineage, "metric": figure, **row} for row in _rows(ends, kept))
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -70,7 +82,8 @@ def _chained(chain: Sequence[Member]) -> list[End]:
     """Each run's last snapshot, after the first one's first."""
     steps = [sorted(member.run.provenance) for member in chain]
     base = End("base", chain[0].name, chain[0].curves, steps[0][0])
-    return [base, *(End(m.group, m.name, m.curves, own[-1]) for m, own in zip(chain, steps, strict=True))]
+    ends = [End(m.group, m.name, m.curves, own[-1]) for m, own in zip(chain, steps, strict=True)]
+    return [base, *(end for end in ends if (end.curves, end.step) != (base.curves, base.step))]
 
 
 def _named(member: Member) -> list[End]:

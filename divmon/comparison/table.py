@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from divmon.comparison.compare import Comparison
 
-BAR, WIDTH, MOST_LOOKS, SOURCES = 10, 118, 4, 6
-"""Characters of a full bar and of a line; so many tables look by look fit on a few screens, so many sources on two
-lines."""
+BAR, WIDTH = 10, 118
+"""Characters of a full bar, and of a line of words."""
+MOST_LOOKS, PART_COLUMNS, SOURCES = 4, 3, 6
+"""Shown at most: tables look by look, columns of parts side by side, and sources of a run's data."""
 
 
 def text(comparison: Comparison, figures: Sequence[str] | None = None) -> str:
@@ -32,7 +33,8 @@ def text(comparison: Comparison, figures: Sequence[str] | None = None) -> str:
     c = comparison
     there = set(c.curves["metric"])
     figures = list(figures or next(([name] for name in DIVERSE if name in there), []))
-    pairs = [(t.name, f, *pair) for t in c.tasks for f in figures for pair in itertools.combinations(c.groups, 2)]
+    rivals = [] if c.chain else list(itertools.combinations(c.groups, 2))
+    pairs = [(t.name, f, *pair) for t in c.tasks for f in figures for pair in rivals]
     looks = [block for pair in pairs if (block := _looks(c, *pair))]
     blocks = [_left_out(c), _glance(c, figures)]
     blocks += looks if len(looks) <= MOST_LOOKS else [_too_many(len(looks))]
@@ -53,6 +55,7 @@ def _left_out(c: Comparison) -> str:
 def _glance(c: Comparison, figures: Sequence[str]) -> str:
     """A line a task and group: what it kept, its accuracy, and where and by how much it differs from the first."""
     first, *others = c.groups
+    others = [] if c.chain else others
     head = ["task", "metric", "run", "steps", "start", "end", "kept", "right answers"]
     head += [f"parted from {first}", "at equal accuracy"] if others else []
     rows, cut_off = [], []
@@ -64,7 +67,7 @@ def _glance(c: Comparison, figures: Sequence[str]) -> str:
         cells += accuracies[:1]
         if accuracies[1] not in ("-", accuracies[0]):
             cut_off.append(f"{row['task']}, {row['group']}: {accuracies[1]}")
-        rows.append(cells + ([_parted(c, row), _at_equal_accuracy(c, row)] if row["group"] != first else []))
+        rows.append(cells + ([_parted(c, row), _at_equal_accuracy(c, row)] if row["group"] in others else []))
     lines = [_table(head, rows, left=(0, 1, 2, 8, 9))] if rows else []
     if cut_off:
         lines.append(
@@ -153,23 +156,40 @@ def _sentence(axis: str, verdict: pd.Series) -> str:
 
 
 def _made_of(c: Comparison, task: str, figure: str) -> str:
-    """What each run's change since its reference is made of, at its last step."""
-    parts = _of(c.decomposition, task=task, metric=figure)
-    if parts.empty:
-        return ""
-    last = parts[parts["step"] == parts.groupby("run")["step"].transform("max")]
-    runs = list(dict.fromkeys(zip(last["run"], last["step"], strict=True)))
-    rows: list[list[str]] = []
-    for part, words in {"change": "the whole change", **TERMS}.items():
-        own = {row["run"]: row for row in last[last["part"] == part].to_dict("records")}
-        rows.append([f"{'= ' if len(rows) == 1 else '+ ' if rows else ''}{words}"])
-        for run, _ in runs:
-            label = f" {own[run]['label']}" if isinstance(own[run]["label"], str) else ""
-            rows[-1].append(
-                f"{_signed(own[run]['value'])} {_interval(own[run]['low'], own[run]['high'], '+.3f')}{label}"
-            )
-    title = f"{task}: what the change of {figure} since each run's reference is made of (minus: lost)"
-    return f"{title}\n{_table(['', *(f'{run}, step {step}' for run, step in runs)], rows, left=(0,))}"
+    """What each run's change since its reference is made of, at the end of each stage that it names or of the run; and
+    where it was computed, what the difference of two is."""
+    blocks = []
+    own = _of(c.decomposition, task=task, metric=figure)
+    if len(own):
+        last = own.groupby(["run", own["stage"].fillna("")], sort=False)["step"].transform("max") == own["step"]
+        columns = {
+            f"{run}{f' {stage}' if isinstance(stage, str) else ''}, step {step}": parts
+            for (run, stage, step), parts in own[last].groupby(["run", "stage", "step"], sort=False, dropna=False)
+        }
+        blocks.append(_parts(f"{task}: what the change of {figure} since each run's reference is made of", columns))
+    both = _of(c.between, task=task, metric=figure)
+    if len(both):
+        columns = {
+            f"{second} less {first}": parts for (first, second), parts in both.groupby(["first", "second"], sort=False)
+        }
+        blocks.append(_parts(f"{task}: what the difference of {figure} is made of, now against now", columns))
+    return "\n\n".join(blocks)
+
+
+def _parts(title: str, columns: dict[str, pd.DataFrame]) -> str:
+    """The parts one below the other, the columns as many as a line holds."""
+    tables = [f"{title} (minus: lost)"]
+    for first in range(0, len(columns), PART_COLUMNS):
+        shown = dict(list(columns.items())[first : first + PART_COLUMNS])
+        rows: list[list[str]] = []
+        for part, words in {"change": "the whole", **TERMS}.items():
+            rows.append([f"{'= ' if len(rows) == 1 else '+ ' if rows else ''}{words}"])
+            for parts in shown.values():
+                row = parts[parts["part"] == part].iloc[0]
+                label = f" {row['label']}" if isinstance(row["label"], str) else ""
+                rows[-1].append(f"{_signed(row['value'])} {_interval(row['low'], row['high'], '+.3f')}{label}")
+        tables.append(_table(["", *shown], rows, left=(0,)))
+    return "\n".join(tables)
 
 
 def _stages(c: Comparison, figures: Sequence[str]) -> str:
@@ -183,8 +203,9 @@ def _stages(c: Comparison, figures: Sequence[str]) -> str:
             str(row["tasks"]),
             str(row["n"]),
         ]
-        for row in c.stages[c.stages["metric"].isin(list(figures)) & (c.stages["task"] == MEAN)].to_dict("records")
-        if row["stage"] != "base"
+        for figure in figures
+        for _, line in _of(c.stages, metric=figure, task=MEAN).groupby("lineage", sort=False)
+        for row in line.to_dict("records")[1:]  # the first is the base itself
     ]
     title = f"What each stage takes of the base model's {', '.join(figures)}, percent of the base (mean over tasks)"
     head = ["lineage", "stage", "change", "kept after it", "tasks", "prompts"]
