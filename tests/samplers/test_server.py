@@ -529,7 +529,7 @@ def test_first_tokens_follow_the_distribution_that_the_sampler_in_process_draws_
     """Chi-squared of the first token's text against the model's own softmax: no top-k or the like creeps in."""
     from transformers import AutoModelForCausalLM
 
-    n, model = 400, AutoModelForCausalLM.from_pretrained(checkpoints / "greedy")
+    n, model = 300, AutoModelForCausalLM.from_pretrained(checkpoints / "greedy")
     request = requests(renderer, prompts=1, samples=n, temperature=1.0, top_p=1.0, max_new_tokens=1)[0]
     with torch.no_grad():
         probs = torch.softmax(model(torch.tensor([request.prompt.input_ids])).logits[0, -1].double(), -1)
@@ -543,7 +543,7 @@ def test_first_tokens_follow_the_distribution_that_the_sampler_in_process_draws_
     observed = np.array([seen[text] for text in common] + [n - sum(seen[text] for text in common)])
     theory = np.array([expected[text] * n for text in common])
     theory = np.append(theory, n - theory.sum())
-    assert len(common) >= 8
+    assert len(common) >= 6
     assert stats.chisquare(observed, theory).pvalue > 1e-4
 
 
@@ -552,16 +552,16 @@ def test_stop_strings_end_tokens_and_a_bos_of_the_servers_own(transformers_serve
 
     renderer = Renderer(AutoTokenizer.from_pretrained(checkpoints / "bos"), chat=False)
     request = Request(
-        renderer.render("sums", Prompt("p", "what is")), Decoding(40, 1.0, 1.0, stop=("e", "r", "t", " ")), 40
+        renderer.render("sums", Prompt("p", "what is")), Decoding(24, 1.0, 1.0, stop=("e", "r", "t", " ")), 24
     )
     assert request.prompt.input_ids[0] == 1
     server = Server(transformers_serve, renderer, model=str(checkpoints / "bos"))
     drawing = draw(server, [request])
     assert "special tokens may be doubled" not in server.reason
     finishes = collections.Counter(s.finish for s in drawing.samples)
-    assert finishes["stop"] > 10
+    assert finishes["stop"] > 4
     assert not any(set(s.text) & set("ert ") for s in drawing.samples)
-    assert all(s.n_tokens == 40 for s in drawing.samples if s.finish == "length")
+    assert all(s.n_tokens == 24 for s in drawing.samples if s.finish == "length")
 
 
 def test_its_chats(transformers_serve: str, checkpoints: Path) -> None:
