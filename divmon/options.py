@@ -37,8 +37,9 @@ class Options:
     """Tokens that reasoning may have on top."""
     seed: int = 0
     """Of the prompts' subset and of the samples."""
-    metrics: str | list[str] = "auto"
-    """"auto" is all that are cheap, and nli in the first and last snapshot; or names, "ead,sbert", "file.py:metric"."""
+    metrics: str | list[Any] = "auto"
+    """"auto" is all that are cheap, and nli in the first and last snapshot; or names, "ead,sbert", "file.py:metric"; in
+    a list also functions themselves."""
     verifier: Any = None
     """Judges every probe's answers in place of the task's own: a name, "file.py:function", a callable."""
     allow_unsandboxed_code: bool = False
@@ -186,6 +187,8 @@ class Options:
         """The options as plain data, for the manifest; objects by their type and name."""
         plain = (str, int, float, bool, list, dict, type(None))
         named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if isinstance(self.metrics, list):
+            named["metrics"] = [getattr(metric, "__name__", metric) for metric in self.metrics]
         return {
             k: v if isinstance(v, plain) and k not in ("probes", "verifier", "data") else _short(v)
             for k, v in named.items()

@@ -37,12 +37,12 @@ class Scored:
     """(task, metric) -> [P, N, N] of each metric that is a mean over pairs, where asked for."""
 
 
-def select(names: str | Iterable[str], resources: Resources, has_code: bool = False) -> list[Metric]:
+def select(names: str | Iterable[Any], resources: Resources, has_code: bool = False) -> list[Metric]:
     """The metrics of these names, with the models they need loaded.
 
     Args:
-        names: "ead,sbert", a list, "file.py:name"; "auto" among them stands for all that are cheap or need only the
-            text encoder, and, where some prompt asks for code, those of programs.
+        names: "ead,sbert", a list, "file.py:name", a function itself; "auto" among them stands for all that are cheap
+            or need only the text encoder, and, where some prompt asks for code, those of programs.
         has_code: some prompt asks for code.
 
     Raises:
@@ -50,7 +50,7 @@ def select(names: str | Iterable[str], resources: Resources, has_code: bool = Fa
         Unavailable: a metric asked for by name, or a model chosen by name, cannot be had. What "auto" cannot have is
             left out, and one line says so.
     """
-    asked = [name.strip() for name in (names.split(",") if isinstance(names, str) else names) if name.strip()]
+    asked = _asked(names)
     if not asked:
         raise ValueError(f"no metric is named; there are {', '.join(registry.available())}, or 'auto'")
     chosen = _auto(resources, has_code) if "auto" in asked else {}
@@ -62,6 +62,13 @@ def select(names: str | Iterable[str], resources: Resources, has_code: bool = Fa
             except Unavailable as error:
                 raise Unavailable(f"metric {name!r} was asked for by name, but {error}") from error
     return list(chosen.values())
+
+
+def _asked(names: str | Iterable[Any]) -> list[Any]:
+    """Names, and functions as they are."""
+    listed = names.split(",") if isinstance(names, str) else names
+    stripped = [name.strip() if isinstance(name, str) else name for name in listed]
+    return [name for name in stripped if name]
 
 
 def _auto(resources: Resources, has_code: bool) -> dict[str, Metric]:
@@ -92,7 +99,7 @@ class Scorer:
     """
 
     def __init__(
-        self, metrics: str | Iterable[str] = "auto", *, categories: Collection[str] = (), **resources: Any
+        self, metrics: str | Iterable[Any] = "auto", *, categories: Collection[str] = (), **resources: Any
     ) -> None:
         self.resources = Resources(**resources)
         self.metrics = select(metrics, self.resources, has_code="code" in categories)
@@ -100,9 +107,9 @@ class Scorer:
         """Too dear for every snapshot: measured in the first and the last one where nobody asked for more."""
         self.resources.release()  # loaded so far to see that they can be had
 
-    def _dear(self, metrics: str | Iterable[str]) -> list[Metric]:
+    def _dear(self, metrics: str | Iterable[Any]) -> list[Metric]:
         """NLI with "auto", where its classifier was chosen or there is a device that makes it affordable."""
-        names = [name.strip() for name in (metrics.split(",") if isinstance(metrics, str) else metrics)]
+        names = _asked(metrics)
         on_device = self.resources.models["nli"].device.type != "cpu"
         if "auto" not in names or "nli" in names or not (on_device or self.resources.is_chosen("nli")):
             return []

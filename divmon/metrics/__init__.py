@@ -84,12 +84,14 @@ def available() -> list[str]:
     return sorted(here | {point.name for point in entry_points(group="divmon.metrics")})
 
 
-def load(name: str) -> Metric:
-    """The metric of that name, of "file.py:function", or of an entry point.
+def load(name: str | Callable[..., Any]) -> Metric:
+    """The metric of that name, of "file.py:function", of an entry point, or of the function itself.
 
     Raises:
         ValueError: there is none, or it asks for an input that is not on offer; the message says which there are.
     """
+    if not isinstance(name, str):
+        return _metric(name.__name__, name)
     if ":" in name:
         return _metric(name.rpartition(":")[2], from_file("metric", name))
     if name in {module.name for module in pkgutil.iter_modules(__path__)}:
