@@ -1,0 +1,47 @@
+"""The examples are run as a user runs them, and stay short."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import divmon
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+pytestmark = pytest.mark.xdist_group("examples")  # in one process, which trains the base model once
+
+SEEN = {
+    "sft": "tensorboard --logdir",
+    "dpo": "sbert/narrowing_correct",
+    "grpo": "the rollouts",
+    "plain_loop": "step 30: SBERT",
+    "watch": "",
+    "my_metric": "my_metric",
+}
+
+
+def test_every_example_is_tried_here_and_has_at_most_40_lines() -> None:
+    lines = {file.stem: len(file.read_text().splitlines()) for file in EXAMPLES.glob("*.py")}
+    assert lines.keys() == SEEN.keys()
+    assert max(lines.values()) <= 40
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_it_runs_and_measures(name: str, cache: Path, tmp_path: Path) -> None:
+    env = {**os.environ, "DIVMON_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), str(tmp_path / "run")]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert SEEN[name] in done.stdout
+    stored = sorted(folder.parent for folder in tmp_path.rglob("manifest.json"))
+    assert stored, "a run directory is left"
+    assert all(divmon.read_run(folder).steps for folder in stored)
