@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from divmon import pipeline
+from divmon import metrics, pipeline
 from divmon.comparison.members import Member
 from divmon.curves import Curves
 from divmon.encode import MNLI, UNIXCODER
@@ -56,26 +56,26 @@ def rescored(members: Sequence[Member], embedder: str | None = None) -> list[Mem
         ValueError, Unavailable: a metric, verifier or model of the first run cannot be had.
     """
     first = members[0].run
-    tasks = {task for member in members for task, _ in member.curves.tables}
-    of = {m: settings(m.run, m.run.steps[-1], next(iter(sorted(tasks)))) for m in members}
-    models = of[members[0]].models | ({"encoder": embedder} if embedder else {})
+    of = [settings(m.run, m.run.steps[-1], next(iter(m.curves.tables))[0]) for m in members]
+    models = of[0].models | ({"encoder": embedder} if embedder else {})
+    names = set(first.manifest.get("metrics", ())) & set(
+        metrics.available()
+    )  # of a file's metric only the name is known
     scorer = Scorer(
-        first.manifest.get("metrics", "auto"),
+        sorted(names) or "auto",
         categories={prompt.category for probe in first.probes for prompt in probe.prompts},
         embedder=models.get("encoder", "auto"),
         code_embedder=models.get("code_encoder", UNIXCODER),
         nli_model=models.get("nli", MNLI),
-        vocab_size=of[members[0]].vocab_size or 50257,
+        vocab_size=of[0].vocab_size or 50257,
     )
-    num_samples = min(one.num_samples for one in of.values())
+    num_samples = min(one.num_samples for one in of)
     verifiers = first.manifest.get("verifiers", {})
     found = []
     for member in members:
-        run = member.run
-        again = _scored(run, scorer, num_samples, verifiers)
-        found.append(
-            replace(member, curves=Curves(Rescored(run, _manifest(run, scorer, num_samples, verifiers), again)))
-        )
+        now = _manifest(member.run, scorer, num_samples, verifiers)
+        again = Rescored(member.run, now, _scored(member.run, scorer, num_samples, verifiers))
+        found.append(replace(member, curves=Curves(again)))
     return found
 
 
@@ -120,13 +120,11 @@ def _scored(run: Run, scorer: Scorer, num_samples: int, verifiers: dict[str, Any
 
 def _as_asked(probe: Probe, prompt: Prompt) -> RenderedPrompt:
     """Enough of a prompt to find its samples by."""
-    content = prompt.content
-    if isinstance(content, str):
-        return RenderedPrompt(probe.name, prompt.id, content, ())
-    ids = tuple(part for part in content if isinstance(part, int))
-    return RenderedPrompt(
-        probe.name, prompt.id, "\n".join(str(m["content"]) for m in content if not isinstance(m, int)), ids
-    )
+    if isinstance(prompt.content, str):
+        return RenderedPrompt(probe.name, prompt.id, prompt.content, ())
+    turns = [str(part["content"]) for part in prompt.content if isinstance(part, dict)]
+    ids = tuple(part for part in prompt.content if isinstance(part, int))
+    return RenderedPrompt(probe.name, prompt.id, "\n".join(turns), ids)
 
 
 def _decoding(stored: dict[str, Any]) -> dict[str, Any]:
