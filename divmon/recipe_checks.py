@@ -64,9 +64,8 @@ def check(recipe: Recipe, chosen: Sequence[str] = ()) -> None:
 
 
 def _check_monitor(recipe: Recipe) -> None:
-    options = {f.name for f in dataclasses.fields(Options)} - {"output_dir", "stage", "first_step", "probes"} | {
-        "probes"
-    }
+    given_by_replay = {"output_dir", "stage", "first_step", "data", "source_column"}
+    options = {f.name for f in dataclasses.fields(Options)} - given_by_replay
     for name in recipe.monitor:
         if name not in options:
             raise recipe.file.error(("monitor", name), f"DiversityCallback has no such option{closest(name, options)}")
@@ -146,9 +145,8 @@ def _plainly_fits(hint: Any, value: Any) -> bool:
 
 
 def _check_sizes(stage: Stage) -> None:
-    for name in ("global_batch",):
-        if getattr(stage, name) < 1:
-            raise stage.error((name,), f"expected at least 1, got {getattr(stage, name)}")
+    if stage.global_batch < 1:
+        raise stage.error(("global_batch",), f"expected at least 1, got {stage.global_batch}")
     accumulation(stage)
     if stage.trainer != "grpo":
         return

@@ -139,8 +139,8 @@ def plan(recipe: Recipe, chosen: Sequence[str] = ()) -> str:
     lines += [f"    {name} = {value!r}" for name, value in recipe.monitor.items()]
     for stage in stages:
         lines += ["", *_stage(recipe, stage)]
-    for name, points in (("not established", recipe.not_established),):
-        lines += ["", f"{name}:", *_points(points)] if points else []
+    if recipe.not_established:
+        lines += ["", "not established", *_points(recipe.not_established)]
     return "\n".join(lines)
 
 

@@ -158,6 +158,20 @@ def launched(made: Path, tmp_path: Path, kind: str) -> tuple[subprocess.Complete
     return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=250), out
 
 
+def test_a_miniature_trains_the_stage_it_reuses_where_it_is_not_there(made: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "recipes"
+    shutil.copytree(made.parent, folder, ignore=shutil.ignore_patterns("replays"))
+    for name in ("small.yaml", "other.yaml"):
+        (folder / name).write_text((folder / name).read_text() + "miniature: mini.yaml\n")
+    (folder / "mini.yaml").write_text("sft:\n  args: {max_steps: 1}\n")
+    command = [str(folder / "other.yaml"), "--scale", "miniature", "--stage", "small-sft", "--seed", "3"]
+    assert replay.main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert read_run(tmp_path / "out" / "small").steps == [0, 1], "trained there, with the miniature's steps"
+    assert read_run(tmp_path / "out" / "other").steps == [0, 1], "and measured here"
+    record = json.loads((tmp_path / "out" / "small" / "replay.json").read_text())["stages"]["sft"]
+    assert (record["settings"]["seed"], record["settings"]["max_steps"]) == (3, 1)
+
+
 @pytest.mark.parametrize("lost,measured_anew", [("dpo", 2), ("dpo/final", 1)], ids=["no checkpoint", "checkpoint"])
 def test_a_later_stage_that_was_stopped_goes_on(
     done: Path, made: Path, tmp_path: Path, lost: str, measured_anew: int
