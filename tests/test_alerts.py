@@ -572,6 +572,19 @@ def test_it_says_what_it_can_see(world: simulated.World, judged: bool) -> None:
     assert caught(world, less, 100, looks=1) < 0.75, "and it is not far from the smallest"
 
 
+def test_a_small_reference_tells_the_noise_of_a_look_too(world: simulated.World) -> None:
+    """Of a reference no larger than a look only halves can be compared; variances go with 1 / samples."""
+    inner = simulation.World(world.between_PMM, world.before, world.before)
+    for reference, size in ((64, 16), (16, 16), (40, 16)):
+        found = []
+        for generator in np.random.default_rng(4).spawn(4):
+            distances, _ = simulation.draw(inner, world.before, np.arange(300), reference, generator)
+            found.append(sight(distances, None, size))
+        noise = np.mean([one.noise for one in found if one is not None])
+        sampling = world.spread(np.random.default_rng(0))[1] * 0.25  # of 16 samples; the mean diversity is about 0.25
+        assert noise == pytest.approx(sampling * math.sqrt(1 + size / reference), rel=0.1), (reference, size)
+
+
 def test_what_is_too_coarse_is_told_to_take_128_prompts() -> None:
     generator = np.random.default_rng(0)
     noisy = np.abs(generator.normal(0.3, 0.25, (24, 1, 1)) + generator.normal(0, 0.3, (24, 64, 64)))
