@@ -286,7 +286,9 @@ class DiversityCallback(TrainerCallback):
         if monitor.store is None:
             return
         assert options.reference_samples is not None
-        monitor.say(f"divmon: a prompt as the model sees it: {monitor.store.manifest['rendered_prompt']!r}")
+        assert monitor.asking is not None
+        shown = monitor.asking.requests(1)[0].prompt.text  # of this stage: the manifest's is of the line's first
+        monitor.say(f"divmon: a prompt as the model sees it: {shown!r}")
         self._cost = price.seconds
         share = None
         if step is not None and state.max_steps > 0:
