@@ -7,6 +7,8 @@ from pathlib import Path
 
 import lineage
 import pytest
+import runs
+import tiny
 
 from divmon.recipe_checks import check
 from divmon.recipe_file import RecipeError
@@ -204,3 +206,19 @@ def test_a_miniature_lays_its_values_by_trainer_over_every_lineage(made: Path) -
         load(small, scale="miniature")
     with pytest.raises(RecipeError, match="has no key `miniature`"):
         load(made, scale="miniature")
+
+
+TEMPLATES = [("think_sft", "assistant\n"), ("think", "assistant\n<think>"), ("instruct", "assistant\n")]
+
+
+@pytest.mark.parametrize("name,prompt_ends", TEMPLATES)
+def test_templates_learn_every_answer_with_its_end_and_nothing_else(name: str, prompt_ends: str) -> None:
+    tokenizer = tiny.tokenizer(runs.TEXTS)
+    tokenizer.chat_template = (FOLDER / "templates" / f"{name}.jinja").read_text()
+    turns = [("user", "q?"), ("assistant", "one"), ("user", "more"), ("assistant", "two")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    made = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+    learned = [i for i, mask in zip(made["input_ids"], made["assistant_masks"], strict=True) if mask]
+    assert tokenizer.decode(learned) == "one<|im_end|>two<eos>"
+    asked = tokenizer.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
+    assert asked.endswith(f"q?<|im_end|>\n<|im_start|>{prompt_ends}")
