@@ -69,12 +69,13 @@ def whole(model: Any, wrapped: Any = None) -> Iterator[None]:
         import deepspeed
         from trl.models.utils import add_hooks, remove_hooks
 
+        engine = model if hasattr(model, "module") else wrapped  # a reference model has an engine of its own
         with deepspeed.zero.GatheredParameters(list(model.parameters())):
-            remove_hooks(wrapped)
+            remove_hooks(engine)
             try:
                 yield
             finally:
-                add_hooks(wrapped)
+                add_hooks(engine)
     elif kind == "fsdp1":
         from torch.distributed.fsdp import FullyShardedDataParallel
 

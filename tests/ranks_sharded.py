@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import runs
@@ -42,28 +44,57 @@ def sharded(kind: str) -> Any:
     return model
 
 
+def engine(kind: str) -> Any:
+    """The model inside DeepSpeed, which brings its own backward and step."""
+    import deepspeed
+
+    model = runs.model()
+    config = {
+        "train_micro_batch_size_per_gpu": 1,
+        "zero_optimization": {"stage": int(kind[-1])},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+    return deepspeed.initialize(model=model, optimizer=torch.optim.AdamW(model.parameters(), lr=1e-3), config=config)[0]
+
+
 def weights(kind: str, model: Any) -> dict[str, torch.Tensor]:
+    if kind == "fsdp2":
+        return {name: p.full_tensor() for name, p in model.named_parameters()}
+    together: Any = nullcontext()
     if kind == "fsdp1":
-        with FullyShardedDataParallel.summon_full_params(model):
-            return {name: p.detach().clone() for name, p in model.named_parameters()}
-    return {name: p.full_tensor() for name, p in model.named_parameters()}
+        together = FullyShardedDataParallel.summon_full_params(model)
+    elif kind == "zero3":
+        import deepspeed
+
+        together = deepspeed.zero.GatheredParameters(list(model.parameters()))
+    with together:
+        return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
 def train(out: Path, kind: str, sampler: str | None) -> None:
-    model, tokenizer = sharded(kind), tiny.tokenizer(runs.TEXTS)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    tokenizer = tiny.tokenizer(runs.TEXTS)
     monitor = DiversityMonitor(PROMPTS, **options(out, sampler), loggers=[]) if sampler else None
-    model.train()
+    wrapped = engine(kind) if kind.startswith("zero") else sharded(kind)
+    model = wrapped.module if kind.startswith("zero") else wrapped
+    optimizer = None if kind.startswith("zero") else torch.optim.AdamW(model.parameters(), lr=1e-3)
+    wrapped.train()
     for step in range(max(STEPS) + 1):
         if monitor is not None and step in STEPS:
+            monitor.trainer = SimpleNamespace(model_wrapped=wrapped)
             snapshot = monitor.measure(model, tokenizer, step)
             assert (snapshot is not None) == (dist.get_rank() == 0)
             assert model.training
         row = runs.TEXTS[(2 * step + dist.get_rank()) % len(runs.TEXTS)]
         ids = torch.tensor([tokenizer(row)["input_ids"]])
-        model(input_ids=ids, labels=ids).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        loss = wrapped(input_ids=ids, labels=ids).loss
+        if optimizer is None:
+            wrapped.backward(loss)
+            wrapped.step()
+        else:
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
     final = weights(kind, model)
     if dist.get_rank() == 0:
         out.mkdir(parents=True, exist_ok=True)
@@ -73,7 +104,7 @@ def train(out: Path, kind: str, sampler: str | None) -> None:
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     folder = Path(sys.argv[1])
-    for kind in ("fsdp1", "fsdp2"):
+    for kind in sys.argv[2:]:
         for name in ("without", "live", "generate"):
             train(folder / kind / name, kind, None if name == "without" else name)
     dist.barrier()

@@ -20,10 +20,23 @@ HERE = Path(__file__).parent
 pytestmark = pytest.mark.xdist_group("sharded")  # one process, which starts the two others once
 
 
+FSDP = ["fsdp1", "fsdp2"]
+# DS_ACCELERATOR=cpu pip install --no-build-isolation deepspeed (from source, without its compiled parts)
+ZERO = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("zero2", "zero3")]
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("sharded")
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return run(tmp_path_factory.mktemp("sharded"), *FSDP)
+
+
+@pytest.fixture(scope="module")
+def ran_zero(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(tmp_path_factory.mktemp("zero"), "zero2", "zero3")
+
+
+def run(out: Path, *kinds: str) -> Path:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DS_ACCELERATOR": "cpu"}
     command = [
         sys.executable,
         "-m",
@@ -33,26 +46,31 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "2",
         "ranks_sharded.py",
     ]
-    done = subprocess.run([*command, str(out)], cwd=HERE, env=env, capture_output=True, text=True, timeout=280)
+    done = subprocess.run([*command, str(out), *kinds], cwd=HERE, env=env, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return out
 
 
-@pytest.mark.parametrize("kind", ["fsdp1", "fsdp2"])
+@pytest.fixture
+def folder(request: pytest.FixtureRequest, kind: str) -> Path:
+    return request.getfixturevalue("ran" if kind in FSDP else "ran_zero") / kind
+
+
+@pytest.mark.parametrize("kind", [*FSDP, *ZERO])
 @pytest.mark.parametrize("sampler", ["live", "generate"])
-def test_training_is_the_same_run(ran: Path, kind: str, sampler: str) -> None:
-    expected = torch.load(ran / kind / "without" / "weights.pt")
-    found = torch.load(ran / kind / sampler / "weights.pt")
+def test_training_is_the_same_run(folder: Path, kind: str, sampler: str) -> None:
+    expected = torch.load(folder / "without" / "weights.pt")
+    found = torch.load(folder / sampler / "weights.pt")
     assert expected.keys() == found.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-@pytest.mark.parametrize("kind", ["fsdp1", "fsdp2"])
+@pytest.mark.parametrize("kind", [*FSDP, *ZERO])
 @pytest.mark.parametrize("sampler", ["live", "generate"])
-def test_samples_are_those_of_the_whole_model(ran: Path, tmp_path: Path, kind: str, sampler: str) -> None:
+def test_samples_are_those_of_the_whole_model(folder: Path, tmp_path: Path, kind: str, sampler: str) -> None:
     monitor = DiversityMonitor(ranks_sharded.PROMPTS, **ranks_sharded.options(tmp_path, sampler), loggers=[])
     alone = monitor.measure(runs.model(), tiny.tokenizer(runs.TEXTS), 0)
-    store = Store(ran / kind / sampler / "_divmon")
+    store = Store(folder / sampler / "_divmon")
     assert store.steps() == list(ranks_sharded.STEPS)
     assert alone is not None
     assert store.read(0).samples == alone.samples
