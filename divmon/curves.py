@@ -106,12 +106,15 @@ class Curves:
 
     def _other_settings(self) -> dict[tuple[int, str], str]:
         """A run that was resumed may have gone on with other options."""
-        found = {}
+        steps: dict[str, set[int]] = {}
         for (task, _), table in self.tables.items():
-            last = settings(self.run, table.steps[-1], task)
-            for step in table.steps[:-1]:
-                if (step, task) not in found and (differ := list(obstacles(last, settings(self.run, step, task)))):
-                    found[step, task] = f"measured with other settings than step {table.steps[-1]}: {differ[0]}"
+            steps.setdefault(task, set()).update(table.steps)
+        found = {}
+        for task, those in steps.items():
+            last = settings(self.run, max(those), task)
+            for step in sorted(those):
+                if differ := list(obstacles(last, settings(self.run, step, task))):
+                    found[step, task] = f"measured with other settings than step {max(those)}: {differ[0]}"
         return found
 
     def frame(self, figures: Collection[str] | None = None, prompts: Mapping[str, Sequence[str]] | None = None) -> Any:

@@ -68,15 +68,19 @@ def settings(run: Run, step: int, task: str) -> Settings:
     total = int(decoding.get("max_new_tokens", 0))
     answer = int(options.get("max_new_tokens") or limits.get(probe) or total)
     reasons = total == answer + options.get("max_reasoning_tokens", 0)
-    drawn = [int(p["num_samples"]) for p in run.provenance.values() if "num_samples" in p]
     return Settings(
         decoding=decoding | ({"max_new_tokens": answer} if reasons else {}),
         reasoning_tokens=total - answer if reasons else 0,
-        num_samples=int(options.get("num_samples") or min(drawn, default=0)),
+        num_samples=int(options.get("num_samples") or _fewest_drawn(run)),
         verifier=segment.get("verifiers", {}).get(probe),
         models=segment.get("encoders", {}),
         vocab_size=segment.get("vocab_size"),
     )
+
+
+def _fewest_drawn(run: Run) -> int:
+    """K of a run whose options do not say it: the reference may have more."""
+    return min((int(facts["num_samples"]) for facts in run.provenance.values() if "num_samples" in facts), default=0)
 
 
 def obstacles(first: Settings, second: Settings) -> Iterator[Obstacle]:

@@ -17,7 +17,7 @@ from scipy import stats as scipy_stats
 import divmon
 from divmon import paper
 from divmon.comparison.alignment import Task
-from divmon.comparison.contrasts import Along, along, estimate
+from divmon.comparison.contrasts import Along, along, estimates
 from divmon.comparison.frontier import unbeaten
 from divmon.comparison.looks import first_meets, looks
 from divmon.comparison.members import Member
@@ -334,8 +334,8 @@ def test_the_interval_at_equal_accuracy_covers_the_truth() -> None:
         if len(look):
             first, second = ([member] for member in steps)
             for found, where in ((covered, places), (fixed, replace(places, without={}))):
-                e = estimate(along(where, task, "sbert"), int(look[0]), first, second)
-                found.append(e.low <= there["b"] - there["a"] <= e.high)
+                e = estimates(along(where, task, "sbert"), first, second)
+                found.append(bool(e.low[look[0]] <= there["b"] - there["a"] <= e.high[look[0]]))
     assert len(covered) > 390 and 0.92 <= np.mean(covered) <= 0.98
     assert np.mean(fixed) < 0.8
 
@@ -363,12 +363,12 @@ def test_intervals_of_groups_cover_prompts_and_seeds(seeds: int, spread: float) 
     covered = alone = 0
     for _ in range(500):
         seen, (first, second) = simulated(generator, seeds, 64, spread)
-        e = estimate(seen, 0, first, second)
-        covered += e.low <= 0 <= e.high
+        e = estimates(seen, first, second)
+        covered += bool(e.low[0] <= 0 <= e.high[0])
         both = [np.mean([64 * seen.value[m][0] - 63 * seen.rest[m][0] for m in g], axis=0) for g in (first, second)]
         by_prompt = mean_interval(both[1] - both[0])
         alone += by_prompt.low <= 0 <= by_prompt.high
-        assert e.seeds and e.high - e.low >= 0.999 * (by_prompt.high - by_prompt.low)
+        assert e.seeds and e.high[0] - e.low[0] >= 0.999 * (by_prompt.high - by_prompt.low)
     assert 0.92 <= covered / 500 <= 0.985
     if spread == 0.1:
         assert alone / 500 < 0.7, "prompts alone do not"
@@ -376,11 +376,12 @@ def test_intervals_of_groups_cover_prompts_and_seeds(seeds: int, spread: float) 
 
 def test_of_one_run_a_group_the_estimate_is_the_paired_interval() -> None:
     seen, _ = simulated(np.random.default_rng(7), 1, 20, 0.1)
-    e = estimate(seen, 0, ["a0"], ["b0"])  # type: ignore[list-item]
+    e = estimates(seen, ["a0"], ["b0"])  # type: ignore[list-item]
     x_P = [20 * seen.value[m][0] - 19 * seen.rest[m][0] for m in ("a0", "b0")]
     expected = paired_change(x_P[1], x_P[0])
-    assert (e.value, e.low, e.high) == pytest.approx((expected.change, expected.low, expected.high)) and not e.seeds
-    assert e.p == pytest.approx(scipy_stats.ttest_rel(x_P[1], x_P[0]).pvalue)
+    assert (e.value[0], e.low[0], e.high[0]) == pytest.approx((expected.change, expected.low, expected.high))
+    assert not e.seeds
+    assert e.p[0] == pytest.approx(scipy_stats.ttest_rel(x_P[1], x_P[0]).pvalue)
 
 
 def grouped(folder: Path, seeds: int, shift: float, spread: float = 0.02) -> dict[str, list[Path]]:

@@ -45,26 +45,27 @@ class Along:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 percent interval, pointwise."""
+class Estimates:
+    """A value at every look [L] with its 95 percent interval, pointwise."""
 
-    value: float
-    low: float
-    high: float
-    n: int
+    value: Array
+    low: Array
+    high: Array
+    n: NDArray[np.int64]
     """Prompts behind it."""
-    error: float
+    error: Array
     """Its standard error, with `df` degrees of freedom."""
-    df: float
+    df: Array
     seeds: bool
     """Whether the interval covers training seeds; prompts and sampling it always does."""
 
     @property
-    def p(self) -> float:
-        """Two-sided p-value of the value being 0, by t."""
-        if not self.error > 0:
-            return float("nan") if np.isnan(self.error) else float(self.value == 0)
-        return float(2 * stdtr(self.df, -abs(self.value) / self.error))
+    def p(self) -> Array:
+        """Two-sided p-values of each value being 0, by t; 1 where nothing differs at all."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            t_L = np.abs(self.value) / self.error
+        t_L = np.where((self.value == 0) & (self.error == 0), 0.0, t_L)
+        return np.asarray(2 * stdtr(self.df, -t_L))
 
 
 def along(looks: Looks, task: Task, figure: str, throughout: bool = False) -> Along:
@@ -93,47 +94,48 @@ def along(looks: Looks, task: Task, figure: str, throughout: bool = False) -> Al
     return Along(value, rest, defined_LP, defined_LP | units_LP)
 
 
-def estimate(figure: Along, look: int, *groups: Sequence[Member]) -> Estimate:
-    """The mean of a group's runs at a look, or of the second group less the first."""
+def estimates(figure: Along, *groups: Sequence[Member]) -> Estimates:
+    """The mean of a group's runs at every look, or of the second group less the first."""
     signs = (1.0,) if len(groups) == 1 else (-1.0, 1.0)
-    units_P = figure.units_LP[look]
-    count, n = int(units_P.sum()), int(figure.defined_LP[look].sum())
-    runs = [np.array([figure.value[m][look] for m in group]) for group in groups]
-    rest = [np.stack([figure.rest[m][look, units_P] for m in group]) for group in groups]
-    value = float(sum(sign * value_R.mean() for sign, value_R in zip(signs, runs, strict=True)))
-    rest_U = sum(sign * rest_RU.mean(0) for sign, rest_RU in zip(signs, rest, strict=True))
+    units_LP = figure.units_LP
+    count_L, n_L = units_LP.sum(1), figure.defined_LP.sum(1)
+    runs = [np.stack([figure.value[m] for m in group]) for group in groups]
+    rest = [np.where(units_LP, np.stack([figure.rest[m] for m in group]), 0.0) for group in groups]
+    value_L = np.sum([sign * value_RL.mean(0) for sign, value_RL in zip(signs, runs, strict=True)], axis=0)
+    rest_LP = np.sum([sign * rest_RLP.mean(0) for sign, rest_RLP in zip(signs, rest, strict=True)], axis=0)
     seeds = all(len(group) > 1 for group in groups)
-    if count < 2:
-        return Estimate(value, np.nan, np.nan, n, np.nan, np.nan, seeds)
-    by_prompt = (count - 1) / count * float(np.square(rest_U - np.mean(rest_U)).sum())
-    variance, df = by_prompt, count - 1.0
-    if seeds:
-        by_seed = np.array([value_R.var(ddof=1) / len(value_R) for value_R in runs])
-        both = sum(_both(value_R, rest_RU) for value_R, rest_RU in zip(runs, rest, strict=True))
-        variance = max(by_prompt + by_seed.sum() - both, by_prompt)
-        parts = np.append(by_seed, by_prompt)
-        free = np.append([len(value_R) - 1 for value_R in runs], count - 1)
-        df = min(float(parts.sum() ** 2 / (parts**2 / free).sum()), df) if parts.any() else df
-    error = float(np.sqrt(variance))
-    reach = float(stdtrit(df, 0.975)) * error
-    return Estimate(value, value - reach, value + reach, n, error, df, seeds)
+    with np.errstate(invalid="ignore", divide="ignore"):  # of fewer than two prompts there is no variance
+        off_LP = np.where(units_LP, rest_LP - (rest_LP.sum(1) / count_L)[:, None], 0.0)
+        by_prompt_L = (count_L - 1) / count_L * np.square(off_LP).sum(1)
+        variance_L, df_L = by_prompt_L, count_L - 1.0
+        if seeds:
+            by_seed_GL = np.stack([value_RL.var(0, ddof=1) / len(value_RL) for value_RL in runs])
+            both_L = np.sum([_both(*side, units_LP) for side in zip(runs, rest, strict=True)], axis=0)
+            variance_L = np.fmax(by_prompt_L + by_seed_GL.sum(0) - both_L, by_prompt_L)
+            free_G = np.array([len(group) - 1 for group in groups])[:, None]
+            squares_L = np.square(by_prompt_L) / df_L + (np.square(by_seed_GL) / free_G).sum(0)
+            df_L = np.fmin(np.square(by_prompt_L + by_seed_GL.sum(0)) / squares_L, df_L)
+        error_L = np.where(count_L > 1, np.sqrt(variance_L), np.nan)
+        reach_L = stdtrit(df_L, 0.975) * error_L
+    return Estimates(value_L, value_L - reach_L, value_L + reach_L, n_L, error_L, df_L, seeds)
 
 
-def pulls(figure: Along, look: int, first: Sequence[Member], second: Sequence[Member]) -> Array:
-    """Each prompt's part in the difference of two groups [P], NaN for those that have none: jackknife pseudo-values,
-    which for a plain mean at a snapshot are the prompts' own differences."""
-    units_P = figure.units_LP[look]
-    count = units_P.sum()
-    whole, rest_P = (
-        np.mean([side[m][look] for m in second], axis=0) - np.mean([side[m][look] for m in first], axis=0)
+def pulls(figure: Along, first: Sequence[Member], second: Sequence[Member]) -> Array:
+    """Each prompt's part in the difference of two groups [L, P], NaN for those that have none: jackknife
+    pseudo-values, which for a plain mean at a snapshot are the prompts' own differences."""
+    count_L1 = figure.units_LP.sum(1, keepdims=True)
+    whole_L, rest_LP = (
+        np.mean([side[m] for m in second], axis=0) - np.mean([side[m] for m in first], axis=0)
         for side in (figure.value, figure.rest)
     )
-    return np.where(units_P, count * whole - (count - 1) * rest_P, np.nan)
+    return np.where(figure.units_LP, count_L1 * whole_L[:, None] - (count_L1 - 1) * rest_LP, np.nan)
 
 
-def _both(value_R: Array, rest_RU: Array) -> float:
-    """Variance of the mean that comes of run and prompt together: sampling, and prompts on which seeds differ."""
-    runs, count = rest_RU.shape
-    part_RU = count * value_R[:, None] - (count - 1) * rest_RU
-    residual_RU = part_RU - part_RU.mean(0) - part_RU.mean(1, keepdims=True) + part_RU.mean()
-    return float(np.square(residual_RU).sum() / ((runs - 1) * (count - 1)) / (runs * count))
+def _both(value_RL: Array, rest_RLP: Array, units_LP: NDArray[np.bool_]) -> Array:
+    """Variance of the mean that comes of run and prompt together [L]: sampling, and prompts on which seeds differ."""
+    runs, count_L1 = len(value_RL), units_LP.sum(1, keepdims=True)
+    part_RLP = np.where(units_LP, count_L1 * value_RL[..., None] - (count_L1 - 1) * rest_RLP, 0.0)
+    of_run_RL1 = part_RLP.sum(2, keepdims=True) / count_L1
+    residual_RLP = np.where(units_LP, part_RLP - part_RLP.mean(0) - of_run_RL1 + of_run_RL1.mean(0), 0.0)
+    free_L = (runs - 1) * (count_L1[:, 0] - 1)
+    return np.asarray(np.square(residual_RLP).sum((0, 2)) / free_L / (runs * count_L1[:, 0]))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from divmon.comparison.alignment import Task
-from divmon.comparison.contrasts import Estimate, along, estimate, pulls
+from divmon.comparison.contrasts import Estimates, along, estimates, pulls
 from divmon.comparison.looks import Looks, looks
 from divmon.comparison.members import Member
 from divmon.comparison.parting import LEVEL, holm, sign_flips
@@ -25,7 +25,7 @@ def levels(tasks: Sequence[Task]) -> Iterator[Row]:
             for group in dict.fromkeys(m.group for m in members):
                 own = [m for m in members if m.group == group]
                 shared = looks("step", task, {m: m.steps(task.name, figure) for m in own})
-                seen = along(shared, task, figure)
+                found = estimates(along(shared, task, figure), own)
                 for look, step in enumerate(shared.at_L.astype(int).tolist()):
                     tokens, examples = np.mean([places[m][step] for m in own], axis=0).tolist()
                     yield {
@@ -35,7 +35,7 @@ def levels(tasks: Sequence[Task]) -> Iterator[Row]:
                         "step": step,
                         "tokens": tokens,
                         "examples": examples,
-                        **_row(estimate(seen, look, own), "value"),
+                        **_row(found, look, "value"),
                         "runs": len(own),
                         "trouble": _trouble(own, shared, task, look),
                     }
@@ -74,30 +74,27 @@ def _pair(places: Looks, task: Task, figure: str, sides: Sequence[Sequence[Membe
     """Two groups at every look, and whether they part."""
     seen = along(places, task, figure)
     first, second = sides
-    found = [estimate(seen, look, first, second) for look in range(len(places.at_L))]
+    found = estimates(seen, first, second)
+    levels = [np.mean([seen.value[m] for m in side], axis=0).tolist() for side in sides]
+    steps = [np.mean([places.step(m) for m in side], axis=0).tolist() for side in sides]
     rows = []
     for look, at in enumerate(places.at_L.tolist()):
-        one, other = (float(np.mean([seen.value[m][look] for m in side])) for side in sides)
-        here, there = (float(np.mean([places.step(m, look) for m in side])) for side in sides)
         rows.append(
             {
                 "at": at,
-                "step_first": here,
-                "step_second": there,
-                "value_first": one,
-                "value_second": other,
-                **_row(found[look], "difference"),
+                "step_first": steps[0][look],
+                "step_second": steps[1][look],
+                "value_first": levels[0][look],
+                "value_second": levels[1][look],
+                **_row(found, look, "difference"),
                 "passes": int(places.passes_L[look]),
                 "trouble": _trouble([*first, *second], places, task, look),
             }
         )
     tested = [i for i, row in enumerate(rows) if not row["trouble"] and row["passes"] == 1 and row["n"] > 1]
-    seeds = bool(found) and found[0].seeds
     p_L = np.full(len(rows), np.nan)
-    if tested and seeds:
-        p_L[tested] = holm([found[i].p for i in tested])
-    elif tested:
-        p_L[tested] = sign_flips([pulls(seen, i, first, second) for i in tested])
+    if tested:
+        p_L[tested] = holm(found.p[tested]) if found.seeds else sign_flips(pulls(seen, first, second)[tested])
     for row, p in zip(rows, p_L.tolist(), strict=True):
         row |= {"p": p, "apart": p <= LEVEL}
     apart = [row["at"] for row in rows if row["apart"]]
@@ -106,13 +103,16 @@ def _pair(places: Looks, task: Task, figure: str, sides: Sequence[Sequence[Membe
         "parted_at": apart[0] if apart else np.nan,
         "apart": len(apart),
         "looks": len(tested),
-        "test": "t over seeds and prompts, Holm over looks" if seeds else "sign flips over prompts, max over looks",
-        "seeds": seeds,
+        "test": "t over seeds and prompts, Holm over looks"
+        if found.seeds
+        else "sign flips over prompts, max over looks",
+        "seeds": found.seeds,
     }
 
 
-def _row(e: Estimate, name: str) -> Row:
-    return {name: e.value, "low": e.low, "high": e.high, "n": e.n, "seeds": e.seeds}
+def _row(e: Estimates, look: int, name: str) -> Row:
+    value, low, high, n = (side[look].item() for side in (e.value, e.low, e.high, e.n))
+    return {name: value, "low": low, "high": high, "n": n, "seeds": e.seeds}
 
 
 def _trouble(members: Sequence[Member], places: Looks, task: Task, look: int) -> str:

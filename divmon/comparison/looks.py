@@ -51,10 +51,10 @@ class Looks:
         index = self.index[member][look]
         return [self.steps[member][i] for i in dict.fromkeys((int(np.floor(index)), int(np.ceil(index))))]
 
-    def step(self, member: Member, look: int) -> float:
-        """Where the run is, between the two as far as the look is."""
+    def step(self, member: Member) -> Array:
+        """Where the run is at every look [L], between the two snapshots as far as the look is."""
         steps = self.steps[member]
-        return float(np.interp(self.index[member][look], np.arange(len(steps)), steps))
+        return np.interp(self.index[member], np.arange(len(steps)), steps) if steps else np.array([])
 
 
 def looks(axis: str, task: Task, steps: Mapping[Member, Sequence[int]]) -> Looks:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from divmon.comparison.alignment import Task
-from divmon.comparison.contrasts import Along, along, estimate
+from divmon.comparison.contrasts import Along, along, estimates
 from divmon.comparison.frontier import DIVERSE
 from divmon.comparison.looks import looks
 from divmon.comparison.members import Member
@@ -29,7 +29,7 @@ def summary(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
                 first, last = (int(shared.at_L[i]) for i in (0, -1))
                 ends = looks("step", task, {m: [first, last] for m in own})
                 levels = along(ends, task, figure, throughout=True)
-                kept = estimate(_ratio(levels), 0, own)
+                kept = estimates(_ratio(levels), own)
                 yield {
                     "task": task.name,
                     "metric": figure,
@@ -39,10 +39,10 @@ def summary(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
                     "last_step": last,
                     "start": float(np.mean([levels.value[m][0] for m in own])),
                     "end": float(np.mean([levels.value[m][-1] for m in own])),
-                    "kept_percent": kept.value,
-                    "low": kept.low,
-                    "high": kept.high,
-                    "n": kept.n,
+                    "kept_percent": float(kept.value[0]),
+                    "low": float(kept.low[0]),
+                    "high": float(kept.high[0]),
+                    "n": int(kept.n[0]),
                     "seeds": kept.seeds,
                     "accuracy_start": _accuracy(task, own, first),
                     "accuracy_end": _accuracy(task, own, last),
