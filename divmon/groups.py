@@ -55,13 +55,14 @@ class Draw:
         self._seed = seed
         self._kept: list[tuple[str, str, Group]] = []
         self._times: Counter[str] = Counter()
-        self._seen = 0
+        self.seen = 0
+        """Groups that came since the last `take`."""
 
     def add(self, group: Group) -> None:
         asked = text_of(group.prompt)
         name = _hash(asked)
         self._times[name] += 1
-        self._seen += 1
+        self.seen += 1
         times = self._times[name]
         id = name if times == 1 else f"{name}-{times}"
         self._kept.append((_hash(f"{self._seed}/{times}/{asked}"), id, group))
@@ -71,8 +72,8 @@ class Draw:
     def take(self) -> Drawn:
         """What was drawn since the last call."""
         self._cut()
-        drawn = Drawn({id: group for _, id, group in self._kept}, self._seen)
-        self._kept, self._times, self._seen = [], Counter(), 0
+        drawn = Drawn({id: group for _, id, group in self._kept}, self.seen)
+        self._kept, self._times, self.seen = [], Counter(), 0
         return drawn
 
     def _cut(self) -> None:

@@ -52,6 +52,8 @@ class Rollouts:
         threshold, verifier, allow_unsandboxed_code: as `GroupJudge`.
         scorer: shared with a monitor, so that its encoder is loaded once; else one of `metrics` and `resources`.
         metrics, resources: as `Scorer` takes them.
+        min_groups: that a window has at least: with fewer it goes on to a later logging step, as their interval would
+            say little and cost as much.
         max_groups: of a window that are scored and stored, the same prompts where they come again; the others are
             counted.
         encoder_share: as `GroupScorer`.
@@ -68,6 +70,7 @@ class Rollouts:
         allow_unsandboxed_code: bool = False,
         scorer: Scorer | None = None,
         metrics: str | Iterable[str] = "auto",
+        min_groups: int = 8,
         max_groups: int = 64,
         encoder_share: float | None = 0.03,
         seed: int = 0,
@@ -75,8 +78,11 @@ class Rollouts:
         say: Callable[[str], None] = logger.warning,
         **resources: Any,
     ) -> None:
-        if max_groups < 2:
-            raise ValueError(f"max_groups: expected 2 or more, as a single group has no interval, got {max_groups}")
+        if not 1 <= min_groups <= max_groups or max_groups < 2:
+            raise ValueError(
+                "min_groups, max_groups: expected 1 or more and 2 or more, as a single group has no interval, the first"
+                f" no larger than the second; got {min_groups} and {max_groups}"
+            )
         self.failures: list[str] = []
         """Why batches are missing."""
         self.probes: list[Probe] = []
@@ -86,6 +92,7 @@ class Rollouts:
         self._given = scorer
         self._metrics, self._resources = metrics, resources
         self._encoder_share, self._seed, self._category, self._max_groups = encoder_share, seed, category, max_groups
+        self._min_groups = min_groups
         self._say = say
         self._draw = Draw(max_groups, seed)
         self._trainer: Any = None
@@ -202,7 +209,7 @@ class Rollouts:
     # -- the windows
 
     def take(self, step: int, **facts: Any) -> Snapshot | None:
-        """Scores, compares and stores what was drawn since the last call; None where nothing new came.
+        """Scores, compares and stores what was drawn since the last window; None where it is too little for one.
 
         Args:
             step: of training, at whose end this is; a step that the store has already gives None.
@@ -212,9 +219,9 @@ class Rollouts:
             Exception: scoring failed; the window is lost. One that cannot be stored is given all the same.
         """
         self._safely(self._settle)
-        drawn, batches, self._batches = self._draw.take(), self._batches, 0
-        if self._scoring is None or not drawn.by_id:
+        if self._scoring is None or self._draw.seen < self._min_groups:
             return None
+        drawn, batches, self._batches = self._draw.take(), self._batches, 0
         if self.store is not None and step in self.store.steps():
             return None
         with undisturbed_rng():  # verifiers and encoders may draw from the generators

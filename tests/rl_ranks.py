@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 
 
 def train(out: Path, watched: bool) -> tuple[Any, list[Any], list[Any], Rollouts]:
-    rollouts, taken, asked = Rollouts(metrics="ead", threshold=0.5), [], []
+    rollouts, taken, asked = Rollouts(metrics="ead", threshold=0.5, min_groups=1), [], []
 
     def parity(prompts: list[str], completions: list[str], **_: Any) -> list[float]:
         asked.append(list(zip(prompts, completions, strict=True)))
