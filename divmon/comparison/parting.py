@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
-FLIPS = 10_000
+FLIPS, BLOCK = 10_000, 1000
+"""Flips tried, and how many at a time."""
 LEVEL = 0.05
+"""Two curves are called apart where the family-wise p-value is at most this."""
 
 
 def sign_flips(difference_LP: ArrayLike, flips: int = FLIPS, seed: int = 0) -> Array:
@@ -38,16 +40,16 @@ def sign_flips(difference_LP: ArrayLike, flips: int = FLIPS, seed: int = 0) -> A
     scale_L = np.sqrt(np.square(difference).sum(1))
     scaled_PL = (difference / np.where(scale_L > 0, scale_L, 1.0)[:, None]).T
     seen_L = np.abs(scaled_PL.sum(0))
-    order = np.argsort(-seen_L, kind="stable")
+    rising = np.argsort(seen_L, kind="stable")
     signs_BP, sure = _signs(scaled_PL.shape[0], flips, seed)
-    null_BL = np.abs(signs_BP @ scaled_PL)[:, order]
-    largest_BL = np.maximum.accumulate(null_BL[:, ::-1], axis=1)[
-        :, ::-1
-    ]  # over this look and those that stand out less
-    reached_L = (largest_BL >= seen_L[order] * (1 - 1e-9)).sum(0)  # less is rounding
+    reached_L = np.zeros(len(rising))
+    for start in range(0, len(signs_BP), BLOCK):
+        null_BL = np.abs(signs_BP[start : start + BLOCK] @ scaled_PL[:, rising])
+        largest_BL = np.maximum.accumulate(null_BL, axis=1)  # of this look and those that stand out less
+        reached_L += (largest_BL >= seen_L[rising] * (1 - 1e-9)).sum(0)  # less is rounding
     p_L = reached_L / len(signs_BP) if sure else (reached_L + 1) / (len(signs_BP) + 1)
-    result = np.empty(len(order))
-    result[order] = np.maximum.accumulate(p_L)
+    result = np.empty(len(rising))
+    result[rising] = np.maximum.accumulate(p_L[::-1])[::-1]
     return result
 
 
