@@ -1,0 +1,125 @@
+"""The rows that each chart and its table draw, of all tasks and metrics: plain numbers, in the digits one reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from divmon.comparison.members import Member
+from divmon.decomposition import TERMS
+from divmon.loggers import shown
+from divmon.types import Score
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from divmon.alerts import Alert
+    from divmon.comparison.compare import Comparison
+
+Row = dict[str, Any]
+
+AXES = {"step": "training step", "tokens": "tokens trained on", "examples": "examples trained on"}
+
+PART = ("part", "value", "low", "high", "n", "label")
+
+
+def rows(comparison: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> dict[str, list[Row]]:
+    """What each chart draws, of all tasks and metrics, by the chart's name."""
+    members = [member for group in comparison.groups.values() for member in group]
+    parts = len(comparison.decomposition)
+    return {
+        "curve": _curves(comparison, alerts),
+        "change": [row for member in members for row in _changes(comparison, member)],
+        "difference": _differences(comparison),
+        "parts": _records(comparison.decomposition, "run", "task", "metric", "step", *PART) if parts else [],
+        "frontier": _frontier(comparison),
+    }
+
+
+def domains(parts: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
+    """Task -> metric -> the lowest and highest that the stacked parts of any run reach: one scale for all runs."""
+    sums: dict[tuple[Any, ...], float] = {}
+    for row in parts:
+        if row["part"] in TERMS and row["value"] is not None:
+            key = row["task"], row["metric"], row["run"], row["step"], row["value"] > 0
+            sums[key] = sums.get(key, 0.0) + row["value"]
+    found: dict[str, dict[str, list[float]]] = {}
+    for (task, metric, *_), total in sums.items():
+        ends = found.setdefault(task, {}).setdefault(metric, [0.0, 0.0])
+        ends[:] = [min(ends[0], 1.05 * total), max(ends[1], 1.05 * total)]
+    return found
+
+
+def _curves(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> list[Row]:
+    """A group's line with its band: its run's, or the mean of its runs, which then have lines of their own, thin."""
+    several = {name for name, runs in c.groups.items() if len(runs) > 1}
+    own = c.curves[[shown(Score("", name, 0.0)) for name in c.curves["metric"]]]
+    of_runs = own.rename(columns={"mean": "value"})
+    found = _records(of_runs, "run", "group", "task", "metric", *AXES, "value", "low", "high", "n", "trouble")
+    for row in found:
+        if row["group"] in several:
+            row |= {"low": None, "high": None, "thin": True}
+    means = c.levels[c.levels["group"].isin(several) & c.levels["metric"].isin(set(own["metric"]))]
+    for row in _records(means, "group", "task", "metric", *AXES, "value", "low", "high", "n", "trouble"):
+        found.append({**row, "run": f"{row['group']}, mean of {len(c.groups[row['group']])} runs"})
+    fired = {(run, a.task, a.step): a.kind for run, of_run in alerts.items() for a in of_run if a.new}
+    for row in found:
+        row["alert"] = fired.get((row["run"], row["task"], row["step"]))
+    return found
+
+
+def _changes(c: Comparison, member: Member) -> list[Row]:
+    """The paired change since the run's own reference."""
+    frame = member.run.changes
+    frame = frame[frame["task"].isin([task.name for task in c.tasks])]
+    frame = frame[[shown(Score("", name, 0.0)) for name in frame["metric"]]]
+    places = member.curves.positions[["tokens", "examples"]].to_dict("index")
+    found = []
+    for row in _records(frame, "task", "metric", "step", "reference", "now", "change", "low", "high", "n"):
+        several = len(c.groups[member.group]) > 1
+        place = places[row["step"]]
+        found.append(
+            {
+                **row,
+                **{name: _clean(place[name]) for name in ("tokens", "examples")},
+                "run": member.name,
+                "group": member.group,
+                "value": row.pop("change"),
+                "thin": several,
+            }
+        )
+    return found
+
+
+def _differences(c: Comparison) -> list[Row]:
+    if not len(c.differences):
+        return []
+    columns = ("task", "metric", "by", "first", "second", "at", "value_first", "value_second")
+    names = (*columns, "difference", "low", "high", "p", "n", "passes", "apart", "trouble")
+    found = _records(c.differences, *names)
+    for row in found:
+        row["pair"] = f"{row['second']} less {row['first']}"
+        row["told"] = "apart (p ≤ 0.05 for the whole curve)" if row["apart"] else "not told apart"
+    return [row for row in found if shown(Score("", row["metric"], 0.0))]
+
+
+def _frontier(c: Comparison) -> list[Row]:
+    names = ("run", "group", "task", "metric", "step", "accuracy", "accuracy_low", "accuracy_high")
+    found = _records(c.frontier, *names, "value", "low", "high", "n", "best") if len(c.frontier) else []
+    last = {(row["run"], row["task"], row["metric"]): row["step"] for row in found}
+    first = {(row["run"], row["task"], row["metric"]): row["step"] for row in reversed(found)}
+    for row in found:
+        key = row["run"], row["task"], row["metric"]
+        row["label"] = f"step {row['step']}" if row["step"] in (first[key], last[key]) else None
+    return found
+
+
+def _records(frame: pd.DataFrame, *names: str) -> list[Row]:
+    return [{name: _clean(value) for name, value in row.items()} for row in frame[list(names)].to_dict("records")]
+
+
+def _clean(value: Any) -> Any:
+    """JSON's own, and no more digits than a chart or a table shows."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if value == value and abs(value) != float("inf") else None
+    return value.item() if hasattr(value, "item") else value
