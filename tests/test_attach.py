@@ -44,8 +44,19 @@ sys.exit({"none": None, "text": "a last word"}.get(sys.argv[1], 7))
 """
 
 
-@pytest.mark.parametrize("form", [["sub/program.py"], ["-m", "package.program"], ["sub"], ["a-program"]])
-@pytest.mark.parametrize("arguments", [["none"], ["7", "--", "--x"], ["text"], ["raise", "raise"]])
+@pytest.mark.parametrize(
+    ("form", "arguments"),
+    [
+        (["sub/program.py"], ["none"]),
+        (["sub/program.py"], ["raise"]),
+        (["sub/program.py"], ["7", "--", "--x"]),
+        (["-m", "package.program"], ["7", "--", "--x"]),
+        (["-m", "package.program"], ["raise"]),
+        (["sub"], ["text"]),
+        (["a-program"], ["7"]),
+        (["a-program"], ["none"]),
+    ],
+)
 def test_a_program_runs_as_python_runs_it(tmp_path: Path, form: list[str], arguments: list[str]) -> None:
     for file in ("sub/program.py", "sub/__main__.py", "package/program.py", "bin/a-program"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
