@@ -46,7 +46,7 @@ def sign_flips(difference_LP: ArrayLike, flips: int = FLIPS, seed: int = 0) -> A
     for start in range(0, len(signs_BP), BLOCK):
         null_BL = np.abs(signs_BP[start : start + BLOCK] @ scaled_PL[:, rising])
         largest_BL = np.maximum.accumulate(null_BL, axis=1)  # of this look and those that stand out less
-        reached_L += (largest_BL >= seen_L[rising] * (1 - 1e-9)).sum(0)  # less is rounding
+        reached_L += (largest_BL >= seen_L[rising] - 1e-9).sum(0)  # closer is rounding: |z| is of the order of 1
     p_L = reached_L / len(signs_BP) if sure else (reached_L + 1) / (len(signs_BP) + 1)
     result = np.empty(len(rising))
     result[rising] = np.maximum.accumulate(p_L[::-1])[::-1]
