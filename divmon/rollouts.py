@@ -94,10 +94,8 @@ class Rollouts:
         self._encoder_share, self._seed, self._category, self._max_groups = encoder_share, seed, category, max_groups
         self._min_groups = min_groups
         self._say = say
-        self._draw = Draw(max_groups, seed)
         self._trainer: Any = None
         self._pending: _Batch | None = None
-        self._batches = 0
         self._scoring: GroupScorer | None = None
 
     # -- the tap
@@ -120,6 +118,8 @@ class Rollouts:
             )
         if not trainer.accelerator.is_main_process:
             return
+        self.detach()
+        self._draw, self._batches = Draw(self._max_groups, self._seed), 0
         with undisturbed_rng():
             self._scoring = self._scorer(trainer)
             if folder is not None:

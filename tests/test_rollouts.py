@@ -290,6 +290,8 @@ def test_detaching_leaves_the_trainer_as_it_was_found(tmp_path: Path) -> None:
     trainer = rl_runs.trainer("rloo", tmp_path)
     before, method = dict(vars(trainer)), trainer._calculate_rewards
     rollouts = Rollouts(**CHEAP)
+    rollouts.attach(rl_runs.trainer("grpo", tmp_path))  # another run, left for this one
+    rollouts.attach(trainer)
     rollouts.attach(trainer)
     assert trainer._calculate_rewards != method
     rollouts.detach()
