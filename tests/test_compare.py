@@ -374,6 +374,16 @@ def test_intervals_of_groups_cover_prompts_and_seeds(seeds: int, spread: float) 
         assert alone / 500 < 0.7, "prompts alone do not"
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.1])
+def test_the_variance_counts_sampling_once(spread: float) -> None:
+    """Both the spread over prompts and that over seeds hold it."""
+    generator = np.random.default_rng(12)
+    of_groups = [simulated(generator, 3, 24, spread) for _ in range(1500)]
+    found = np.mean([estimates(seen, *groups).error[0] ** 2 for seen, groups in of_groups])
+    expected = (2 * 0.15**2 + 2 * 0.1**2 / 3) / 24 + 2 * spread**2 / 3
+    assert 0.95 < found / expected < 1.08
+
+
 def test_of_one_run_a_group_the_estimate_is_the_paired_interval() -> None:
     seen, _ = simulated(np.random.default_rng(7), 1, 20, 0.1)
     e = estimates(seen, ["a0"], ["b0"])  # type: ignore[list-item]
@@ -527,6 +537,14 @@ def test_each_runs_training_data_stands_beside_its_result(tmp_path: Path) -> Non
         tmp_path / "c", STEPS, figures(2), composition=data, resumed=(10, {"composition": data | {"fingerprint": "g"}})
     )
     assert divmon.compare([other]).composition["from_step"].tolist() == [0, 0, 10, 10]
+
+
+def test_prompts_that_are_rendered_differently_are_compared_and_it_is_said(tmp_path: Path) -> None:
+    comparison = two(tmp_path, figures(0), figures(1), rendered_prompt="<user>What is 0 plus 1?")
+    assert len(comparison.differences) and comparison.notes == [
+        "a and b see their prompts rendered differently (chat template, system prompt or reasoning); they are compared"
+        " all the same"
+    ]
 
 
 def test_room_to_reason_may_differ_and_is_said(tmp_path: Path) -> None:

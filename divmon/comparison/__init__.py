@@ -1,8 +1,8 @@
-"""Runs side by side: `compare` brings it together, in the order
+"""Runs side by side; `compare` brings it together and `table` prints it.
 
-settings -> alignment -> looks -> contrasts -> parting, frontier, stages -> table
+    members -> alignment -> looks -> contrasts -> differences (parting) -> summary, frontier, stages, compositions
 
-What may be compared and why the rest may not, where on an axis runs are compared, by how much they differ and how sure
-that is, where they part, what each is worth beside its accuracy, what each stage of a lineage took, and all of it in a
-terminal.
+Which runs; what may be compared and why the rest may not; where on an axis runs are compared; by how much they differ
+and how sure that is; where they part. `rescoring` scores stored samples again, and with them `parts` splits a
+difference into quality control and narrowing.
 """

@@ -181,6 +181,13 @@ def compare(
     )
 
 
+_NOTED = {
+    "rendered_prompt": "see their prompts rendered differently (chat template, system prompt or reasoning)",
+    "divmon": "were measured by different versions of divmon",
+}
+"""What of a manifest does not bar a comparison but is worth knowing where it differs."""
+
+
 def _frame(rows: Iterable[dict[str, Any]], *columns: str) -> pd.DataFrame:
     """The rows as a frame; `columns` are there even where no row is."""
     import pandas as pd
@@ -217,10 +224,9 @@ def _notes(read: Sequence[Member], tasks: Sequence[Task]) -> Iterator[str]:
     """What differs between the runs without barring a comparison, and what troubles a task."""
     first = read[0]
     for member in read:
-        for name in ("chat", "think", "divmon"):
-            ours, theirs = (m.run.manifest.get(name) for m in (first, member))
-            if ours != theirs:
-                yield f"{name} differs: {first.name} {ours!r}, {member.name} {theirs!r}; they are compared all the same"
+        for name, what in _NOTED.items():
+            if first.run.manifest.get(name) != member.run.manifest.get(name):
+                yield f"{first.name} and {member.name} {what}; they are compared all the same"
         steps = [str(entry["step"]) for entry in member.run.manifest.get("resumed", ())]
         if steps and member.curves.positions["stage"].isna().all():
             yield f"{member.name} was resumed, from step {', '.join(steps)}"
