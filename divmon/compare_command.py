@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from divmon.plain import strict_json
+from divmon.report_command import add_exports, export
 
 if TYPE_CHECKING:
     from divmon.comparison.compare import Comparison
@@ -37,10 +38,10 @@ def main(argv: Sequence[str]) -> int:
         from divmon.comparison.compare import compare
 
         comparison = compare(runs, given.by, given.metric, tasks=given.task, chain=given.chain, rescore=given.rescore)
-    except (OSError, ValueError, RuntimeError) as error:
+        write(comparison, given)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         print(f"divmon compare: {error}", file=sys.stderr)
         return NOTHING
-    write(comparison, given)
     return PARTLY if len(comparison.refused) else OK
 
 
@@ -56,6 +57,8 @@ def write(comparison: Comparison, given: argparse.Namespace) -> None:
         from divmon.comparison.table import text
 
         print(text(comparison, given.metric))
+    if given.out is not None or given.png is not None:
+        print("\n".join(export(comparison, given.out, None, given.png, given.groups)), file=sys.stderr)
 
 
 def _runs(names: Sequence[str]) -> list[str] | dict[str, list[str]]:
@@ -109,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         help="score the stored samples of all runs again, alike: with the first run's encoder, or MODEL (a hub id, a"
         " folder, or minilm), and the fewest samples that all have",
     )
-    add("--csv", type=Path, metavar="DIR", help="write every table there as CSV")
+    add("--out", type=Path, metavar="FILE.html", help="write it as one page to look at, with the runs' samples")
+    add_exports(parser)
     add("--json", action="store_true", help="print JSON in place of tables")
     return parser
