@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from divmon.comparison.members import Member
 from divmon.decomposition import TERMS
 from divmon.loggers import shown
@@ -53,7 +55,7 @@ def domains(parts: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
 def _curves(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> list[Row]:
     """A group's line with its band: its run's, or the mean of its runs, which then have lines of their own, thin."""
     several = {name for name, runs in c.groups.items() if len(runs) > 1}
-    own = c.curves[[shown(Score("", name, 0.0)) for name in c.curves["metric"]]]
+    own = _shown(c.curves)
     of_runs = own.rename(columns={"mean": "value"})
     found = _records(of_runs, "run", "group", "task", "metric", *AXES, "value", "low", "high", "n", "trouble")
     for row in found:
@@ -69,26 +71,19 @@ def _curves(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> list[Row]:
 
 
 def _changes(c: Comparison, member: Member) -> list[Row]:
-    """The paired change since the run's own reference."""
-    frame = member.run.changes
+    """The paired change since the run's own reference, which itself has none: 0."""
+    frame = _shown(member.run.changes)
     frame = frame[frame["task"].isin([task.name for task in c.tasks])]
-    frame = frame[[shown(Score("", name, 0.0)) for name in frame["metric"]]]
+    frame = frame.rename(columns={"change": "value"})
+    measured = _records(frame, "task", "metric", "step", "reference", "now", "value", "low", "high", "n")
+    start = min(member.run.provenance)
+    nothing = {"step": start, "value": 0.0, "low": 0.0, "high": 0.0}
+    first = {(row["task"], row["metric"]): {**row, "now": row["reference"], **nothing} for row in reversed(measured)}
+    if not any(row["step"] == start for row in measured):
+        measured = [*first.values(), *measured]
     places = member.curves.positions[["tokens", "examples"]].to_dict("index")
-    found = []
-    for row in _records(frame, "task", "metric", "step", "reference", "now", "change", "low", "high", "n"):
-        several = len(c.groups[member.group]) > 1
-        place = places[row["step"]]
-        found.append(
-            {
-                **row,
-                **{name: _clean(place[name]) for name in ("tokens", "examples")},
-                "run": member.name,
-                "group": member.group,
-                "value": row.pop("change"),
-                "thin": several,
-            }
-        )
-    return found
+    named = {"run": member.name, "group": member.group, "thin": len(c.groups[member.group]) > 1}
+    return [row | named | {name: _clean(at) for name, at in places[row["step"]].items()} for row in measured]
 
 
 def _differences(c: Comparison) -> list[Row]:
@@ -96,11 +91,11 @@ def _differences(c: Comparison) -> list[Row]:
         return []
     columns = ("task", "metric", "by", "first", "second", "at", "value_first", "value_second")
     names = (*columns, "difference", "low", "high", "p", "n", "passes", "apart", "trouble")
-    found = _records(c.differences, *names)
+    found = _records(_shown(c.differences), *names)
     for row in found:
         row["pair"] = f"{row['second']} less {row['first']}"
         row["told"] = "apart (p ≤ 0.05 for the whole curve)" if row["apart"] else "not told apart"
-    return [row for row in found if shown(Score("", row["metric"], 0.0))]
+    return found
 
 
 def _frontier(c: Comparison) -> list[Row]:
@@ -110,8 +105,13 @@ def _frontier(c: Comparison) -> list[Row]:
     first = {(row["run"], row["task"], row["metric"]): row["step"] for row in reversed(found)}
     for row in found:
         key = row["run"], row["task"], row["metric"]
-        row["label"] = f"step {row['step']}" if row["step"] in (first[key], last[key]) else None
+        row["label"] = f"step {row['step']}" if row["step"] in (first[key], last[key]) else ""
     return found
+
+
+def _shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of pass@k and the like the powers of two."""
+    return frame[np.array([shown(Score("", name, 0.0)) for name in frame["metric"]], dtype=bool)]
 
 
 def _records(frame: pd.DataFrame, *names: str) -> list[Row]:

@@ -70,7 +70,6 @@ def _lines(title: str, groups: Sequence[str], zero: bool) -> Spec:
     tips += [{"field": "n", "title": "n prompts"}, *([] if zero else [{"field": "alert"}, {"field": "trouble"}])]
     detail = {"field": "run", "type": "nominal"}
     band = {
-        "transform": [{"filter": "isValid(datum.low)"}],
         "mark": {"type": "area", "opacity": 0.2},
         "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": scales["color"]},
     }
@@ -94,11 +93,11 @@ def _lines(title: str, groups: Sequence[str], zero: bool) -> Spec:
     if zero:
         layers.insert(0, _nothing())
     else:
+        warned = {"condition": {"test": "datum.alert", "value": "▼ warning"}, "value": ""}
         layers.append(
             {
-                "transform": [{"filter": "datum.alert"}],
-                "mark": {"type": "text", "text": "▼ warning", "dy": -12, "fontWeight": "bold", "align": "left"},
-                "encoding": {"x": x, "y": y, "tooltip": tips},
+                "mark": {"type": "text", "dy": -12, "fontWeight": "bold", "align": "left"},
+                "encoding": {"x": x, "y": y, "tooltip": tips, "text": warned},
             }
         )
     return {"width": "container", "height": HEIGHT, "layer": layers}
@@ -142,7 +141,6 @@ def _stacked() -> Spec:
     tips += [{"field": "n", "title": "n prompts"}]
     color = {"field": "words", "type": "nominal", "title": None}
     color["scale"] = {"domain": [TERM_WORDS[t] for t in order], "range": [COLOURS[t] for t in order]}
-    color["legend"] = {"orient": "bottom", "direction": "vertical", "labelLimit": 0, "symbolType": "square"}
     names = json.dumps(TERM_WORDS)
     parts = {
         "transform": [
@@ -211,7 +209,6 @@ def _path(groups: Sequence[str]) -> Spec:
                 },
             },
             {
-                "transform": [{"filter": "datum.label"}],
                 "mark": {"type": "text", "align": "left", "dx": 8, "dy": -8},
                 "encoding": {"x": x, "y": y, "text": {"field": "label"}, **same},
             },

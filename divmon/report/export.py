@@ -90,7 +90,9 @@ def pictures(
 
 
 def _picture(spec: charts.Spec, title: str) -> charts.Spec:
-    return {**spec, "width": WIDTH, "title": title, "background": "white"}
+    """The page has a legend of its own for the parts, and the width of the window."""
+    legend = {"orient": "bottom", "direction": "vertical", "labelLimit": 0, "symbolType": "square"}
+    return {**spec, "width": WIDTH, "title": title, "background": "white", "config": {"legend": legend}}
 
 
 def _named(frame: pd.DataFrame, run: str) -> pd.DataFrame:

@@ -8,9 +8,10 @@ again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 MEANING, WORDS = 0.25, 0.5
 """The mean distance below which groups are joined. By meaning that of sentence-transformers' `community_detection`
@@ -18,7 +19,7 @@ MEANING, WORDS = 0.25, 0.5
 is among the prompt's texts (tf-idf): what all answers share tells none apart."""
 
 MOST = 3000
-"""Texts of a prompt that are linked with one another; rarer ones join the group whose mean is nearest."""
+"""Texts of a prompt that are linked with one another; rarer ones join the group that is nearest on average."""
 
 FEW = 2000
 """Texts up to which "auto" encodes them again without a GPU: about a minute."""
@@ -34,30 +35,29 @@ def by_words(texts: Sequence[str]) -> list[int]:
 
     vectorizer = TfidfVectorizer(token_pattern=r"(?u)\w+|[^\w\s]", ngram_range=(1, 2))
     try:
-        weight_ND = vectorizer.fit_transform(texts).toarray()
+        return _linked(vectorizer.fit_transform(texts), WORDS)
     except ValueError:  # not one word in any of them
         return [0] * len(texts)
-    return _linked(weight_ND, WORDS)
 
 
-def by_meaning(embedding_ND: ArrayLike) -> list[int]:
-    """The same from their embeddings."""
-    return _linked(np.asarray(embedding_ND, dtype=np.float64), MEANING)
+def by_meaning(embedding_ND: NDArray[np.float64]) -> list[int]:
+    """The same from their unit embeddings."""
+    return _linked(embedding_ND, MEANING)
 
 
-def _linked(vector_ND: NDArray[np.float64], cut: float) -> list[int]:
+def _linked(unit_ND: Any, cut: float) -> list[int]:
+    """Of unit vectors, an array or a sparse one."""
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
 
-    length_N = np.linalg.norm(vector_ND, axis=1, keepdims=True)
-    unit_ND = vector_ND / np.where(length_N > 0, length_N, 1.0)  # an empty text is like no other
-    if len(unit_ND) < 2:
-        return [0] * len(unit_ND)
-    common_MD, rare_RD = unit_ND[:MOST], unit_ND[MOST:]
-    distance_MM = (1 - common_MD @ common_MD.T).clip(min=0)
+    if unit_ND.shape[0] < 2:
+        return [0] * unit_ND.shape[0]
+    common_MD = unit_ND[:MOST]
+    cosine_NM = unit_ND @ common_MD.T
+    cosine_NM = cosine_NM.toarray() if hasattr(cosine_NM, "toarray") else cosine_NM
+    distance_MM = (1 - cosine_NM[:MOST]).clip(min=0)
     np.fill_diagonal(distance_MM, 0)
     label_M = fcluster(linkage(squareform(distance_MM, checks=False), "average"), cut, "distance") - 1
-    if not len(rare_RD):
-        return label_M.tolist()
-    mean_GD = np.stack([common_MD[label_M == g].mean(0) for g in range(label_M.max() + 1)])
-    return [*label_M.tolist(), *(rare_RD @ mean_GD.T).argmax(1).tolist()]
+    member_MG = np.eye(label_M.max() + 1)[label_M]
+    nearest_R = (cosine_NM[MOST:] @ (member_MG / member_MG.sum(0))).argmax(1)
+    return [*label_M.tolist(), *nearest_R.tolist()]

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from divmon.comparison.alignment import Task
 from divmon.comparison.members import Member
 from divmon.reading import read_samples
@@ -100,7 +102,7 @@ def group(answers: Iterable[Answers], encoder: str | None, how: str = "auto") ->
         total = Counter(text for steps in one.runs.values() for drawn in steps.values() for text, *_ in drawn)
         order = [text for text, _ in total.most_common()]
         ordered = [one.texts[text] for text in order]
-        label = groups.by_meaning([vectors[t] for t in ordered]) if vectors else groups.by_words(ordered)
+        label = groups.by_meaning(np.stack([vectors[t] for t in ordered])) if vectors else groups.by_words(ordered)
         sizes: Counter[int] = Counter()
         for text, number in zip(order, label, strict=True):
             sizes[number] += total[text]
