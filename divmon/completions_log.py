@@ -8,6 +8,7 @@ every log, also at evaluation's, which overwrites the same step's file with eval
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
@@ -28,21 +29,43 @@ NOT_REWARDS = ("step", "prompt", "completion", "advantage", "advantages")
 
 @dataclass(frozen=True)
 class CompletionsLog:
-    """What a folder of completions holds."""
+    """What a folder of completions holds; texts are read a step at a time, as those of a whole run may be large."""
 
-    windows: dict[int, list[Group]]
-    """By step."""
+    files: dict[int, Path]
+    """By step, those of training's batches."""
     names: list[str]
     """Of the reward functions."""
     num_generations: int
     left_out: dict[int, str] = field(default_factory=dict)
-    """Step -> why it is not among the windows."""
+    """Step -> why it is not among the files."""
+
+    @property
+    def steps(self) -> list[int]:
+        return list(self.files)
+
+    def groups(self, step: int) -> list[Group]:
+        """The groups that were logged at a step."""
+        return _groups(_read(self.files[step]), self.num_generations, self.names)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is kept of a file once it was looked at."""
+
+    file: Path
+    runs: list[int]
+    """How often each prompt stands in a row."""
+    columns: list[str]
+    numbers: list[str]
+    """The columns of numbers that may be rewards."""
+    digest: bytes
+    """Of prompts and completions."""
 
 
 def read_completions(
     output_dir: str | os.PathLike[str], num_generations: int | None = None, *, rewards: Sequence[str] | None = None
 ) -> CompletionsLog:
-    """The groups of each logged step.
+    """Looks through the completions of a run.
 
     Left out, with the reason: what cannot be read, what evaluation overwrote (where a checkpoint's `trainer_state.json`
     tells when it ran), a batch that was logged before, and files whose prompts do not come in groups.
@@ -58,29 +81,27 @@ def read_completions(
         ValueError: none of them can be used, a column is not there, or the size of groups cannot be told.
     """
     files = _files(Path(output_dir))
-    tables, left_out = _tables(files)
+    seen, left_out = _look(files)
     evaluated = _evaluated(files[0].parent.parent)
-    runs = {step: _runs(table) for step, table in tables.items()}
-    size = num_generations or _size([runs[step] for step in runs.keys() - evaluated])
-    names = _rewards(tables, rewards)
-    windows: dict[int, list[Group]] = {}
-    before: list[Any] = []
-    for step, table in tables.items():
-        drawn = [table["prompt"].tolist(), table["completion"].tolist()]
-        lengths = sorted(set(runs[step]))
+    size = num_generations or _size([seen[step].runs for step in seen.keys() - evaluated])
+    names = _rewards(seen, rewards)
+    used: dict[int, Path] = {}
+    before = b""
+    for step, one in seen.items():
+        lengths = sorted(set(one.runs))
         if step in evaluated:
             left_out[step] = "evaluation ran at this step and overwrote the completions of training"
-        elif drawn == before:
+        elif one.digest == before:
             left_out[step] = "it holds the batch of the file before it again"
         elif any(length % size for length in lengths):
             left_out[step] = f"its prompts stand {', '.join(map(str, lengths))} times in a row, not {size}"
         else:
-            windows[step] = _groups(table, size, names)
-        before = drawn
-    if not windows:
+            used[step] = one.file
+        before = one.digest
+    if not used:
         step, reason = next(iter(left_out.items()))
         raise ValueError(f"no file of {files[0].parent} can be used; of step {step}: {reason}")
-    return CompletionsLog(windows, names, size, left_out)
+    return CompletionsLog(used, names, size, left_out)
 
 
 def _files(output_dir: Path) -> list[Path]:
@@ -94,22 +115,31 @@ def _files(output_dir: Path) -> list[Path]:
     return files
 
 
-def _tables(files: Sequence[Path]) -> tuple[dict[int, pd.DataFrame], dict[int, str]]:
-    """By step, those that can be read and why the others cannot.
+def _look(files: Sequence[Path]) -> tuple[dict[int, _Seen], dict[int, str]]:
+    """By step, what those hold that can be read, and why the others cannot.
 
     Raises:
         ValueError: none can be read.
     """
-    tables, left_out = {}, {}
+    seen, left_out = {}, {}
     for file in files:
         step = int(file.stem.rpartition("_")[2])
         try:
-            tables[step] = _read(file)
+            table = _read(file)
         except Exception as error:  # a half-written file may fail anywhere in its reader
             left_out[step] = f"{file.name} cannot be read: {type(error).__name__}: {error}"
-    if not tables:
+            continue
+        prompts = table["prompt"].tolist()
+        seen[step] = _Seen(
+            file,
+            runs=[len(list(same)) for _, same in itertools.groupby(prompts)],
+            columns=list(table),
+            numbers=[name for name in table if name not in NOT_REWARDS and table[name].dtype.kind == "f"],
+            digest=hashlib.blake2b(repr([prompts, table["completion"].tolist()]).encode()).digest(),
+        )
+    if not seen:
         raise ValueError(f"no file of {files[0].parent} can be used; {next(iter(left_out.values()))}")
-    return tables, left_out
+    return seen, left_out
 
 
 def _read(file: Path) -> pd.DataFrame:
@@ -151,11 +181,6 @@ def _evaluated(output_dir: Path) -> set[int]:
     return steps
 
 
-def _runs(table: pd.DataFrame) -> list[int]:
-    """How often each prompt stands in a row."""
-    return [len(list(same)) for _, same in itertools.groupby(table["prompt"].tolist())]
-
-
 def _size(runs: Sequence[list[int]]) -> int:
     counts = Counter(itertools.chain.from_iterable(runs))
     size = max(counts, key=lambda run: (counts[run], -run), default=1)
@@ -166,16 +191,17 @@ def _size(runs: Sequence[list[int]]) -> int:
     return size
 
 
-def _rewards(tables: Mapping[int, pd.DataFrame], rewards: Sequence[str] | None) -> list[str]:
-    first = next(iter(tables.values()))
-    numbers = [name for name in first if name not in NOT_REWARDS and first[name].dtype.kind == "f"]
-    chosen = numbers if rewards is None else list(rewards)
-    for step, table in tables.items():
-        missing = [name for name in chosen if name not in table]
+def _rewards(seen: Mapping[int, _Seen], rewards: Sequence[str] | None) -> list[str]:
+    first = next(iter(seen.values()))
+    chosen = first.numbers if rewards is None else list(rewards)
+    for step, one in seen.items():
+        missing = [name for name in chosen if name not in one.columns]
         if missing:
-            raise ValueError(f"step {step} has no column {missing[0]!r}; columns of numbers are {', '.join(numbers)}")
+            raise ValueError(
+                f"step {step} has no column {missing[0]!r}; columns of numbers are {', '.join(first.numbers)}"
+            )
     if not chosen:
-        raise ValueError(f"no column of rewards: expected one of numbers, got {', '.join(first)}")
+        raise ValueError(f"no column of rewards: expected one of numbers, got {', '.join(first.columns)}")
     return chosen
 
 

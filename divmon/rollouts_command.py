@@ -89,9 +89,9 @@ def _scored(given: argparse.Namespace) -> tuple[list[Snapshot], CompletionsLog]:
     scoring = GroupScorer(scorer, judge)
     store = _store(given, log, scorer) if given.out else None
     snapshots = []
-    for step, groups in log.windows.items():
+    for step in log.steps:
         draw = Draw(given.max_groups, given.seed)
-        for group in groups:
+        for group in log.groups(step):
             draw.add(group)
         snapshots.append(scoring.snapshot(draw.take(), step))
         if store is not None:

@@ -56,13 +56,13 @@ def test_the_live_tap_and_the_reader_agree(run: tuple[Path, list[Any]]) -> None:
     out, taken = run
     log = read_completions(out)
     assert (log.names, log.num_generations, log.left_out) == (["parity", "format_reward"], 4, {})
-    assert list(log.windows) == [snapshot.step for snapshot in taken] == [1, 2, 3, 4]
+    assert log.steps == [snapshot.step for snapshot in taken] == [1, 2, 3, 4]
     scorer = Scorer("ead,length,sbert", embedder="minilm", device="cpu", vocab_size=400)
     scoring = GroupScorer(scorer, GroupJudge(log.names, threshold=BY_NAME))
     cut_off = 0
     for live in taken:
         draw = Draw(64, 0)
-        for group in log.windows[live.step]:
+        for group in log.groups(live.step):
             draw.add(group)
         after = scoring.snapshot(draw.take(), live.step)
         assert [(s.prompt_id, s.index, s.text) for s in after.samples] == [
@@ -97,11 +97,11 @@ def test_evaluation_that_overwrote_a_file_is_left_out(tmp_path: Path) -> None:
     )  # fmt: skip
     trainer.train()
     log = read_completions(tmp_path)
-    assert list(log.windows) == [1]
+    assert log.steps == [1]
     assert "evaluation ran" in log.left_out[2] and "again" in log.left_out[3] and "evaluation ran" in log.left_out[4]
     shutil.rmtree(tmp_path / "checkpoint-4")
     log = read_completions(tmp_path, num_generations=4)
-    assert list(log.windows) == [1] and "2, 4 times in a row, not 4" in log.left_out[2], "by size"
+    assert log.steps == [1] and "2, 4 times in a row, not 4" in log.left_out[2], "by size"
 
 
 def written(folder: Path, step: int, prompts: list[Any], completions: list[Any], **columns: Any) -> None:
@@ -118,7 +118,7 @@ def test_conversations_and_columns_that_are_no_rewards(tmp_path: Path) -> None:
         tmp_path, 3, prompts, completions, good=[1.0, np.nan, 0.0, 1.0], gold=["4", "4", "5", "5"], seconds=[0.5] * 4
     )
     log = read_completions(tmp_path, rewards=["good"])
-    first, second = log.windows[3]
+    first, second = log.groups(3)
     assert first.prompt == [{"role": "user", "content": "a"}]
     assert first.completions[1] == [{"role": "assistant", "content": "x"}]
     assert second.row == {"gold": "5", "seconds": 0.5}
@@ -137,9 +137,9 @@ def test_what_cannot_be_told_is_asked(tmp_path: Path) -> None:
     (tmp_path / "completions" / "completions_00002.parquet").write_bytes(b"PAR1 half")
     written(tmp_path, 3, ["a", "a", "b", "b"], list("wxyz"), reward=[0.0] * 4)
     log = read_completions(tmp_path, num_generations=2)
-    assert list(log.windows) == [3] and set(log.left_out) == {1, 2}
+    assert log.steps == [3] and set(log.left_out) == {1, 2}
     assert "cannot be read" in log.left_out[2] and "1 times in a row, not 2" in log.left_out[1]
-    assert read_completions(tmp_path / "completions", 2).windows.keys() == {3}, "the folder itself will do"
+    assert read_completions(tmp_path / "completions", 2).steps == [3], "the folder itself will do"
 
 
 def test_the_command_prints_writes_and_tells_what_it_left_out(
