@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "DiversityCallback": "divmon.callback",
-    "DiversityConfig": "divmon.options",
+    "DiversityConfig": "divmon.config",
     "DiversityMonitor": "divmon.monitor",
     "Probe": "divmon.types",
     "Prompt": "divmon.types",

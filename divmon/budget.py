@@ -43,3 +43,11 @@ class Budget:
         self.thinned = 2 ** max(0, math.ceil(math.log2(max(steps / self.every, 1.0))))
         affordable = measuring + cost <= self.max_overhead * (elapsed + cost)
         return affordable and step % (self.every * self.thinned) == 0
+
+    def sentence(self, step: int, cost: float) -> str:
+        """What was thinned from this step on, for a person."""
+        assert self.every is not None and self.max_overhead is not None
+        return (
+            f"divmon: from step {step} on measuring every {self.every * self.thinned} steps (asked for: {self.every}),"
+            f" so that it takes at most {100 * self.max_overhead:g} % of the run; one measurement takes {cost:.3g} s"
+        )

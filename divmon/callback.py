@@ -15,15 +15,11 @@ from divmon.composition import Composition
 from divmon.composition_record import describe
 from divmon.composition_rows import parts_of
 from divmon.guard import undisturbed_rng
-from divmon.loggers import Logger
-from divmon.loggers.active_runs import active_runs
-from divmon.loggers.console import console
-from divmon.loggers.tensorboard import tensorboard
-from divmon.loggers.trackers import trackers
+from divmon.loggers import host_loggers
 from divmon.monitor import DiversityMonitor
 from divmon.pricing import seconds_per_step
 from divmon.processes import Disconnected
-from divmon.rollouts import Rollouts
+from divmon.rollouts import Rollouts, watch_rollouts
 from divmon.sharding import unwrapped
 from divmon.trainers import find_trainer, readable_rows, reference_model
 
@@ -84,10 +80,11 @@ class DiversityCallback(TrainerCallback):
                 self.monitor.say(f"divmon: nothing is measured in this training: {error}")
             return
         self.monitor.trainer = trainer
+        self.monitor.alarms.planned_looks = len(self.schedule.planned(state.max_steps)) - 1
         if self.options.reference in ("ref_model", "base"):
             self.monitor.reference_model = reference_model(self.options.reference, trainer, model)
         if state.is_world_process_zero:
-            self.monitor.loggers = self._loggers(trainer, args, state, control, inner)
+            self.monitor.loggers = host_loggers(trainer, args, state, control, inner, self._step(state))
             if trainer is None:
                 self.monitor.say(
                     "divmon: found no trainer that holds this callback, so scores go to a TensorBoard run of its own"
@@ -105,7 +102,7 @@ class DiversityCallback(TrainerCallback):
         )
         self._active = True
         if self.options.rollouts and self.monitor.processes.is_main:
-            self._watch_rollouts(trainer, state)
+            self._rollouts = watch_rollouts(trainer, self.monitor, self._step(state))
         if self.schedule.planned(state.max_steps):
             self._safely(self._step(state), lambda: self._say_price(args, state, model, trainer), "the price")
         if (self._parts or self._composition) and state.is_world_process_zero:
@@ -124,10 +121,12 @@ class DiversityCallback(TrainerCallback):
         if ends or self.schedule.due(state.global_step):
             may_wait = not ends and not self.schedule.listed(state.global_step)
             self._measure(args, state, kwargs["model"], last, may_wait)
+            self._act(state, control)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.schedule.on_evaluate:
             self._measure(args, state, kwargs["model"])
+            self._act(state, control)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -198,6 +197,20 @@ class DiversityCallback(TrainerCallback):
         if first:  # the reference draws more samples than the others
             self._cost *= self.options.num_samples / (self.options.reference_samples or 1)
 
+    def _act(self, state: TrainerState, control: TrainerControl) -> None:
+        """On new alerts; where they save or stop, in every process at once."""
+        if not self._active:
+            return
+        monitor = self.monitor
+        self._safely(self._step(state), lambda: monitor.alarms.act(control), "acting on an alert")
+        monitor.alarms.standing = []
+
+        def agree() -> None:
+            save, stop = monitor.processes.tell((control.should_save, control.should_training_stop))
+            control.should_save, control.should_training_stop = save, stop
+
+        self._safely(self._step(state), agree, "agreeing on an alert")
+
     def _affordable(self, step: int, may_wait: bool) -> bool:
         if not may_wait:
             return True
@@ -207,11 +220,7 @@ class DiversityCallback(TrainerCallback):
         if budget.thinned != thinned and budget.every is not None and monitor.store is not None:
             now, before = budget.every * budget.thinned, monitor.store.manifest.get("thinned", [])
             if now not in [change["every"] for change in before]:  # each cadence is said once, however steps waver
-                monitor.say(
-                    f"divmon: from step {step} on measuring every {now} steps (asked for: {budget.every}), so that it"
-                    f" takes at most {100 * (budget.max_overhead or 0):g} % of the run; one measurement takes"
-                    f" {self._cost:.3g} s"
-                )
+                monitor.say(budget.sentence(step, self._cost))
             monitor.store.update(thinned=[*before, {"step": step, "every": now}])
         return allowed
 
@@ -241,33 +250,8 @@ class DiversityCallback(TrainerCallback):
         except Exception as error:
             logger.warning("divmon: the failure could not be recorded either: %s", error)
 
-    def _loggers(
-        self, trainer: Any, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any
-    ) -> list[Logger]:
-        if trainer is None:
-            return [tensorboard(args.output_dir), active_runs(), console()]
-        callbacks = trainer.callback_handler.callbacks
-        return [
-            tensorboard(args.output_dir, callbacks, resume_step=self._step(state)),
-            trackers(callbacks, args, state, control, model),
-            console(),
-        ]
-
     def _describe_data(self, world_size: int) -> None:
         self._composition = describe(self.monitor, self._parts, self._composition, world_size)
-
-    def _watch_rollouts(self, trainer: Any, state: TrainerState) -> None:
-        options, store = self.options, self.monitor.store
-        assert store is not None
-        self._rollouts = Rollouts(
-            threshold=options.rollout_threshold,
-            verifier=options.verifier,
-            allow_unsandboxed_code=options.allow_unsandboxed_code,
-            scorer=self.monitor.scorer,
-            seed=options.seed,
-            say=self.monitor.say,
-        )
-        self._rollouts.attach(trainer, store.path / "rollouts", resume_step=self._step(state))
 
     def _log_rollouts(self, state: TrainerState) -> None:
         assert self._rollouts is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from divmon.stats import mean_interval
@@ -46,14 +47,12 @@ def suspicion(samples: Sequence[Sample]) -> str | None:
         return (
             f"{empty} of {len(answered)} completions are empty: the model ends at once, or the prompts do not suit it"
         )
-    prompts_of: dict[str, set[tuple[str, str]]] = {}
-    for s in answered:
-        prompts_of.setdefault(s.text, set()).add((s.task, s.prompt_id))
     prompts = {(s.task, s.prompt_id) for s in samples}
-    text, widest = max(prompts_of.items(), key=lambda item: len(item[1]), default=("", set()))
-    if len(prompts) >= 4 and len(widest) > len(prompts) / 2 and text.strip():
+    text, count = Counter(s.text for s in answered).most_common(1)[0] if answered else ("", 0)
+    if len(prompts) >= 4 and count > len(answered) / 2 and text.strip():
+        reached = len({(s.task, s.prompt_id) for s in answered if s.text == text})
         return (
-            f"{len(widest)} of {len(prompts)} prompts got the same completion ({text[:40]!r}): the prompts may not"
-            " reach the model"
+            f"{count} of {len(answered)} completions, of {reached} of {len(prompts)} prompts, are the same"
+            f" ({text[:40]!r}): the prompts may not reach the model"
         )
     return None

@@ -11,20 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from divmon import pipeline
+from divmon.alarms import Alarms
 from divmon.asking import Asking
+from divmon.config import given_options
 from divmon.drawing import Engine
+from divmon.engines import Drawer, make_sampler
 from divmon.guard import undisturbed_rng
 from divmon.loggers import Logger, own_loggers
 from divmon.manifest import manifest
 from divmon.memory import Peak
-from divmon.options import given_options
 from divmon.pricing import Price, price
 from divmon.processes import Processes, Spread
 from divmon.reference import Reference, reference_run
-from divmon.samplers.trainer_vllm import TrainerVLLM
 from divmon.sampling import Sampler
 from divmon.scoring import Scorer
-from divmon.sharding import sharding_of, unwrapped, whole
+from divmon.sharding import unwrapped, whole
 from divmon.store import Store
 from divmon.types import Probe, Snapshot
 
@@ -75,8 +76,9 @@ class DiversityMonitor:
         """Gives, of the model, the one that the reference is measured on in its place."""
         self.trainer: Any = None
         """Where there is one: holds DeepSpeed's engine, its own vLLM."""
+        self.alarms = Alarms(self.options, self.say)
         self._prepared = False
-        self._sampler: Sampler | TrainerVLLM | None = None
+        self._sampler: Drawer | None = None
         self.scorer: Scorer | None = None
         self._reference: Reference | None = None
 
@@ -102,7 +104,9 @@ class DiversityMonitor:
         there = self.store is not None and step in self.store.steps()
         if self.processes.tell(there):
             raise ValueError(f"step {step} is already measured; give each measurement its own step")
-        return self.take(model, step, facts)
+        snapshot = self.take(model, step, facts)
+        self.alarms.act()
+        return snapshot
 
     def prepare(
         self,
@@ -130,7 +134,7 @@ class DiversityMonitor:
             with undisturbed_rng():
                 self.asking = Asking(options, processing_class, train_dataset, eval_dataset)
                 if model is not None:
-                    self._sampler = self._make_sampler(model)
+                    self._sampler = make_sampler(options, model, self.asking.renderer, self.processes, self.trainer)
                 if self.processes.is_main:
                     self._prepare_main(model, Path(output_dir), resume_step)
         except Exception as error:
@@ -146,25 +150,6 @@ class DiversityMonitor:
     def whole(self, model: Any) -> AbstractContextManager[None]:
         """What to be inside of to call a model whose parameters are sharded."""
         return whole(model, getattr(self.trainer, "model_wrapped", None))
-
-    def _make_sampler(self, model: Any) -> Sampler | TrainerVLLM:
-        assert self.asking is not None
-        if self.options.sampler == "vllm":
-            return TrainerVLLM(self.trainer, self.asking.renderer)
-        options, kind = self.options, sharding_of(model)
-        if kind and options.processes == "main":
-            raise ValueError(
-                "processes='main': this model's parameters are sharded over processes, so one cannot sample it alone"
-            )
-        return Sampler(
-            unwrapped(model),
-            self.asking.renderer,
-            how=options.sampler,
-            max_batch_tokens=options.max_batch_tokens,
-            max_memory_gb=options.max_memory_gb,
-            timeout=options.timeout,
-            together=self.processes if kind in ("fsdp1", "fsdp2") else None,
-        )
 
     def _prepare_main(self, model: Any, output_dir: Path, resume_step: int) -> None:
         """What the main process alone does: score, store and log."""
@@ -194,6 +179,7 @@ class DiversityMonitor:
         if before is not None:
             judged = [probe for probe in self.probes if self.asking.verifier(probe) is not None]
             self._reference = pipeline.as_reference(before, judged, self.scorer, options.num_samples)
+            self.alarms.go_on(self._reference, self.probes, self.store)
         if self.loggers is None:
             self.loggers = own_loggers(output_dir.parent, resume_step)
 
@@ -258,11 +244,14 @@ class DiversityMonitor:
         snapshot.provenance.update(facts, total_seconds=seconds, peak_memory_added_mb=peak.added_mb)
         if is_reference and self.reference_model is not None:
             snapshot.provenance["measured"] = options.reference
+        if not is_reference:
+            self.alarms.look(snapshot)
         if is_reference and snapshot.samples:  # nothing can be compared with a snapshot of nothing
             self._reference = measured
         try:
             if self._reference is measured:
                 self.store.update(reference_step=step)  # a resumed run takes no other, should this one not be written
+                self.alarms.begin(measured, self.probes, self.store)
             self.store.write(snapshot)
         finally:  # a full disk does not take the curves away too
             self.show(snapshot, self.probes)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from divmon import metrics, tasks
-from divmon.options import PREFIX, DiversityConfig, Options
+from divmon.config import PREFIX, DiversityConfig
+from divmon.options import Options
 from divmon.tasks._rows import SUFFIXES
 
 

@@ -6,10 +6,8 @@ import dataclasses
 import difflib
 import json
 import os
-import types
 import typing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from divmon.schedule import Schedule
@@ -96,6 +94,11 @@ class Options:
     """Also score the groups of completions that GRPO and RLOO draw to train on, at each logging step."""
     rollout_threshold: Any = None
     """The total reward above which a rollout is correct, or {reward function: reward}; 0.5 for one of 0 and 1."""
+    alerts: Any = "log"
+    """What an alert of collapse does: "log" says it, "save" writes a checkpoint, "stop" ends training, a function (or
+    "file.py:function") is called with the alert; several in a list or with commas. None tests nothing."""
+    alert_delta: float = 0.05
+    """The loss of diversity that is healthy, as a share of the reference."""
     max_overhead: float | None = None
     """Share of the run's time that measuring may take, 0.05 for 5 percent: `every` is thinned to every x 2, x 4, ... to
     keep to it; the start, the end and listed steps are not. None measures as asked."""
@@ -163,6 +166,8 @@ class Options:
         for name, number in positive.items():
             if number is not None and not 0 < number < float("inf"):
                 raise ValueError(f"{name}: expected a number above 0, got {number}")
+        if not 0 < self.alert_delta < 1:
+            raise ValueError(f"alert_delta: expected a share above 0 and below 1 (0.05), got {self.alert_delta}")
         if self.max_overhead is not None and self.max_overhead >= 1:
             raise ValueError(f"max_overhead: expected a share below 1 (0.05 is 5 percent), got {self.max_overhead}")
         if not 0 <= self.temperature < float("inf"):
@@ -190,7 +195,7 @@ class Options:
         if isinstance(self.metrics, list):
             named["metrics"] = [getattr(metric, "__name__", metric) for metric in self.metrics]
         return {
-            k: v if isinstance(v, plain) and k not in ("probes", "verifier", "data") else _short(v)
+            k: v if isinstance(v, plain) and k not in ("probes", "verifier", "data", "alerts") else _short(v)
             for k, v in named.items()
         }
 
@@ -218,87 +223,3 @@ def _json_object(name: str, text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{name}: expected a JSON object, got {text!r}")
     return value
-
-
-PREFIX = "divmon_"
-
-
-def _parser_type(annotation: Any) -> Any:
-    """What the command line can hold of an option: `str | list[str]` is a comma list, `Any` a string."""
-    if annotation is Any:
-        return str
-    if isinstance(annotation, types.UnionType):
-        parts = [a for a in typing.get_args(annotation) if a is not type(None)]
-        simple = str if str in parts else parts[0]
-        return simple | None if type(None) in typing.get_args(annotation) else simple
-    return annotation
-
-
-def _initialise(self: Any, **options: Any) -> None:
-    """Takes each option with the prefix or without."""
-    plain = {name.removeprefix(PREFIX): value for name, value in options.items()}
-    check_names(plain)
-    for name in [f.name for f in dataclasses.fields(Options)]:
-        if isinstance(plain.get(name), tuple):
-            plain[name] = list(plain[name])
-    self.options = Options(**plain)
-    for field in dataclasses.fields(Options):
-        setattr(self, PREFIX + field.name, getattr(self.options, field.name))
-
-
-def _from_yaml(cls: Any, path: str | os.PathLike[str]) -> Any:
-    """Reads options from a YAML file, each named with the prefix or without.
-
-    Raises:
-        ValueError: the file holds no mapping, or a value is out of range.
-        TypeError: a key is no option.
-    """
-    import yaml
-
-    values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected options as 'name: value' lines, got {type(values).__name__}")
-    try:
-        return cls(**values)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{path}: {error}") from None
-
-
-def _fields() -> list[tuple[str, Any, Any]]:
-    hints = typing.get_type_hints(Options)
-    made = []
-    for f in dataclasses.fields(Options):
-        made.append((PREFIX + f.name, _parser_type(hints[f.name]), dataclasses.field(default=f.default)))
-    return made
-
-
-DiversityConfig = dataclasses.make_dataclass(
-    "DiversityConfig",
-    _fields(),
-    init=False,
-    namespace={
-        "__init__": _initialise,
-        "__doc__": "The options as a dataclass for `HfArgumentParser` and `TrlParser`: each field is an option with "
-        "the prefix `divmon_`, so that none clashes with TrainingArguments. `DiversityCallback(config=...)` takes it.",
-        "from_yaml": classmethod(_from_yaml),
-        "__module__": __name__,
-    },
-)
-
-
-def given_options(config: Any, named: dict[str, Any]) -> Options:
-    """The options of keywords, or of a `DiversityConfig` overridden by keywords.
-
-    Raises:
-        TypeError: a keyword is no option, or `config` is something else.
-        ValueError: a value is out of range.
-    """
-    check_names(named)
-    if config is None:
-        return Options(**named)
-    if not isinstance(config, DiversityConfig):
-        raise TypeError(f"config: expected a DiversityConfig, got {type(config).__name__}")
-    given = {name.removeprefix(PREFIX): value for name, value in vars(config).items() if name != "options"}
-    if "num_samples" in named and "reference_samples" not in named:
-        given.pop("reference_samples")
-    return Options(**{**given, **named})

@@ -271,6 +271,28 @@ class Rollouts:
         }
 
 
+def watch_rollouts(trainer: Any, monitor: Any, step: int) -> Rollouts:
+    """The rollouts of a trainer beside a `DiversityMonitor`, with its options and encoder, in a folder of its run's.
+
+    Args:
+        step: that training begins or goes on at.
+
+    Raises:
+        ValueError: the trainer draws no groups, or an option does not fit it.
+    """
+    options = monitor.options
+    rollouts = Rollouts(
+        threshold=options.rollout_threshold,
+        verifier=options.verifier,
+        allow_unsandboxed_code=options.allow_unsandboxed_code,
+        scorer=monitor.scorer,
+        seed=options.seed,
+        say=monitor.say,
+    )
+    rollouts.attach(trainer, monitor.store.path / "rollouts", resume_step=step)
+    return rollouts
+
+
 def _decoding(trainer: Any) -> dict[str, Any]:
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
     decoding = {"max_new_tokens": trainer.args.max_completion_length}

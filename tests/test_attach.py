@@ -18,7 +18,7 @@ import transformers
 
 from divmon import DiversityCallback
 from divmon.attach import attached
-from divmon.options import DiversityConfig
+from divmon.config import DiversityConfig
 from divmon.reading import read_run
 
 CONFIG = {"probes": runs.PROBES, **runs.CHEAP, "progress": False, "on_error": "raise"}

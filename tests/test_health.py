@@ -43,5 +43,7 @@ def test_a_sampler_at_fault_is_named() -> None:
     collapsed = [sample(p, k, f"answer {p}") for p in range(4) for k in range(2)]
     assert suspicion(collapsed) is None, "a collapse is what we look for, not a fault"
     assert "empty" in (suspicion([sample(p, k, "") for p in range(4) for k in range(2)]) or "")
+    yes_or_no = [sample(p, k, ("yes", "no")[k]) for p in range(4) for k in range(2)]
+    assert suspicion(yes_or_no) is None, "short answers coincide between prompts"
     deaf = [sample(p, k, "the same to everyone") for p in range(4) for k in range(2)]
     assert "may not reach the model" in (suspicion(deaf) or "")

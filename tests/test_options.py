@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from divmon.options import DiversityConfig, Options
+from divmon.config import DiversityConfig
+from divmon.options import Options
 from divmon.schedule import Schedule
 
 

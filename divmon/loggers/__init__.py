@@ -38,6 +38,26 @@ def own_loggers(directory: Path, resume_step: int) -> list[Logger]:
     return [tensorboard.tensorboard(directory, resume_step=resume_step), active_runs.active_runs(), console.console()]
 
 
+def host_loggers(trainer: Any, args: Any, state: Any, control: Any, model: Any, resume_step: int) -> list[Logger]:
+    """Where a run of a trainer logs: where the trainer itself does, and the console.
+
+    Args:
+        trainer: None where it was not found; then as a run without one.
+        args, state, control: of the trainer, as its callbacks are handed them.
+        resume_step: the step that training goes on from, as snapshots are numbered.
+    """
+    from divmon.loggers import active_runs, console, tensorboard, trackers
+
+    if trainer is None:
+        return [tensorboard.tensorboard(args.output_dir), active_runs.active_runs(), console.console()]
+    callbacks = trainer.callback_handler.callbacks
+    return [
+        tensorboard.tensorboard(args.output_dir, callbacks, resume_step=resume_step),
+        trackers.trackers(callbacks, args, state, control, model),
+        console.console(),
+    ]
+
+
 def say(line: str) -> None:
     """Show a person one line, past any progress bar that is on the screen."""
     from tqdm import tqdm
@@ -84,7 +104,8 @@ def texts(snapshot: Snapshot, probes: Sequence[Probe], few: int = 3, samples: in
     drawn: dict[tuple[str, str], list[tuple[Sample, Verdict | None]]] = {}
     for sample, verdict in zip(snapshot.samples, verdicts, strict=True):
         drawn.setdefault((sample.task, sample.prompt_id), []).append((sample, verdict))
-    tables = {}
+    alerts = snapshot.provenance.get("alerts") or []
+    tables = {"divmon/alerts": "\n\n".join(_escape(alert["text"], 2000) for alert in alerts)} if alerts else {}
     for probe in probes:
         parts = []
         for prompt in probe.prompts[:few]:
