@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,17 @@ def test_a_task_of_one_run_alone_is_named_and_the_rest_compared(tmp_path: Path) 
     comparison = two(tmp_path, figures(0), figures(1) | {("more", "sbert"): np.ones((3, 4))})
     assert [(r.run, r.task) for r in comparison.refused.itertuples()] == [("b", "more")]
     assert set(comparison.differences["task"]) == {"sums"}
+
+
+def test_rollouts_whose_prompts_change_are_refused(tmp_path: Path) -> None:
+    runs = [run_dirs.write(tmp_path / name, STEPS, figures(i)) for i, name in enumerate("ab")]
+    for run in runs:
+        manifest = json.loads((run / "manifest.json").read_bytes())
+        (run / "manifest.json").write_text(json.dumps(manifest | {"probes": []}))
+    with pytest.raises(ValueError, match="b is left out of sums: a does not ask it a fixed set of prompts"):
+        divmon.compare(runs)
+    with pytest.raises(ValueError, match="a is left out of sums: a does not ask it a fixed set of prompts"):
+        divmon.compare(runs[:1])
 
 
 def test_a_look_with_too_many_cut_off_is_flagged_and_not_tested(tmp_path: Path) -> None:

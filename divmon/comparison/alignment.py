@@ -58,7 +58,7 @@ def align(
     Raises:
         ValueError: a figure or task is in no run; the message lists those there are.
     """
-    names = list(dict.fromkeys(task for member in members for task, _ in member.curves.tables))
+    names = list(dict.fromkeys(task for member in members for task, _ in member.run.values))
     if unknown := [task for task in only or () if task not in names]:
         raise ValueError(f"no task {', '.join(map(repr, unknown))}; there are {', '.join(names)}")
     refused: list[Refusal] = []
@@ -68,7 +68,7 @@ def align(
         task = Task(name, _prompt_ids(members[0], name), [])
         for member in members:
             reason, remedy = _other_prompts(members[0], member, name) or _other_ways(members[0], member, name)
-            if reason and not (member is members[0] and not task.prompts):
+            if reason and (len(members) == 1 or member is not members[0] or task.prompts):
                 refused.append(Refusal(member.name, name, "all", reason, remedy))
             elif not reason:
                 task.members.append(member)

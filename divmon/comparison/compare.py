@@ -45,7 +45,7 @@ class Comparison:
     runs: pd.DataFrame
     """A run: group, folder, model, first and last step, snapshots, segments (one more for each resume)."""
     summary: pd.DataFrame
-    """A group, task and diversity metric: at its first and last step that may be compared, and the percent kept."""
+    """A group, task and metric: at its first and last step that may be compared, and the percent kept."""
     parting: pd.DataFrame
     """A pair of groups, task, metric and axis: `p` of the whole curve, `parted_at` (NaN where they do not part), how
     many of its `looks` are `apart`, and by which `test`."""
@@ -150,7 +150,7 @@ def compare(
         groups = {name: [m for m in read if m.group == name] for name in groups}
     names = metrics.split(",") if isinstance(metrics, str) else metrics
     aligned, refused, notes = align(read, names and [name.strip() for name in names], tasks)
-    if len(groups) > 1 and not any(len({m.group for m in task.members}) > 1 for task in aligned):
+    if max((len({m.group for m in task.members}) for task in aligned), default=0) < min(len(groups), 2):
         raise ValueError("nothing can be compared:\n" + "\n".join(f"  {refusal}" for refusal in refused))
     rows, verdicts = differences(aligned, list(groups), by)
     lines = lineages([m for m in read if any(m in task.members for task in aligned)], chain)

@@ -56,7 +56,7 @@ def rescored(members: Sequence[Member], embedder: str | None = None) -> list[Mem
         ValueError, Unavailable: a metric, verifier or model of the first run cannot be had.
     """
     first = members[0].run
-    of = [settings(m.run, m.run.steps[-1], next(iter(m.curves.tables))[0]) for m in members]
+    of = [settings(m.run, m.run.steps[-1], next(iter(m.curves.tables), ("", ""))[0]) for m in members]
     models = of[0].models | ({"encoder": embedder} if embedder else {})
     known = metrics.available()  # of a metric from a file of the user's only the name is recorded
     scorer = Scorer(

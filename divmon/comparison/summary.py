@@ -1,4 +1,4 @@
-"""Each group in one line: where it began, where it ended, and how much of its diversity it kept."""
+"""Each group in one line: where it began, where it ended, and how much it kept."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ import numpy as np
 
 from divmon.comparison.alignment import Task
 from divmon.comparison.contrasts import Along, along, estimates
-from divmon.comparison.frontier import DIVERSE
 from divmon.comparison.looks import looks
 from divmon.comparison.members import Member
 
 
 def summary(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
-    """A row a group, task and diversity metric: at the first and the last step that its runs share and that may be
+    """A row a group, task and figure: at the first and the last step that its runs share and that may be
     compared, and the percent kept, with its interval; and at both the accuracy, with completions that were cut off left
     out and counted as wrong."""
     for task in tasks:
-        for figure in (name for name in DIVERSE if name in task.figures):
-            members = task.figures[figure]
+        for figure, members in task.figures.items():
             for group in dict.fromkeys(m.group for m in members):
                 own = [m for m in members if m.group == group]
                 shared = looks("step", task, {m: m.steps(task.name, figure, sound=True) for m in own})
