@@ -29,7 +29,7 @@ class Alarms:
     def __init__(self, options: Options, say: Callable[[str], None]) -> None:
         self.options, self.say = options, say
         self.standing: list[Alert] = []
-        """At the last measurement."""
+        """At the last measurement, until they are acted on."""
         self.planned_looks = 0
         """Measurements after the reference, where that is known: the rate of false alarms is shared out over them."""
         self._actions = actions(self.options.alerts)
@@ -67,4 +67,5 @@ class Alarms:
 
     def act(self, control: Any = None) -> None:
         """Does what was asked for on those that are new; `control` is the trainer's, where there is one."""
-        act(self.standing, self._actions, control, self.say)
+        standing, self.standing = self.standing, []  # each is acted on once
+        act(standing, self._actions, control, self.say)

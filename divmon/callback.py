@@ -201,13 +201,14 @@ class DiversityCallback(TrainerCallback):
         """On new alerts; where they save or stop, in every process at once."""
         if not self._active:
             return
-        monitor = self.monitor
+        monitor, before = self.monitor, (control.should_save, control.should_training_stop)
         self._safely(self._step(state), lambda: monitor.alarms.act(control), "acting on an alert")
-        monitor.alarms.standing = []
+        now = (control.should_save, control.should_training_stop)
 
         def agree() -> None:
-            save, stop = monitor.processes.tell((control.should_save, control.should_training_stop))
-            control.should_save, control.should_training_stop = save, stop
+            told = monitor.processes.tell(now if now != before else None)
+            if told is not None:
+                control.should_save, control.should_training_stop = told
 
         self._safely(self._step(state), agree, "agreeing on an alert")
 
