@@ -15,12 +15,12 @@ STEPS = (0, 10, 20)
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'> {{facts}} <!-- & \\u003c"
 """What a model may say, and no page may run."""
 WAYS = (
+    f"{HOSTILE} {{b}}",
     "First I take {a} and add one, which makes {b}.",
     "The answer is {b} since {b} follows {a}.",
     "Counting on from {a} we come to {b}!",
     "{a} + 1 = {b}",
     "Nobody knows what comes after {a}, perhaps rain.",
-    f"{HOSTILE} {{b}}",
 )
 
 

@@ -72,7 +72,7 @@ async function draw(place, name, values, about) {
   let chart = place.querySelector(".chart");
   if (!chart) place.append((chart = element("div", { class: "chart" })), tableOf(place, name));
   place.values = values;
-  const details = place.querySelector("details");
+  const details = place.querySelector(":scope > details");
   if (details.open) fillTable(details, name, values);
   details.hidden = !values.length;
   if (!values.length) return chart.replaceChildren(element("p", { class: "note" }, MISSING[name] || "Nothing was measured."));
