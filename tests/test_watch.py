@@ -297,6 +297,7 @@ def test_the_reference_stays_the_first_that_was_measured(trained: Path, run: Pat
     assert (seen.steps, seen.manifest["reference_step"]) == ([10, 20, 30], 20)
     assert seen.samples.groupby("step").size().to_dict() == {10: 8, 20: 16, 30: 8}
     assert set(seen.changes.step) == {10, 30}
+    assert not (run / "_divmon_watch/superseded").exists(), "what was measured stays, whatever step comes next"
 
 
 def test_models_that_complete_no_text_are_named(trained: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -310,6 +311,21 @@ def test_models_that_complete_no_text_are_named(trained: Path, run: Path, capsys
         20: "holds a LlamaForSequenceClassification, which completes no text",
         30: "lacks weights of Olmo3ForCausalLM: model.layers.3.mlp.up_proj.weight",
     }
+
+
+def test_how_it_asks_is_said(trained: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A process of its own cannot look at the rows of training for what the model is spoken to in."""
+    template = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
+    for checkpoint in found(run):
+        tiny.tokenizer(runs.TEXTS, chat_template=template).save_pretrained(checkpoint.path)
+    assert watch(trained, run, "--once") == 0
+    printed = capsys.readouterr().out
+    assert "a prompt as the model sees it: '<|im_start|>what is 0 plus 0?<|im_end|>'" in printed
+    assert "it goes through the chat template, as there is one; --divmon_chat false if" in printed
+    assert watch(trained, run, "--once", "--divmon_chat", "false", "--divmon_output_dir", str(run / "plain")) == 0
+    printed = capsys.readouterr().out
+    assert "a prompt as the model sees it: 'what is 0 plus 0?'" in printed
+    assert "through the chat template" not in printed
 
 
 # -- training that goes back
