@@ -199,17 +199,22 @@ def test_runs_of_other_numbers_of_samples_are_scored_again_by_the_fewest(drawn: 
     assert again.curves.query("metric == 'accuracy' and step == 20")["n"].tolist() == [12, 12]
 
 
-def test_runs_of_two_verifiers_are_judged_again_by_the_firsts(drawn: Path, tmp_path: Path) -> None:
-    scorer = Scorer("ead,duplicates", embedder="minilm")
+def test_runs_of_two_verifiers_are_judged_again_by_the_firsts(tmp_path: Path) -> None:
+    def contrary(step: int, prompt: Prompt, k: int) -> tuple[str, bool]:
+        text, right = styles(0.0)(step, prompt, k)
+        return text, not right
+
     pair = []
-    for name, rule in (("a", "math_answer"), ("b", "value_match")):
-        pair.append(run_dirs.draw(tmp_path / name, [0, 20], styles(0.0, wrong=0.5), scorer))
+    for name, rule, text in (("a", "math_answer", styles(0.0)), ("b", "value_match", contrary)):
+        pair.append(run_dirs.draw(tmp_path / name, [0, 20], text, Scorer("ead", embedder="minilm")))
         changed(pair[-1], verifiers={"sums": rule})
-    (refused,) = divmon.compare(pair, metrics="ead,accuracy").refused.itertuples()
+    recorded = divmon.compare(pair, metrics="ead,accuracy")
+    (refused,) = recorded.refused.itertuples()
     assert refused.metrics == "accuracy" and "judged by math_answer" in refused.remedy
     again = divmon.compare(pair, metrics="ead,accuracy", rescore=True)
-    accuracy = again.curves.query("metric == 'accuracy' and step == 20").set_index("run")["mean"]
-    assert accuracy["a"] == pytest.approx(accuracy["b"]) == 1.0
+    for comparison, expected in ((recorded, 0.0), (again, 1.0)):
+        accuracy = comparison.curves.query("metric == 'accuracy' and step == 20").set_index("run")["mean"]
+        assert accuracy["a"] == 1.0 and accuracy["b"] == expected
 
 
 def test_texts_that_were_not_kept_whole_are_not_scored_again(tmp_path: Path) -> None:
