@@ -540,15 +540,14 @@ def test_each_runs_training_data_stands_beside_its_result(tmp_path: Path) -> Non
         "sources": sources,
         "warning": "homogeneous",
     }
-    comparison = two(tmp_path, figures(0), figures(1), composition=data)
+    comparison = two(tmp_path, figures(0), figures(1), data={"train": data})
     rows = comparison.composition.set_index("source")
     assert set(rows["run"]) == {"b"} and rows.loc["teacher", "token_share"] == 0.75
     assert "b: 75 % teacher (sbert 0.100), 25 % web (sbert 0.500), of 1,200 tokens" in str(comparison)
     assert "homogeneous" in str(comparison)
-    other = run_dirs.write(
-        tmp_path / "c", STEPS, figures(2), composition=data, resumed=(10, {"composition": data | {"fingerprint": "g"}})
-    )
-    assert divmon.compare([other]).composition["from_step"].tolist() == [0, 0, 10, 10]
+    stages = {0: {"stage": "sft"}, 10: {"stage": "sft"}, 20: {"stage": "dpo"}}
+    other = run_dirs.write(tmp_path / "c", STEPS, figures(2), facts=stages, data={"sft": data, "dpo": data})
+    assert divmon.compare([other]).composition["from_step"].tolist() == [0, 0, 20, 20]
 
 
 def test_prompts_that_are_rendered_differently_are_compared_and_it_is_said(tmp_path: Path) -> None:

@@ -23,21 +23,17 @@ COLUMNS = (
 
 
 def compositions(member: Member) -> Iterator[dict[str, Any]]:
-    """A row a source of the run's data, and once more for each stage or resume that names other data.
+    """A row a source of the data of each stage, from the stage's first snapshot on; 0 where stages are not named.
 
     `sbert` is how far the source's own completions are apart, `warning` what was said of the mixture.
     """
-    manifest, before = member.run.manifest, None
-    for segment in (manifest, *manifest.get("resumed", ())):
-        data = segment.get("composition")
-        if not data or data.get("fingerprint") == before:
-            continue
-        before = data.get("fingerprint")
+    stage = member.curves.positions["stage"]
+    for name, data in (member.run.manifest.get("data") or {}).items():
         for source in data.get("sources", ()):
             yield {
                 "run": member.name,
                 "group": member.group,
-                "from_step": segment.get("step", 0),
+                "from_step": int(min(stage.index[stage == name], default=0)),
                 "source": source["name"],
                 "rows": source["rows"],
                 "row_share": source["rows"] / max(data["rows"], 1),

@@ -62,14 +62,19 @@ def _scales(groups: Sequence[str]) -> dict[str, Any]:
 def _lines(title: str, groups: Sequence[str], zero: bool) -> Spec:
     """Lines with bands over training; where `zero`, with a line where nothing changed."""
     scales = _scales(groups)
-    x = {"field": "{axis}", "type": "quantitative", "title": "{axis_title}", "scale": {"nice": False, "padding": 10}}
+    x: Spec = {
+        "field": "{axis}",
+        "type": "quantitative",
+        "title": "{axis_title}",
+        "scale": {"nice": False, "padding": 10},
+    }
     x["axis"] = {"grid": False, "tickCount": 8, "tickMinStep": 1, "format": "~s"}
-    y = {"field": "value", "type": "quantitative", "title": title, "scale": {"zero": True}}
+    y: Spec = {"field": "value", "type": "quantitative", "title": title, "scale": {"zero": True}}
     tips = [{"field": name, "type": "nominal"} for name in ("run", "{axis}")]
     tips += [{"field": name, "type": "quantitative", "format": ".3f"} for name in ("value", "low", "high")]
     tips += [{"field": "n", "title": "n prompts"}, *([] if zero else [{"field": "alert"}, {"field": "trouble"}])]
     detail = {"field": "run", "type": "nominal"}
-    band = {
+    band: Spec = {
         "mark": {"type": "area", "opacity": 0.2},
         "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": scales["color"]},
     }
@@ -105,28 +110,38 @@ def _lines(title: str, groups: Sequence[str], zero: bool) -> Spec:
 
 def _points() -> Spec:
     """A pair's difference at each place, with its interval; filled where it is more than chance over the curve."""
-    x = {
+    x: Spec = {
         "field": "at",
         "type": "quantitative",
         "title": "{by_title}",
         "scale": {"zero": False, "nice": False, "padding": 12},
     }
     x["axis"] = {"grid": False, "format": "{format}", "tickCount": 6}
-    y = {"field": "difference", "type": "quantitative", "title": "difference of {metric}"}
+    y: Spec = {"field": "difference", "type": "quantitative", "title": "difference of {metric}"}
     tips = [{"field": "pair", "title": "difference"}, {"field": "at", "title": "{by}"}]
     tips += [{"field": f, "type": "quantitative", "format": ".3f"} for f in ("difference", "low", "high", "p")]
     tips += [{"field": "n", "title": "n prompts"}, {"field": "told"}, {"field": "trouble"}]
-    color = {"field": "pair", "type": "nominal", "title": None, "scale": {"range": list(OKABE_ITO[3:] + OKABE_ITO[:3])}}
+    color: Spec = {
+        "field": "pair",
+        "type": "nominal",
+        "title": None,
+        "scale": {"range": list(OKABE_ITO[3:] + OKABE_ITO[:3])},
+    }
     color["legend"] = {"orient": "top"}
     told = ["apart (p ≤ 0.05 for the whole curve)", "not told apart"]
-    shape = {"field": "told", "type": "nominal", "title": None, "scale": {"domain": told, "range": ["circle", "cross"]}}
+    shape: Spec = {
+        "field": "told",
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": told, "range": ["circle", "cross"]},
+    }
     shape["legend"] = None
-    rule = {
+    rule: Spec = {
         "mark": {"type": "rule", "strokeWidth": 2},
         "encoding": {"x": x, "y": {**y, "field": "low"}, "color": color},
     }
     rule["encoding"]["y2"] = {"field": "high"}
-    point = {"mark": {"type": "point", "filled": True, "size": 90, "opacity": 1}, "encoding": {"x": x, "y": y}}
+    point: Spec = {"mark": {"type": "point", "filled": True, "size": 90, "opacity": 1}, "encoding": {"x": x, "y": y}}
     point["encoding"] |= {"color": color, "shape": shape, "tooltip": tips}
     return {"width": "container", "height": HEIGHT, "layer": [_nothing(), rule, point]}
 
@@ -134,15 +149,15 @@ def _points() -> Spec:
 def _stacked() -> Spec:
     """One run's change at each step, its parts stacked around zero, the whole change as a line."""
     order = list(TERMS)
-    x = {"field": "step", "type": "ordinal", "title": "training step", "axis": {"labelAngle": 0}}
-    y = {"field": "value", "type": "quantitative", "title": "change of {metric} since the reference"}
+    x: Spec = {"field": "step", "type": "ordinal", "title": "training step", "axis": {"labelAngle": 0}}
+    y: Spec = {"field": "value", "type": "quantitative", "title": "change of {metric} since the reference"}
     tips = [{"field": "words", "title": "part"}, {"field": "step"}]
     tips += [{"field": f, "type": "quantitative", "format": ".3f"} for f in ("value", "low", "high")]
     tips += [{"field": "n", "title": "n prompts"}]
-    color = {"field": "words", "type": "nominal", "title": None}
+    color: Spec = {"field": "words", "type": "nominal", "title": None}
     color["scale"] = {"domain": [TERM_WORDS[t] for t in order], "range": [COLOURS[t] for t in order]}
     names = json.dumps(TERM_WORDS)
-    parts = {
+    parts: Spec = {
         "transform": [
             {"filter": {"field": "part", "oneOf": order}},
             {"calculate": f"({names})[datum.part]", "as": "words"},
@@ -171,19 +186,19 @@ def _stacked() -> Spec:
 def _path(groups: Sequence[str]) -> Spec:
     """Each run's way through accuracy and diversity, from its first step to its last."""
     scales = _scales(groups)
-    x = {
+    x: Spec = {
         "field": "accuracy",
         "type": "quantitative",
         "title": "accuracy",
     }
     x |= {"scale": {"zero": False, "nice": False, "padding": 20}}
     x["axis"] = {"format": ".0%", "grid": False, "tickCount": 8}
-    y = {"field": "value", "type": "quantitative", "title": "{metric}: {unit}"}
-    same = {"color": scales["color"], "detail": {"field": "run"}}
-    tips = [{"field": "run"}, {"field": "step"}, {"field": "accuracy", "type": "quantitative", "format": ".1%"}]
+    y: Spec = {"field": "value", "type": "quantitative", "title": "{metric}: {unit}"}
+    same: Spec = {"color": scales["color"], "detail": {"field": "run"}}
+    tips: list[Spec] = [{"field": "run"}, {"field": "step"}, {"field": "accuracy", "type": "quantitative", "format": ".1%"}]
     tips += [{"field": f, "type": "quantitative", "format": ".3f"} for f in ("value", "low", "high")]
     tips += [{"field": "best", "title": "no other point has more of both"}]
-    faint = {"type": "rule", "opacity": 0.4}
+    faint: Spec = {"type": "rule", "opacity": 0.4}
     return {
         "width": "container",
         "height": HEIGHT,

@@ -215,7 +215,7 @@ def _library() -> str:
         import vl_convert
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("the report needs vl-convert; run: pip install 'divmon[report]'") from error
-    bundle = str(vl_convert.javascript_bundle())
+    bundle = str(vl_convert.javascript_bundle())  # type: ignore[call-arg]
     # Inside a page a script ends at its first end tag, wherever that stands.
     return re.sub(r"<(?=/script|!--|script)", r"\\x3c", bundle, flags=re.IGNORECASE)
 
