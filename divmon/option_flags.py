@@ -27,8 +27,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{field.name}", default=argparse.SUPPRESS, metavar=metavar, **_reading(field.type))
 
 
-def config_of(given: argparse.Namespace) -> Any:
+def config_of(given: argparse.Namespace, **defaults: Any) -> Any:
     """The `DiversityConfig` of a parsed command line.
+
+    Args:
+        defaults: options of the command's own, below the file's and the flags.
 
     Raises:
         ValueError: an option, or a task, metric or file that it names, is not there or out of range.
@@ -37,7 +40,7 @@ def config_of(given: argparse.Namespace) -> Any:
     flags = {name.removeprefix(PREFIX): value for name, value in vars(given).items() if name.startswith(PREFIX)}
     where = f"{given.config}: " if given.config else ""
     try:
-        config = DiversityConfig(**(_from_file(given.config) if given.config else {}) | flags)
+        config = DiversityConfig(**defaults | (_from_file(given.config) if given.config else {}) | flags)
         _check_names(config.options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}{error}") from None

@@ -28,6 +28,7 @@ _EPILOG = """examples:
   divmon replay recipes/olmo3/think.yaml --dry-run
   divmon replay recipes/olmo3/think.yaml --stage dpo --set dpo.start=allenai/Olmo-3-7B-Think-SFT
   divmon replay recipes/olmo3/think.yaml --set sft.accelerate=my_config.yaml --set sft.data.path=rows.jsonl
+  divmon replay --checkpoints --help        measures published checkpoints in place of training
 
 A replay that was stopped goes on at its last whole checkpoint when the same command is given again."""
 
@@ -38,6 +39,11 @@ class ReplayError(RuntimeError):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0 when it is through, 1 when it cannot go on, 2 when the recipe is wrong."""
+    argv = sys.argv[1:] if argv is None else argv
+    if any(word.partition("=")[0] == "--checkpoints" for word in argv):
+        from divmon import replay_checkpoints_command
+
+        return replay_checkpoints_command.main(argv)
     given = _parser().parse_args(argv)
     chosen = [name for names in given.stage for name in names.split(",")]
     try:

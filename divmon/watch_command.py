@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
     given = _parser().parse_args(argv)
     try:
-        with _stopping():
+        with stopping():
             return _watch(given).run()
     except Wrong as error:
         print(f"divmon watch: {error}", file=sys.stderr)
@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 @contextmanager
-def _stopping() -> Iterator[None]:
+def stopping() -> Iterator[None]:
     """Has SIGINT and SIGTERM raise Stopped, wherever the process is."""
 
     def stop(number: int, _: Any) -> None:

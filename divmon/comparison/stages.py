@@ -54,7 +54,7 @@ def lineages(members: Sequence[Member], chain: bool = False) -> Lineages:
     """
     if chain:
         return [("", _chained(members))]
-    return [(member.name, ends) for member in members if (ends := _named(member))]
+    return [line for member in members for line in _lines(member) if line[1]]
 
 
 def stages(tasks: Sequence[Task], lines: Lineages) -> pd.DataFrame:
@@ -84,6 +84,22 @@ def _chained(chain: Sequence[Member]) -> list[End]:
     base = End("base", chain[0].name, chain[0].curves, steps[0][0])
     ends = [End(m.group, m.name, m.curves, own[-1]) for m, own in zip(chain, steps, strict=True)]
     return [base, *(end for end in ends if (end.curves, end.step) != (base.curves, base.step))]
+
+
+def _lines(member: Member) -> Lineages:
+    """Of a run that names a lineage beside each stage, all from the start they share, which names none; else the run."""
+    last: dict[str | None, dict[str, int]] = {}
+    for step, facts in sorted(member.run.provenance.items()):
+        if facts.get("stage"):
+            last.setdefault(facts.get("lineage"), {})[str(facts["stage"])] = step
+    start = last.pop(None, {})
+    if not last:
+        return [(member.name, _named(member))]
+    return [
+        (f"{member.name} {lineage}", [End(n, member.name, member.curves, at) for n, at in (start | stages).items()])
+        for lineage, stages in last.items()
+        if start  # without it there is nothing to be a percentage of
+    ]
 
 
 def _named(member: Member) -> list[End]:
