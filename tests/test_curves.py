@@ -97,6 +97,8 @@ def test_snapshots_before_a_resume_with_other_options_are_not_comparable(tmp_pat
     troubles = Curves(read_run(run)).troubles
     assert set(troubles) == {(0, "sums"), (20, "sums")}
     assert "other settings than step 30: decoding differs: temperature 1.0 and temperature 0.6" in troubles[0, "sums"]
+    other = run_dirs.write(tmp_path / "c", [0, 20, 30], values, resumed=(20, {"encoders": {"encoder": "mpnet"}}))
+    assert "encoder differs: mpnet and minilm" in Curves(read_run(other)).troubles[20, "sums"]
     same = run_dirs.write(tmp_path / "b", [0, 20, 30], values, resumed=(20, {}))
     assert Curves(read_run(same)).troubles == {}
 
