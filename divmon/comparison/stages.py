@@ -87,7 +87,7 @@ def _chained(chain: Sequence[Member]) -> list[End]:
 
 
 def _lines(member: Member) -> Lineages:
-    """Of a run that names a lineage beside each stage, all from the start they share, which names none; else the run."""
+    """Of a run that names lineages beside stages, each from the start they share, which names none; else the run."""
     last: dict[str | None, dict[str, int]] = {}
     for step, facts in sorted(member.run.provenance.items()):
         if facts.get("stage"):
