@@ -76,9 +76,9 @@ EVALUATED = {"eval_strategy": "steps", "eval_steps": 1}
     ("kind", "args"),
     [
         ("grpo", {"logging_steps": 3, "steps_per_generation": 2, "num_iterations": 2, "max_steps": 12}),
-        ("grpo", {"logging_steps": 2, "gradient_accumulation_steps": 4, "steps_per_generation": 2}),
-        ("grpo", {"logging_steps": 1, "steps_per_generation": 4, **EVALUATED, "eval_on_start": True}),
-        ("rloo", {"logging_steps": 3, "num_iterations": 2, "max_steps": 9, "num_generations_eval": 2, **EVALUATED}),
+        ("grpo", {"max_steps": 4, "gradient_accumulation_steps": 4, "steps_per_generation": 2}),
+        ("grpo", {"logging_steps": 1, "max_steps": 5, "steps_per_generation": 4, **EVALUATED}),
+        ("rloo", {"logging_steps": 3, "num_iterations": 2, "max_steps": 6, "num_generations_eval": 2, **EVALUATED}),
     ],
     ids=["iterations", "several-batches-a-step", "evaluated-meanwhile", "other-size-in-evaluation"],
 )
