@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from divmon import loggers, stacked
 from divmon.decomposition import TERMS
 from divmon.types import Probe, Snapshot
 
+RESULTS = ("sbert", "ead", "accuracy")
+"""Figures that are looked at first, and whose last values stand in the hyperparameter table."""
+
 
 class tensorboard:
-    """Curves of every metric and its change, and tables of completions.
+    """Curves of every metric and its change, their values by prompt as histograms, and tables of completions.
 
     The host's writer is asked for at each call: it exists from the host's `on_train_begin` to its `on_train_end`, and a
     second writer beside a live one makes some TensorBoard servers lose sight of the host's curves.
@@ -90,23 +96,25 @@ class tensorboard:
         return self._own, False
 
     def _write(self, writer: Any, snapshot: Snapshot, probes: Sequence[Probe]) -> None:
-        self._write_about(writer, snapshot, probes)
+        self._write_about(writer, snapshot)
         for name, value in loggers.scalars(snapshot).items():
             writer.add_scalar(name, value, snapshot.step)
         for name, text in loggers.texts(snapshot, probes).items():
             writer.add_text(name, text, snapshot.step)
         self._write_decomposition(writer, snapshot)
+        for score in filter(loggers.shown, snapshot.scores):
+            values = [value for value in score.values if math.isfinite(value)]
+            if len(values) > 1:
+                writer.add_histogram(f"divmon/{score.task}/{score.metric}/by_prompt", np.array(values), snapshot.step)
         charts = {}
         for change in filter(loggers.shown, snapshot.changes):
             name = f"divmon/{change.task}/{change.metric}/change"
             charts[f"{change.task}/{change.metric}"] = ["Margin", [name, f"{name}_low", f"{name}_high"]]
         if charts.keys() - self._charts.keys():  # a metric may come late; the server takes the last layout
             self._charts |= charts
-            writer.add_custom_scalars(
-                {"divmon: change since the reference": self._charts, "divmon: what it is made of": _terms(self._charts)}
-            )
+            writer.add_custom_scalars(_layout(self._charts))
 
-    def _write_about(self, writer: Any, snapshot: Snapshot, probes: Sequence[Probe]) -> None:
+    def _write_about(self, writer: Any, snapshot: Snapshot) -> None:
         if self._about is None:
             return
         from torch.utils.tensorboard.summary import hparams as summaries
@@ -114,8 +122,11 @@ class tensorboard:
         (named, hparams), self._about = self._about, None
         for name, text in named.items():
             writer.add_text(name, text, snapshot.step)
+        # The table shows the last value of each of these, beside the composition: what it came to.
+        ends = {f"divmon/{s.task}/{s.metric}": 0.0 for s in snapshot.scores if s.metric in RESULTS}
+        changes = {f"{name}/change": 0.0 for name in ends}
         # Into the file that is open: add_hparams would open a second one, which some servers show in its place.
-        for summary in summaries(hparams, {f"divmon/{probe.name}/sbert": 0.0 for probe in probes}):
+        for summary in summaries(hparams, ends | changes):
             writer.file_writer.add_summary(summary)
 
     def _write_decomposition(self, writer: Any, snapshot: Snapshot) -> None:
@@ -127,6 +138,17 @@ class tensorboard:
                 if stacked.available():
                     picture = stacked.pixels(stacked.stacked(so_far, metric, task))
                     writer.add_image(f"divmon/{task}/{metric}/made_of", picture, snapshot.step, dataformats="HWC")
+
+
+def _layout(charts: dict[str, Any]) -> dict[str, Any]:
+    """What is looked at first by itself: TensorBoard opens the first category, and draws all of it."""
+    first = {name: chart for name, chart in charts.items() if name.rpartition("/")[2] in RESULTS}
+    layout = {
+        "divmon: change since the reference": first,
+        "divmon: what it is made of": _terms(charts),
+        "divmon: change of every other figure": {n: chart for n, chart in charts.items() if n not in first},
+    }
+    return {title: own for title, own in layout.items() if own}
 
 
 def _terms(charts: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def snapshot(step: int, *, changed: bool = True, **provenance: Any) -> Snapshot:
         samples,
         [Verdict(True if s.index else None) for s in samples],
         [
-            Score("gsm8k", "sbert", 0.5 - step / 100, n=4),
+            Score("gsm8k", "sbert", 0.5 - step / 100, n=3, values=(0.25, 0.5, float("nan"), 0.75 - step / 100)),
             Score("gsm8k", "ead", float("nan")),
             Score("gsm8k", "truncated", 0.0, n=4),
         ],

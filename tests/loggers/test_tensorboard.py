@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from hosts import PROBE, Measures, snapshot, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 from transformers.integrations import TensorBoardCallback
 
@@ -65,6 +67,39 @@ def test_the_layout_draws_each_change_with_its_bounds(tmp_path: Path) -> None:
     name = "divmon/gsm8k/sbert/change"
     (band,) = chart.margin.series
     assert (chart.title, band.value, band.lower, band.upper) == ("gsm8k/sbert", name, f"{name}_low", f"{name}_high")
+
+
+def test_values_by_prompt_are_histograms_and_what_is_undefined_is_not_in_them(tmp_path: Path) -> None:
+    train(tmp_path, ["tensorboard"], [measures([], tmp_path)])
+    log = EventAccumulator(str(host_folder(tmp_path)), size_guidance={"histograms": 0}).Reload()
+    drawn = log.Histograms("divmon/gsm8k/sbert/by_prompt")
+    assert [event.step for event in drawn] == [0, 2, 4]
+    last = drawn[-1].histogram_value
+    assert (last.num, last.min, round(last.max, 5)) == (3, 0.25, 0.71)
+    assert not [tag for tag in log.Tags()["histograms"] if "ead" in tag or "truncated" in tag]
+
+
+def test_what_the_data_came_to_stands_beside_its_composition(tmp_path: Path) -> None:
+    """In the open file: the composition as hyperparameters, and the figures whose last values the table shows."""
+    ours = tensorboard(tmp_path, say=lambda line: None)
+    ours.describe({"divmon/data": "| web |"}, {"data/web": 0.75, "data_fingerprint": "f"})
+    for step in (0, 2):
+        ours.log(snapshot(step), [PROBE])
+    ours.close()
+    (file,) = (tmp_path / "runs" / "divmon").iterdir()
+    assert file.name.startswith("events")
+    found = {}
+    for event in EventFileLoader(str(file)).Load():
+        for value in event.summary.value:
+            if value.metadata.plugin_data.plugin_name == "hparams":
+                assert value.tag not in found, "written twice"
+                found[value.tag] = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+    asked = found["_hparams_/experiment"].experiment
+    names = {info.name.tag for info in asked.metric_infos}
+    assert names == {"divmon/gsm8k/sbert", "divmon/gsm8k/sbert/change", "divmon/gsm8k/ead", "divmon/gsm8k/ead/change"}
+    start = found["_hparams_/session_start_info"].session_start_info
+    assert start.hparams["data/web"].number_value == 0.75
+    assert curve(events(tmp_path / "runs" / "divmon"), "divmon/gsm8k/sbert")[-1] == (2, 0.48)
 
 
 def test_after_the_host_has_closed_its_writer(tmp_path: Path) -> None:
