@@ -16,6 +16,7 @@ from divmon.composition_record import describe
 from divmon.composition_rows import parts_of
 from divmon.guard import undisturbed_rng
 from divmon.loggers import host_loggers
+from divmon.loggers.console import console
 from divmon.monitor import DiversityMonitor
 from divmon.pricing import seconds_per_step
 from divmon.processes import Disconnected
@@ -113,10 +114,10 @@ class DiversityCallback(TrainerCallback):
             self._measure(args, state, model)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self._rollouts is not None and control.should_log:
-            self._safely(self._step(state), lambda: self._log_rollouts(state), "scoring the rollouts")
         # The host's TensorBoard writer is closed before our on_train_end, so the end is measured at the last step.
         last = state.global_step >= state.max_steps or control.should_training_stop
+        if self._rollouts is not None and (control.should_log or last):
+            self._safely(self._step(state), lambda: self._log_rollouts(state), "scoring the rollouts")
         ends = last and self.schedule.at_end
         if ends or self.schedule.due(state.global_step):
             may_wait = not ends and not self.schedule.listed(state.global_step)
@@ -256,9 +257,13 @@ class DiversityCallback(TrainerCallback):
 
     def _log_rollouts(self, state: TrainerState) -> None:
         assert self._rollouts is not None
+        began = time.perf_counter()
         snapshot = self._rollouts.take(self._step(state), epoch=state.epoch)
         if snapshot is not None:
-            self.monitor.show(snapshot, self._rollouts.probes)
+            # Not a line nor a picture at every logging step; the decomposition's terms are among the changes.
+            out = [o for o in self.monitor.loggers or [] if not isinstance(o, console)]
+            self.monitor.show(snapshot.replace(decomposition={}), self._rollouts.probes, out)
+        self.monitor.seconds += time.perf_counter() - began
 
     def _say_price(self, args: TrainingArguments, state: TrainerState, model: Any, trainer: Any) -> None:
         """What measuring costs, timed by every process, said by the main one."""

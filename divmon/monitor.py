@@ -269,9 +269,9 @@ class DiversityMonitor:
             self._sampler.model = unwrapped(model)
         return Spread(self._sampler, self.processes, lambda: self.whole(model))
 
-    def show(self, snapshot: Snapshot, probes: Sequence[Probe]) -> None:
-        """Logs to every place, whatever becomes of one."""
-        for out in self.loggers or []:
+    def show(self, snapshot: Snapshot, probes: Sequence[Probe], loggers: Sequence[Logger] | None = None) -> None:
+        """Logs to every place, whatever becomes of one; to all the monitor's where none are given."""
+        for out in (self.loggers or []) if loggers is None else loggers:
             try:
                 out.log(snapshot, probes)
             except Exception as error:

@@ -5,6 +5,7 @@ under the same names:
 
     divmon/<task>/<metric>               mean over prompts, and /n the prompts behind it
     divmon/<task>/<metric>/change        paired change since the reference, /change_low and /change_high its interval
+                                         (of the task rollouts since the first window, unpaired where prompts differ)
     divmon/<task>/samples                a few prompts with their completions, as a markdown table
 """
 
