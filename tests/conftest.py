@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from browsers import browser as browser
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

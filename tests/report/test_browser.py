@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import report_runs
+from browsers import needs_chromium, until
 
 import divmon
 from divmon.report import write
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
+pytestmark = needs_chromium
 READY = "document.documentElement.dataset.ready"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        args = ["--no-sandbox"] if os.getuid() == 0 else []  # root may not use Chromium's own
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=args)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -50,14 +36,6 @@ def look(browser: Any) -> Iterator[Any]:
     for context in browser.contexts:
         context.close()
     assert said == []
-
-
-def until(tab: Any, expression: str, seconds: float = 20) -> None:
-    """Waits for it; the page's policy forbids the way in which Playwright would."""
-    deadline = time.monotonic() + seconds
-    while not tab.evaluate(expression):
-        assert time.monotonic() < deadline, f"still not: {expression}"
-        tab.wait_for_timeout(20)
 
 
 def all_drawn(tab: Any) -> None:
