@@ -33,7 +33,7 @@ def sign_flips(difference_LP: ArrayLike, flips: int = FLIPS, seed: int = 0) -> A
         flips: tried at random where there are more sign patterns; the observed one is counted among them.
 
     >>> sign_flips([[1.0, 2.0, 3.0], [0.1, -0.2, 0.1]]).tolist()
-    [0.25, 1.0]
+    [0.5, 1.0]
     """
     difference = np.atleast_2d(np.asarray(difference_LP, dtype=np.float64))
     difference = np.nan_to_num(difference[:, ~np.isnan(difference).all(0)])
