@@ -27,7 +27,7 @@ QUALITY = {
 
 TERM_WORDS = {
     "quality_control": "quality control: wrong answers went, or came",
-    "narrowing_correct": "real narrowing: right answers became alike",
+    "narrowing_correct": "change among right answers: a loss here is real narrowing",
     "narrowing_wrong": "change among wrong answers",
     "narrowing_cross": "change among wrong answers (against correct ones)",
 }

@@ -50,7 +50,8 @@ function showStep() {
 
 function column(run, steps) {
   const rows = steps[view.step];
-  const made = element("section", { "aria-label": run }, element("h3", {}, `${run}, step ${view.step}`), strip(steps));
+  const made = element("section", { "aria-label": run }, element("h3", {}, `${run}, step ${view.step}`), strip(steps),
+    element("p", { class: "quiet" }, "Above: the sizes of the groups at each step; a colour is one group, in every run."));
   if (!rows) return made.append(element("p", { class: "note" }, "No samples of this prompt at this step.")), made;
   const groups = gathered(rows, (r) => view.answers.group[r[0]]);
   const sorted = [...groups].sort((a, b) => b[1].length - a[1].length);
