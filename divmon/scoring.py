@@ -127,7 +127,7 @@ class Scorer:
 
     def encoders(self) -> dict[str, str]:
         """The models in use, for the record."""
-        in_use = {metric.cost for metric in self.metrics}
+        in_use = {metric.cost for metric in [*self.metrics, *self.dear]}
         return {cost: model.name for cost, model in self.resources.models.items() if cost in in_use}
 
     def score(
