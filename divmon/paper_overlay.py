@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from divmon import paper, tasks
-from divmon.published import PROMPTS
+from divmon.published import MOST, PROMPTS
 from divmon.reading import Run
 from divmon.settings import QUALITY, Settings, settings
 from divmon.types import TRUNCATED_LIMIT
@@ -65,14 +65,15 @@ def overlay(run: Run) -> pd.DataFrame:
             figure, scale = FIGURES[row.paper_table, row.metric]
             score = scores.get((step, row.task, figure))
             values = [getattr(score, name, float("nan")) * scale for name in ("mean", "low", "high")]
-            why = _missing(facts, row.task, figure) if score is None or not score.n else ""
-            if not why:
+            if score is None or not score.n:
+                reasons = [_missing(facts, row.task, figure), *asked[row.task]]
+            else:
                 reasons = [*asked[row.task], *_other(run, settings(run, step, row.task), figure)]
-                why = "; ".join(reasons)
+            why = "; ".join(reasons)
             difference = float("nan") if why else values[0] - row.value
             n = 0 if score is None else int(score.n)
             found.append((row.model, step, row.task, row.metric, row.paper_table, *values, n, row.value))
-            found[-1] += (PROMPTS.get(row.task, 500), difference, not why, why)
+            found[-1] += (PROMPTS.get(row.task, MOST), difference, not why, why)
     return pd.DataFrame(found, columns=COLUMNS)
 
 

@@ -10,12 +10,16 @@ repositories and what each starts from; a third party's list of revisions of Jul
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
+
+from divmon import tasks
+from divmon.types import Probe
 
 Asked = Literal["plain", "chat", "think", "no-think", "auto"]
 """As plain text; as one user turn of the chat template; so with room to reason; so with the empty reasoning block
@@ -85,6 +89,7 @@ _TOKENIZERS = {
 PAPER = _paper()
 SIXTEEN, THIRTEEN = [c.name for c in PAPER], [c.name for c in PAPER if c.asked != "no-think"]
 
+MOST = 500
 PROMPTS = {"humaneval": 164, "math_geometry": 479, "ifeval": 541, "truthfulqa": 817}
 """Prompts that the paper asks of a task; 500 of all others."""
 
@@ -195,6 +200,30 @@ def _chosen(names: Sequence[str], globs: Sequence[str], what: str) -> list[str]:
         if not any(fnmatch(name, glob) for name in names):
             raise ValueError(f"nothing among {what} is called {glob!r}; there are {', '.join(names)}")
     return [name for name in names if any(fnmatch(name, glob) for glob in globs)]
+
+
+def paper_probes(spec: Any, num_prompts: int = MOST, seed: int = 0) -> list[Probe]:
+    """What `divmon.probes.resolve` makes of `spec`; with 500 prompts a task, as many of each as the paper asks.
+
+    Raises:
+        FileNotFoundError, ValueError: as `resolve`.
+    """
+    from divmon.probes import resolve
+
+    def number(task: Any) -> int:
+        return PROMPTS.get(str(task).partition("@")[0], num_prompts) if num_prompts == MOST else num_prompts
+
+    names = spec.split(",") if isinstance(spec, str) else [spec]
+    parts = [part for name in names for part in _members(name)]
+    return [probe for part in parts for probe in resolve(part, num_prompts=number(part), seed=seed)]
+
+
+def _members(name: Any) -> list[Any]:
+    """The tasks of a group, each with the source that the group was given."""
+    if not isinstance(name, str) or os.path.isfile(name):
+        return [name]
+    task, at, source = name.strip().partition("@")
+    return [member + at + source for member in tasks.groups().get(task, [task])]
 
 
 def facts(checkpoint: Published, path: Path) -> dict[str, Any]:

@@ -12,14 +12,13 @@ that cannot be had is recorded, and the others go on.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from divmon import published, tasks
+from divmon import published
 from divmon.checkpoints import Loader, Unusable
 from divmon.hub import TOKENIZER, CannotBeHad, Hub, HubUnreachable
 from divmon.loggers import say
@@ -27,11 +26,12 @@ from divmon.plain import plain, strict_json
 from divmon.published import Published
 from divmon.reading import FOLDER, list_steps, read_run
 from divmon.served import ServerCommand
+from divmon.types import Probe
 
 DONE, PARTLY = 0, 3
 PROTOCOL: dict[str, Any] = {
     "probes": "paper",
-    "num_prompts": 500,
+    "num_prompts": published.MOST,
     "num_samples": 16,
     "reference_samples": 16,
     "temperature": 0.6,
@@ -42,16 +42,7 @@ PROTOCOL: dict[str, Any] = {
     "alerts": None,  # of one run's training
 }
 """The paper's, where neither the file nor a flag says otherwise."""
-FREE = {
-    "sampler",
-    "max_batch_tokens",
-    "max_memory_gb",
-    "encoder_lives",
-    "timeout",
-    "progress",
-    "on_error",
-    "output_dir",
-}
+HOW = ("sampler", "max_batch_tokens", "max_memory_gb", "encoder_lives", "timeout", "progress", "on_error", "output_dir")
 """Options that may change when a replay goes on: they decide how, not what."""
 
 
@@ -99,7 +90,7 @@ class Replay:
         self._begin()
         steps = _steps(self.checkpoints, taken)
         left = [checkpoint for checkpoint in self.checkpoints if _key(checkpoint) not in taken]
-        probes = self.probes() if left else []
+        probes = self._probes() if left else []
         for checkpoint in left:
             step = steps[_key(checkpoint)]
             try:
@@ -113,13 +104,12 @@ class Replay:
             else:
                 self.failures.pop(checkpoint.name, None)
                 self._record()
-                if self.discard:
-                    self.hub.discard(path)
+                self._discard(path)
             finally:
                 release_memory()
         return self._end()
 
-    def _measure(self, checkpoint: Published, path: Path, step: int, probes: Any) -> None:
+    def _measure(self, checkpoint: Published, path: Path, step: int, probes: list[Probe]) -> None:
         """One snapshot; nothing of the model is held when it returns."""
         from divmon.asking import Asking
         from divmon.loggers import own_loggers
@@ -145,6 +135,14 @@ class Replay:
         finally:
             monitor.close()
             monitor.release()
+
+    def _discard(self, path: Path) -> None:
+        if not self.discard:
+            return
+        try:
+            self.hub.discard(path)
+        except Exception as error:
+            say(f"divmon replay: {path} could not be deleted: {type(error).__name__}: {error}")
 
     def _fail(self, checkpoint: Published, error: Exception) -> None:
         known = isinstance(error, CannotBeHad | Unusable)
@@ -180,31 +178,19 @@ class Replay:
             found["embedder"] = began
         return found
 
-    def probes(self) -> list[Any]:
-        """Read once: the same prompts for all; of the tasks that the paper asks more of, all of those.
+    def _probes(self) -> list[Probe]:
+        """Read once: the same prompts for all.
 
         Raises:
             Wrong: the rows of a task cannot be had.
         """
-        from divmon.probes import resolve
-
         options = self.config.options
         if options.think == "both":
             raise Wrong("think: 'both' would ask each model twice; --models '*nocot' are those without reasoning")
-        names = options.probes.split(",") if isinstance(options.probes, str) else [options.probes]
         try:
-            return [
-                probe
-                for name in names
-                for part in _members(name)
-                for probe in resolve(part, num_prompts=self._num_prompts(part), seed=options.seed)
-            ]
+            return published.paper_probes(options.probes, options.num_prompts, options.seed)
         except (ValueError, OSError) as error:
             raise Wrong(f"--tasks: {error}") from error
-
-    def _num_prompts(self, task: str) -> int:
-        asked = self.config.options.num_prompts
-        return published.PROMPTS.get(task.partition("@")[0], asked) if asked == PROTOCOL["num_prompts"] else asked
 
     def _measured(self) -> dict[tuple[str, str], int]:
         """Step of each checkpoint that is there, by this process or one before it."""
@@ -226,7 +212,7 @@ class Replay:
 
     @property
     def _settings(self) -> dict[str, Any]:
-        return plain({name: value for name, value in self.config.options.record().items() if name not in FREE})
+        return plain({name: value for name, value in self.config.options.record().items() if name not in HOW})
 
     def _begin(self) -> None:
         """
@@ -259,7 +245,7 @@ class Replay:
 
     def _end(self) -> int:
         """Says what there is: the overlay, and what is missing, each reason once."""
-        there = self._measured()
+        there, missing = self._measured(), []
         if there:
             from divmon import paper_overlay
 
@@ -267,13 +253,26 @@ class Replay:
             frame.to_csv(self.folder / "paper_overlay.csv", index=False)
             print(paper_overlay.text(frame))
             say(f"divmon replay: {len(there)} snapshots in {self.run_directory}, the overlay beside them")
+            missing = list(_missing(self.run_directory))
         by_reason: dict[str, list[str]] = {}
         for checkpoint in self.checkpoints:
             if _key(checkpoint) not in there:
                 by_reason.setdefault(self.failures.get(checkpoint.name, "unknown"), []).append(checkpoint.name)
         for reason, names in by_reason.items():
             print(f"divmon replay: not measured: {', '.join(names)}: {reason}", file=sys.stderr)
-        return PARTLY if by_reason else DONE
+        for line in missing:
+            print(f"divmon replay: {line}", file=sys.stderr)
+        return PARTLY if by_reason or missing else DONE
+
+
+def _missing(run_directory: Path) -> Iterator[str]:
+    """Snapshots that lack completions, as where the time limit came before the end."""
+    run = read_run(run_directory)
+    prompts = sum(len(probe.prompts) for probe in run.probes)
+    for step, facts in run.provenance.items():
+        if facts["completions"] < (asked := prompts * facts["num_samples"]):
+            why = next(iter(run.read(step).missing.values()), "unknown")
+            yield f"{facts['name']} has {facts['completions']:,} of {asked:,} completions: {why}"
 
 
 def _key(checkpoint: Published) -> tuple[str, str]:
@@ -290,11 +289,3 @@ def _steps(checkpoints: Sequence[Published], taken: dict[tuple[str, str], int]) 
                 step += 1
             steps[_key(checkpoint)] = step
     return steps
-
-
-def _members(name: Any) -> list[Any]:
-    """The tasks of a group, each with the source that the group was given."""
-    if not isinstance(name, str) or os.path.isfile(name):
-        return [name]
-    task, at, source = name.strip().partition("@")
-    return [member + at + source for member in tasks.groups().get(task, [task])]

@@ -19,6 +19,8 @@ from divmon.watch_command import Stopped, stopping
 
 USAGE = 2
 PAPER = "paper"
+ANSWER_TIMEOUT = 4 * 3600.0
+"""Seconds for one completion by a server: 32,768 tokens among many others take a while."""
 
 _DESCRIPTION = """Measures published checkpoints in place of training: the paper's 13 (--checkpoints, or --checkpoints
 paper), or all branches of a repository (--checkpoints allenai/Olmo-3-7B-Think-SFT), by the paper's protocol, and lays
@@ -74,7 +76,7 @@ def _replay(given: argparse.Namespace) -> Replay:
         config = config_of(given, **{name: value for name, value in PROTOCOL.items() if name not in limits})
         server = None
         if given.serve:
-            server = ServerCommand(given.serve, model=given.serve_model, timeout=given.serve_timeout)
+            server = ServerCommand(given.serve, given.serve_model, given.serve_timeout, answer_timeout=ANSWER_TIMEOUT)
         loader = Loader(given.device, given.dtype, tokenizer=given.tokenizer)
         loader.check()
     except (OSError, ValueError, CannotBeHad) as error:
@@ -119,10 +121,22 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--revision", default="", metavar="NAMES", help="branches or commits of a repository, without asking for a list"
     )
-    add("--tasks", dest="divmon_probes", default=argparse.SUPPRESS, help="what to ask, as --probes (paper)")
+    add(
+        "--tasks",
+        dest="divmon_probes",
+        default=argparse.SUPPRESS,
+        metavar="TASKS",
+        help="what to ask, as --probes (paper)",
+    )
     add("--num-prompts", dest="divmon_num_prompts", type=int, default=argparse.SUPPRESS, metavar="N", help="a task's"
         " prompts; 500, as the paper has it, also asks all 541 of ifeval and 817 of truthfulqa")  # fmt: skip
-    add("--sampler", dest="divmon_sampler", default=argparse.SUPPRESS, help="auto, live or generate, in this process")
+    add(
+        "--sampler",
+        dest="divmon_sampler",
+        default=argparse.SUPPRESS,
+        metavar="HOW",
+        help="auto, live or generate, in this process",
+    )
     add(
         "--limits",
         choices=("paper", "task"),

@@ -38,6 +38,8 @@ class ServerCommand:
     """As the server names it, where it serves several; {checkpoint} in it stands for the path."""
     timeout: float = 900.0
     """Seconds until it answers."""
+    answer_timeout: float = 600.0
+    """Seconds that one completion may take."""
 
     def __post_init__(self) -> None:
         absent = [holder for holder in HOLDERS if holder not in self.command]
@@ -64,7 +66,8 @@ class ServerCommand:
             url = f"http://127.0.0.1:{port}"
             self._wait(url, process, out)
             model = self.model and self.model.replace("{checkpoint}", str(name))
-            server = Server(url, renderer, model=model, eos_token_ids=_end_tokens(Path(name)))
+            ends = _end_tokens(Path(name))
+            server = Server(url, renderer, model=model, eos_token_ids=ends, timeout=self.answer_timeout)
             yield _Alive(server, lambda: _ended(process, out))
 
     def _wait(self, url: str, process: subprocess.Popen[str], out: IO[str]) -> None:

@@ -157,6 +157,13 @@ def test_reasoning_has_room_of_its_own_under_the_tasks_limits(made: Path, tmp_pa
     assert [facts[step]["decoding"]["gsm8k"]["max_new_tokens"] for step in (0, 2)] == [8, 13]
 
 
+def test_completions_that_were_not_drawn_are_named(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert replay(made, tmp_path, "--models", "base", "--divmon_timeout", "1e-6") == 3
+    assert "divmon replay: base has 0 of 16 completions: " in capsys.readouterr().err
+
+
 def test_any_sampler_draws(made: Path, tmp_path: Path) -> None:
     assert replay(made, tmp_path, "--models", "base", "--sampler", "generate") == 0
     assert read_run(tmp_path / "paper").provenance[0]["sampler"] == "generate"
@@ -241,12 +248,9 @@ def test_of_a_task_as_many_prompts_as_the_paper_asks(tmp_path: Path) -> None:
     for name in ("gsm8k", "truthfulqa"):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
-    def asked(**options: Any) -> list[int]:
-        config = DiversityConfig(**PROTOCOL | {"probes": f"gsm8k@{tmp_path},truthfulqa@{tmp_path}"} | options)
-        return [len(probe.prompts) for probe in Replay(tmp_path, [], config, Hub(), Loader()).probes()]
-
-    assert asked() == [500, 817]
-    assert asked(num_prompts=64) == [64, 64]
+    spec = f"gsm8k@{tmp_path},truthfulqa@{tmp_path}"
+    assert [len(probe.prompts) for probe in published.paper_probes(spec)] == [500, 817]
+    assert [len(probe.prompts) for probe in published.paper_probes(spec, 64)] == [64, 64]
 
 
 class Observed(Loader):
