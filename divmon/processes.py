@@ -51,9 +51,11 @@ class Processes:
         if self.count == 1:
             return
         try:
-            dist.destroy_process_group(dist.new_group(backend="gloo", timeout=MEETING))
+            meeting = dist.new_group(backend="gloo", timeout=MEETING)
             times = (timedelta(seconds=patience + SLACK), SCORING)
             self._groups = [dist.new_group(backend="gloo", timeout=time) for time in times]
+            # Not before: a process still on its way into the meeting would find its connection closed.
+            dist.destroy_process_group(meeting)
         except Exception as error:
             raise RuntimeError(
                 f"this is process {self.rank} of {self.count}, and the others did not come to measure with it within"
