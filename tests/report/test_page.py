@@ -125,6 +125,15 @@ def test_what_a_model_says_stays_text(page: Path) -> None:
     assert json.loads(read.scripts["facts"])["main"] == {"task": "sums", "metric": "sbert"}
 
 
+def test_a_hostile_name_prompt_or_metric_is_text_wherever_it_stands(tmp_path: Path) -> None:
+    values = {(report_runs.HOSTILE, "sbert"): [[0.2] * 4, [0.3, 0.2, 0.3, 0.4]]}
+    run = run_dirs.write(tmp_path / "run", (0, 10), values, model=report_runs.HOSTILE)
+    read = Reader(write(divmon.compare({report_runs.HOSTILE: [run]}), tmp_path / "page.html", "words").read_text())
+    assert "img" not in {tag for tag, _ in read.tags}
+    assert [a.get("id", "") for tag, a in read.tags if tag == "script"] == ["facts", "", ""]
+    assert json.loads(read.scripts["facts"])["tasks"] == [report_runs.HOSTILE]
+
+
 def test_every_completion_is_in_the_page_with_its_verdict(page: Path, runs: dict[str, Path]) -> None:
     read = Reader(page.read_text())
     prompts = json.loads(read.scripts["facts"])["prompts"]
