@@ -32,7 +32,7 @@ _EPILOG = """After -- comes the program, as Python would be given it:
   divmon attach --config divmon.yaml -- llamafactory-cli train recipe.yaml
   accelerate launch -m divmon attach --config divmon.yaml -- -m axolotl.cli.train recipe.yaml
 
-Programs that start others (trl, axolotl, accelerate, torchrun) are out of reach; put divmon inside, as in the last line.
+Programs that start others (trl, axolotl, torchrun) are out of reach; put divmon inside, as the last line does.
 The exit code is the program's; 2 where the options are wrong, before it is started."""
 
 
