@@ -3,6 +3,9 @@
 All are one-sided t tests over prompts: x_p is what prompt p shows against the null, and its mean over prompts like
 these is at most 0 where the null holds. Two limits say what still counts as healthy: DELTA, a share of the reference's
 diversity that may be lost, and SHARE, by which a share of completions (or of words) may rise.
+
+The rate holds as far as t is t. Where nearly all answers of a prompt are the same and nothing judges them, x is skewed,
+and of runs that lose exactly DELTA 2.5 percent alarm in place of 1 (tests/results/alerts.txt); unchanged ones do not.
 """
 
 from __future__ import annotations
