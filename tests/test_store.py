@@ -106,7 +106,9 @@ def test_reads_back_what_was_written(tmp_path_factory: pytest.TempPathFactory, d
         verdicts,
         data.draw(st.lists(score, max_size=3)),
         data.draw(st.lists(change, max_size=3)),
-        {"gsm8k": {"sbert": {"change": data.draw(st.floats(allow_nan=False)), "ci95": {}}}} if judged else {},
+        {"gsm8k": {"sbert": {"change": data.draw(st.floats(allow_nan=False, allow_infinity=False)), "ci95": {}}}}
+        if judged
+        else {},
         data.draw(st.dictionaries(st.tuples(TEXT, TEXT), TEXT, max_size=3)),
         data.draw(st.dictionaries(TEXT, st.none() | TEXT | st.integers() | st.lists(st.booleans()), max_size=3)),
     )
