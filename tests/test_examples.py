@@ -12,7 +12,6 @@ import pytest
 import divmon
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-pytestmark = pytest.mark.xdist_group("examples")  # in one process, which trains the base model once
 
 SEEN = {
     "sft": "tensorboard --logdir",

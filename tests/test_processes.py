@@ -18,7 +18,6 @@ from divmon import DiversityCallback
 from divmon.types import Sample
 
 HERE = Path(__file__).parent
-pytestmark = pytest.mark.xdist_group("processes")  # one process, which starts the two others once
 
 
 @pytest.fixture(scope="module")

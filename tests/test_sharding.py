@@ -17,7 +17,6 @@ from divmon import DiversityMonitor
 from divmon.store import Store
 
 HERE = Path(__file__).parent
-pytestmark = pytest.mark.xdist_group("sharded")  # one process, which starts the two others once
 
 
 FSDP = ["fsdp1", "fsdp2"]
