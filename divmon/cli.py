@@ -14,7 +14,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "score": ("divmon.score_file", "score completions that exist already, from a JSONL file"),
     "rollouts": ("divmon.rollouts_command", "score the completions that a GRPO or RLOO run logged"),
-    "compare": ("divmon.compare_command", "compare runs: who kept more diversity, from where on, and at equal accuracy"),
+    "compare": ("divmon.compare_command", "compare runs: who kept more diversity, from where on, at equal accuracy"),
     "report": ("divmon.report_command", "a run as one HTML file to look at, with its samples; tables and pictures too"),
     "tasks": ("divmon.tasks_command", "list the tasks, and try their gold answers on their verifiers"),
     "attach": ("divmon.attach", "run a training program that takes no callbacks, with one"),

@@ -195,7 +195,11 @@ def _path(groups: Sequence[str]) -> Spec:
     x["axis"] = {"format": ".0%", "grid": False, "tickCount": 8}
     y: Spec = {"field": "value", "type": "quantitative", "title": "{metric}: {unit}"}
     same: Spec = {"color": scales["color"], "detail": {"field": "run"}}
-    tips: list[Spec] = [{"field": "run"}, {"field": "step"}, {"field": "accuracy", "type": "quantitative", "format": ".1%"}]
+    tips: list[Spec] = [
+        {"field": "run"},
+        {"field": "step"},
+        {"field": "accuracy", "type": "quantitative", "format": ".1%"},
+    ]
     tips += [{"field": f, "type": "quantitative", "format": ".3f"} for f in ("value", "low", "high")]
     tips += [{"field": "best", "title": "no other point has more of both"}]
     faint: Spec = {"type": "rule", "opacity": 0.4}
