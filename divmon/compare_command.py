@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from divmon.option_flags import names_of
 from divmon.plain import strict_json
 from divmon.report_command import add_exports, export
 
@@ -81,10 +82,6 @@ def _runs(names: Sequence[str]) -> list[str] | dict[str, list[str]]:
     return groups
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="divmon compare",
@@ -100,8 +97,13 @@ def _parser() -> argparse.ArgumentParser:
         default="step",
         help="what runs are matched by (step); at equal accuracy they are compared in any case",
     )
-    add("--metric", type=_names, metavar="NAMES", help="metrics to compare, by commas; all, showing sbert, if not told")
-    add("--task", type=_names, metavar="NAMES", help="tasks to compare, by commas; all if not told")
+    add(
+        "--metric",
+        type=names_of,
+        metavar="NAMES",
+        help="metrics to compare, by commas; all, showing sbert, if not told",
+    )
+    add("--task", type=names_of, metavar="NAMES", help="tasks to compare, by commas; all if not told")
     add("--chain", action="store_true", help="the runs are the stages of one lineage, in this order")
     add(
         "--rescore",

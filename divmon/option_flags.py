@@ -27,6 +27,30 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{field.name}", default=argparse.SUPPRESS, metavar=metavar, **_reading(field.type))
 
 
+def add_model_flags(parser: argparse.ArgumentParser, tokenizer: str) -> None:
+    """Gives a parser what measuring checkpoints takes: where and how they are loaded, or the server that draws.
+
+    Args:
+        tokenizer: what the tokenizer's name stands in place of.
+    """
+    add = parser.add_argument
+    add("--device", default="auto", help="cuda:1, cpu, ...; a GPU where there is one (auto)")
+    add("--dtype", default="auto", help="float32, bfloat16, float16; as the weights were saved (auto)")
+    add("--tokenizer", metavar="NAME", help=tokenizer)
+    add(
+        "--serve",
+        metavar="COMMAND",
+        help="draw from a completion server, started for each checkpoint: 'vllm serve {checkpoint} --port {port}'",
+    )
+    add("--serve-model", metavar="NAME", help="as the server names the model, where it serves several")
+    add("--serve-timeout", type=float, default=900.0, metavar="SECONDS", help="until it answers (%(default)g)")
+
+
+def names_of(text: str) -> list[str]:
+    """Names with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def config_of(given: argparse.Namespace, **defaults: Any) -> Any:
     """The `DiversityConfig` of a parsed command line.
 

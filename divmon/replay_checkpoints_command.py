@@ -11,7 +11,7 @@ from pathlib import Path
 from divmon import published
 from divmon.checkpoints import Loader
 from divmon.hub import CannotBeHad, Hub, HubUnreachable
-from divmon.option_flags import add_options, config_of
+from divmon.option_flags import add_model_flags, add_options, config_of, names_of
 from divmon.published import Published
 from divmon.replay_checkpoints import PROTOCOL, Replay, Wrong
 from divmon.served import ServerCommand
@@ -89,21 +89,17 @@ def _checkpoints(given: argparse.Namespace, hub: Hub) -> list[Published]:
     if given.checkpoints == PAPER:
         if given.branches or given.revision:
             raise Wrong("--branches and --revision are of one repository: --checkpoints REPOSITORY; here --models")
-        return published.paper_checkpoints(_names(given.models))
+        return published.paper_checkpoints(names_of(given.models))
     if given.models:
         raise Wrong("--models is of the paper's; of a repository's branches choose with --branches")
     if given.revision:
-        return published.branch_checkpoints(given.checkpoints, _names(given.revision))
+        return published.branch_checkpoints(given.checkpoints, names_of(given.revision))
     try:
         there = hub.branches(given.checkpoints)
     except HubUnreachable as error:
         there = published.expected_branches(given.checkpoints)
         print(f"divmon replay: {error}\n  taken are the branches that are said to be there", file=sys.stderr)
-    return published.branch_checkpoints(given.checkpoints, there, _names(given.branches))
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    return published.branch_checkpoints(given.checkpoints, there, names_of(given.branches))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -148,12 +144,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", default="replays", help="folder for all replays (%(default)s)")
     add("--discard", action="store_true", help="delete what was downloaded of a checkpoint once it is measured")
     add("--dry-run", action="store_true", help="print what would be measured, nothing else")
-    add("--device", default="auto", help="cuda:1, cpu, ...; a GPU where there is one (auto)")
-    add("--dtype", default="auto", help="float32, bfloat16, float16; as the weights were saved (auto)")
-    add("--tokenizer", metavar="NAME", help="for all, in place of the checkpoints' own")
-    add("--serve", metavar="COMMAND", help="draw from a completion server, started for each checkpoint:"
-        " 'vllm serve {checkpoint} --port {port}'")  # fmt: skip
-    add("--serve-model", metavar="NAME", help="as the server names the model, where it serves several")
-    add("--serve-timeout", type=float, default=900.0, metavar="SECONDS", help="until it answers (%(default)g)")
+    add_model_flags(parser, tokenizer="for all, in place of the checkpoints' own")
     add_options(parser)
     return parser

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from divmon import __version__
+from divmon.option_flags import names_of
 
 if TYPE_CHECKING:
     from divmon.completions_log import CompletionsLog
@@ -198,12 +199,8 @@ def threshold(text: str) -> float | dict[str, float]:
         raise argparse.ArgumentTypeError(f"expected a number, or name=number[,name=number], got {text!r}") from None
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def _numbers(text: str) -> list[float]:
-    return [float(value) for value in _names(text)]
+    return [float(value) for value in names_of(text)]
 
 
 def _say(message: str) -> None:
@@ -230,7 +227,9 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-unsandboxed-code", action="store_true", help="judge programs even where bubblewrap cannot contain them"
     )
     add("--num-generations", type=int, metavar="G", help="completions of a prompt; as the prompts repeat, if not told")
-    add("--rewards", type=_names, metavar="NAMES", help="columns that are rewards; all that hold numbers, if not told")
+    add(
+        "--rewards", type=names_of, metavar="NAMES", help="columns that are rewards; all that hold numbers, if not told"
+    )
     add("--weights", type=_numbers, metavar="W,W", help="reward_weights of the run, in the columns' order; 1 each")
     add("--metrics", default="auto", metavar="NAMES", help="as for divmon score")
     add("--embedder", default="auto", metavar="NAME", help="as for divmon score")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from divmon.completions import from_ids
 from divmon.drawing import Drawing, Request
 from divmon.guard import undisturbed
 from divmon.inverse_cdf import uniforms
@@ -24,8 +25,8 @@ from divmon.rendering import Renderer
 from divmon.samplers import Batch, DecodeBatch, Lockstep, NonFiniteLogits, TooLate, left_pad
 from divmon.samplers.generate import generate
 from divmon.samplers.live import live
-from divmon.stop_strings import StopStrings, completing_tokens, first_stop, stopped
-from divmon.types import Finish, Sample
+from divmon.stop_strings import StopStrings, completing_tokens
+from divmon.types import Finish
 
 logger = logging.getLogger("divmon")
 
@@ -181,7 +182,9 @@ class Sampler:
             for unit in units:
                 for index in range(unit.first, unit.first + unit.count):
                     tokens = decoded.tokens_RT[row, : lengths[row]].tolist()
-                    drawing.samples.append(self._sample(unit.request, index, tokens, ended[row]))
+                    finish: Finish = "eos" if ended[row] else "length"
+                    drawn = tokens[:-1] if ended[row] else tokens
+                    drawing.samples.append(from_ids(self.renderer, unit.request, index, drawn, finish))
                     drawing.tokens += lengths[row]
                     row += 1
             progress(row)
@@ -223,21 +226,6 @@ class Sampler:
             deadline=self._deadline,
             together=self.together,
         )
-
-    def _sample(self, request: Request, index: int, tokens: list[int], ended: bool) -> Sample:
-        prompt, stops = request.prompt, request.decoding.stop
-        finish: Finish = "eos" if ended else "length"
-        n_tokens = len(tokens)
-        if ended:
-            tokens = tokens[:-1]
-        text, reasoning, answered = self.renderer.split(tokens, prompt.in_reasoning)
-        if answered and first_stop(text, stops) is not None:
-            finish, n_tokens = "stop", len(tokens)
-            # A row may have run past its stop string before it was looked at; count to the token that completed it.
-            while n_tokens and stopped(self.renderer, tokens[: n_tokens - 1], prompt.in_reasoning, stops):
-                n_tokens -= 1
-            text = text[: first_stop(text, stops)]
-        return Sample(prompt.task, prompt.id, index, text, finish, n_tokens, reasoning, answered)
 
 
 def _parts(unit: _Unit, budget: int) -> list[_Unit]:

@@ -71,7 +71,7 @@ class ServerCommand:
             yield _Alive(server, lambda: _ended(process, out))
 
     def _wait(self, url: str, process: subprocess.Popen[str], out: IO[str]) -> None:
-        import httpx
+        from divmon.serving.client import httpx
 
         deadline = time.monotonic() + self.timeout
         while time.monotonic() < deadline:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from divmon.checkpoints import Loader
-from divmon.option_flags import add_options, config_of
+from divmon.option_flags import add_model_flags, add_options, config_of
 from divmon.served import ServerCommand
 from divmon.watch import Watch, Wrong
 
@@ -107,18 +107,9 @@ def _parser() -> argparse.ArgumentParser:
         " without one, as after a crash, it waits on)",
     )
     add("--poll", type=float, default=30.0, metavar="SECONDS", help="between looks (%(default)g)")
-    add("--device", default="auto", help="cuda:1, cpu, ...; a GPU where there is one (auto)")
-    add("--dtype", default="auto", help="float32, bfloat16, float16; as the weights were saved (auto)")
     add("--base", metavar="MODEL", help="the model that training began with, where adapter_config.json names another")
-    add("--tokenizer", metavar="NAME", help="in place of the checkpoints' own")
     add("--trust-remote-code", action="store_true", help="run code that comes with a model")
-    add(
-        "--serve",
-        metavar="COMMAND",
-        help="draw from a completion server, started for each checkpoint: 'vllm serve {checkpoint} --port {port}'",
-    )
-    add("--serve-model", metavar="NAME", help="as the server names the model, where it serves several")
-    add("--serve-timeout", type=float, default=900.0, metavar="SECONDS", help="until it answers (%(default)g)")
+    add_model_flags(parser, tokenizer="in place of the checkpoints' own")
     add_options(parser)
     return parser
 
