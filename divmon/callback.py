@@ -188,9 +188,13 @@ class DiversityCallback(TrainerCallback):
 
     def _take(self, model: Any, step: int, facts: dict[str, Any], last: bool, may_wait: bool) -> None:
         monitor = self.monitor
-        # The main process knows what is stored (a resumed run may have this step) and what it costs: it decides.
-        wanted = monitor.store is not None and step not in monitor.store.steps() and self._affordable(step, may_wait)
-        if not monitor.processes.tell(wanted):
+
+        def wanted() -> bool:
+            stored = monitor.store is None or step in monitor.store.steps()
+            return not stored and self._affordable(step, may_wait)
+
+        # The main process knows what is stored (a resumed run may have this step) and what it costs.
+        if not monitor.processes.decide(wanted, otherwise=False):
             return
         first, before = monitor.reference is None, monitor.seconds
         monitor.take(model, step, facts, at_end=last)

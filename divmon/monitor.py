@@ -251,10 +251,11 @@ class DiversityMonitor:
         try:
             if self._reference is measured:
                 self.store.update(reference_step=step)  # a resumed run takes no other, should this one not be written
-                self.alarms.begin(measured, self.probes, self.store)
             self.store.write(snapshot)
         finally:  # a full disk does not take the curves away too
             self.show(snapshot, self.probes)
+        if self._reference is measured:
+            self.alarms.begin(measured, self.probes, self.store)
         return snapshot
 
     def _num_samples(self, is_reference: bool) -> int:

@@ -75,6 +75,20 @@ class Processes:
         self._talk(lambda: dist.broadcast_object_list(box, src=0, group=self._groups[0]))
         return box[0]
 
+    def decide(self, choose: Callable[[], T], otherwise: T) -> T:
+        """What the main process chooses, in all.
+
+        Where choosing fails there, its error is raised there, and the others get `otherwise` rather than wait for it.
+        """
+        if not self.is_main:
+            return self.tell(otherwise)
+        try:
+            chosen = choose()
+        except Exception:
+            self.tell(otherwise)
+            raise
+        return self.tell(chosen)
+
     def gather(self, value: T) -> list[T]:
         """Each process's value by rank, in the main one; elsewhere its own alone."""
         import torch.distributed as dist

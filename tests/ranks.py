@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ import torch.distributed as dist
 from divmon import DiversityCallback, pipeline, processes
 from divmon.samplers import live as live_module
 from divmon.sampling import Sampler
+from divmon.store import Store
 
 torch.set_num_threads(1)
 RANK = int(os.environ["RANK"])
@@ -76,6 +78,19 @@ def scoring(patch: Patch) -> None:
     patch(pipeline, "measure", fail)
 
 
+def deciding(patch: Patch) -> None:
+    """The main process fails at step 10, before it has said whether to measure."""
+    steps = Store.steps
+
+    def fail(self: Any) -> Any:
+        if any(frame.function == "wanted" for frame in inspect.stack()) and next(looks, None) == 1:
+            raise OSError("the disk is gone")
+        return steps(self)
+
+    looks = iter(range(9))
+    patch(Store, "steps", fail)
+
+
 def unlike(patch: Patch) -> None:
     """Process 1 alone finds an option wrong."""
 
@@ -97,6 +112,7 @@ RUNS: dict[str, tuple[Callable[[Patch], None], int, dict[str, Any]]] = {
     "failing": (failing, 3, {}),
     "slow": (slow, 3, {"timeout": 1.5}),
     "scoring": (scoring, 3, {}),
+    "deciding": (deciding, 3, {}),
     "hanging": (hanging, 3, {"timeout": 1.5}),
     "unlike": (unlike, 3, {}),
 }

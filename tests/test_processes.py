@@ -51,7 +51,7 @@ def failures(run: Path, rank: int) -> list[Any]:
     return json.loads((run / f"failures{rank}.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["three", "one", "main_alone", "failing", "slow", "scoring", "hanging"])
+@pytest.mark.parametrize("name", ["three", "one", "main_alone", "failing", "slow", "scoring", "deciding", "hanging"])
 def test_training_is_the_same_run_whatever_becomes_of_the_measurements(ran: Path, name: str) -> None:
     expected = torch.load(ran / "without" / "weights.pt")
     found = torch.load(ran / name / "weights.pt")
@@ -101,6 +101,12 @@ def test_a_failure_of_the_main_process_costs_that_measurement_only(ran: Path) ->
     assert read(ran / "scoring").steps == [0, 20]
     assert failures(ran / "scoring", 0) == [[10, "RuntimeError: scoring failed"]]
     assert failures(ran / "scoring", 1) == []
+
+
+def test_a_main_process_that_cannot_decide_keeps_nobody_waiting(ran: Path) -> None:
+    assert read(ran / "deciding").steps == [0, 20]
+    assert failures(ran / "deciding", 0) == [[10, "OSError: the disk is gone"]]
+    assert failures(ran / "deciding", 1) == []
 
 
 def test_an_option_that_is_wrong_in_one_process_is_an_error_in_all(ran: Path) -> None:
