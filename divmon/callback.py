@@ -12,8 +12,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from divmon.budget import Budget
 from divmon.composition import Composition
-from divmon.composition_record import describe
-from divmon.composition_rows import parts_of
+from divmon.composition.record import describe
+from divmon.composition.rows import parts_of
 from divmon.guard import undisturbed_rng
 from divmon.loggers import host_loggers
 from divmon.loggers.console import console

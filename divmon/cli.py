@@ -12,15 +12,15 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = {
-    "score": ("divmon.score_file", "score completions that exist already, from a JSONL file"),
-    "rollouts": ("divmon.rollouts_command", "score the completions that a GRPO or RLOO run logged"),
-    "compare": ("divmon.compare_command", "compare runs: who kept more diversity, from where on, at equal accuracy"),
-    "report": ("divmon.report_command", "a run as one HTML file to look at, with its samples; tables and pictures too"),
+    "score": ("divmon.score", "score completions that exist already, from a JSONL file"),
+    "rollouts": ("divmon.rollouts.command", "score the completions that a GRPO or RLOO run logged"),
+    "compare": ("divmon.comparison.command", "compare runs: who kept more diversity, from where on, at equal accuracy"),
+    "report": ("divmon.report.command", "a run as one HTML file to look at, with its samples; tables and pictures too"),
     "tasks": ("divmon.tasks_command", "list the tasks, and try their gold answers on their verifiers"),
     "attach": ("divmon.attach", "run a training program that takes no callbacks, with one"),
     "replay": ("divmon.replay", "train the stages of a published lineage in order, with the monitor on"),
-    "watch": ("divmon.watch_command", "measure checkpoints as a training run writes them"),
-    "data": ("divmon.data_command", "say what a mixture of training data is made of, before training on it"),
+    "watch": ("divmon.watch.command", "measure checkpoints as a training run writes them"),
+    "data": ("divmon.composition.command", "say what a mixture of training data is made of, before training on it"),
     "demo": ("divmon.demo", "train a miniature model on narrow and on broad data and watch its diversity"),
 }
 

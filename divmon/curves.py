@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from divmon.comparison.settings import obstacles, settings
 from divmon.reading import Run
-from divmon.settings import obstacles, settings
 from divmon.stats import jackknife
 from divmon.types import TRUNCATED_LIMIT
 

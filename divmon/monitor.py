@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from divmon import pipeline
-from divmon.alarms import Alarms
+from divmon.alerts.during import Alarms
 from divmon.asking import Asking
 from divmon.config import given_options
 from divmon.drawing import Engine

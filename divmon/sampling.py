@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from divmon.completions import from_ids
 from divmon.drawing import Drawing, Request
+from divmon.drawing.completions import from_ids
+from divmon.drawing.inverse_cdf import uniforms
+from divmon.drawing.stop_strings import StopStrings, completing_tokens
 from divmon.guard import undisturbed
-from divmon.inverse_cdf import uniforms
 from divmon.memory import cache_token_budget, is_out_of_memory, release_memory
 from divmon.rendering import Renderer
 from divmon.samplers import Batch, DecodeBatch, Lockstep, NonFiniteLogits, TooLate, left_pad
 from divmon.samplers.generate import generate
 from divmon.samplers.live import live
-from divmon.stop_strings import StopStrings, completing_tokens
 from divmon.types import Finish
 
 logger = logging.getLogger("divmon")
@@ -123,7 +123,7 @@ class Sampler:
         """Once: whether samples may share their prompt's cache; of processes in step each with the same requests."""
         if self._checked:
             return
-        from divmon.prefix_check import differs_from_generate
+        from divmon.drawing.prefix_check import differs_from_generate
 
         lengths = sorted(requests, key=lambda request: len(request.prompt.input_ids))
         with undisturbed(self.model):

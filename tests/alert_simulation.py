@@ -15,8 +15,8 @@ import numpy as np
 import simulation
 from simulation import POPULATION, RIGHT, WRONG, Policy
 
-from divmon.alert_tests import SHARE
 from divmon.alerts import Alert, Alerts
+from divmon.alerts.tests import SHARE
 from divmon.decomposition import Pairs
 from divmon.plain import plain
 from divmon.types import Probe, Prompt, Score, Snapshot

@@ -14,9 +14,9 @@ from alert_simulation import Truth
 from scipy import stats as scipy_stats
 from test_alerts import test_of, traced
 
-from divmon.alert_power import sight
-from divmon.alert_tests import DELTA, TESTS, Figures
 from divmon.alerts import ALPHA
+from divmon.alerts.power import sight
+from divmon.alerts.tests import DELTA, TESTS, Figures
 from divmon.decomposition import pairs
 from divmon.types import Snapshot
 

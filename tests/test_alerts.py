@@ -20,8 +20,8 @@ from scipy import stats as scipy_stats
 from transformers import TrainerControl
 
 from divmon import DiversityCallback, metrics, scoring
-from divmon.alert_tests import DELTA, SHARE, TESTS, Figures, Finding, paired
 from divmon.alerts import ALPHA, Alert, Alerts, act, actions, replay, replay_alerts
+from divmon.alerts.tests import DELTA, SHARE, TESTS, Figures, Finding, paired
 from divmon.decomposition import pairs
 from divmon.inputs import Inputs, Outputs, Resources
 from divmon.plain import plain

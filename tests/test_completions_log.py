@@ -15,11 +15,11 @@ import rl_runs
 
 import divmon
 from divmon import cli
-from divmon.completions_log import read_completions
-from divmon.group_scores import GroupScorer
-from divmon.group_verdicts import GroupJudge
-from divmon.groups import Draw
 from divmon.rollouts import Rollouts
+from divmon.rollouts.completions_log import read_completions
+from divmon.rollouts.groups import Draw
+from divmon.rollouts.scores import GroupScorer
+from divmon.rollouts.verdicts import GroupJudge
 from divmon.scoring import Scorer
 
 BY_NAME = {"parity": 0.5}

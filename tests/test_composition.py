@@ -14,9 +14,10 @@ import tiny
 from datasets import Dataset
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from divmon import DiversityCallback, data_command
+from divmon import DiversityCallback
 from divmon.composition import Composition, compose
-from divmon.composition_rows import parts_of
+from divmon.composition import command as data_command
+from divmon.composition.rows import parts_of
 from divmon.miniature.problems import draw_problem
 from divmon.miniature.styles import STYLES, solve
 from divmon.plain import plain, strict_json

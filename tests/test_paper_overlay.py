@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import run_dirs
 
-from divmon import paper, paper_overlay, tasks
+from divmon import paper, tasks
 from divmon.comparison.compare import compare
 from divmon.reading import read_run
+from divmon.replay import overlay as paper_overlay
 
 MPNET = "sentence-transformers/all-mpnet-base-v2"
 FACTS = {0: {"paper_model": "base", "stage": "base"}, 1: {"paper_model": "think-sft", "stage": "think-sft"}}

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from divmon import paper, published
-from divmon.hub import CannotBeHad, Hub, HubUnreachable
+from divmon import paper
+from divmon.replay import published
+from divmon.replay.hub import CannotBeHad, Hub, HubUnreachable
 
 THINK_SFT, THINK = "allenai/Olmo-3-7B-Think-SFT", "allenai/Olmo-3-7B-Think"
 
@@ -189,7 +190,7 @@ def own_hub() -> Iterator[ThreadingHTTPServer]:
 
 
 PROGRAM = """
-from divmon.hub import CannotBeHad, Hub, HubUnreachable
+from divmon.replay.hub import CannotBeHad, Hub, HubUnreachable
 
 def why(repository, revision="main"):
     try:

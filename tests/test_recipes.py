@@ -10,10 +10,10 @@ import pytest
 import runs
 import tiny
 
-from divmon.recipe_checks import check
-from divmon.recipe_file import RecipeError
-from divmon.recipe_plan import accumulation, plan, steps, tokens, trl_args
 from divmon.recipes import load
+from divmon.recipes.checks import check
+from divmon.recipes.file import RecipeError
+from divmon.recipes.plan import accumulation, plan, steps, tokens, trl_args
 
 FOLDER = Path(__file__).parents[1] / "recipes" / "olmo3"
 FILES = sorted(FOLDER.glob("*.yaml"))

@@ -15,7 +15,7 @@ import lineage
 import pytest
 
 from divmon import replay
-from divmon.replay_stage import last_checkpoint
+from divmon.replay.stage import last_checkpoint
 from divmon.store import read_run
 
 

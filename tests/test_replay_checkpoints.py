@@ -20,11 +20,12 @@ import runs
 import tiny
 from test_served import SERVER
 
-from divmon import DiversityConfig, cli, published
-from divmon.checkpoints import Loader
-from divmon.hub import Hub
+from divmon import DiversityConfig, cli
 from divmon.reading import read_run
-from divmon.replay_checkpoints import PROTOCOL, Replay
+from divmon.replay import published
+from divmon.replay.checkpoints import PROTOCOL, Replay
+from divmon.replay.hub import Hub
+from divmon.watch.checkpoints import Loader
 
 CHAT = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
 CHAT += "{% if add_generation_prompt %}<|im_start|>OPEN{% endif %}"

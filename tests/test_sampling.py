@@ -94,7 +94,7 @@ def test_stop_strings_end_and_are_cut_however_often_rows_are_looked_at(monkeypat
 def test_reasoning_is_not_searched_for_stop_strings() -> None:
     tokenizer = tiny.tokenizer(["<think> one </think> two"])
     renderer = Renderer(tokenizer, chat=False, think="on")
-    from divmon.stop_strings import stopped
+    from divmon.drawing.stop_strings import stopped
 
     inside = tokenizer("<think>a\n\nb", add_special_tokens=False)["input_ids"]
     behind = tokenizer("<think>a\n\nb</think>c\n\n", add_special_tokens=False)["input_ids"]

@@ -14,7 +14,7 @@ import pytest
 from divmon import tasks
 from divmon.cli import main
 from divmon.quality import quality
-from divmon.row_verdicts import reasons
+from divmon.score.row_verdicts import reasons
 from divmon.types import Verdict
 
 MBPP = {

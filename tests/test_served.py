@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import runs
 
-from divmon import watch_command
 from divmon.reading import read_run
-from divmon.served import ServerCommand
 from divmon.serving import client
+from divmon.watch import command as watch_command
+from divmon.watch.served import ServerCommand
 
 SERVER = """
 import json, os, random, subprocess, sys, time

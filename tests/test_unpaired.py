@@ -9,8 +9,8 @@ import pytest
 from scipy import stats as theirs
 
 from divmon.decomposition import STRATA, TERMS, Pairs, pairs
+from divmon.rollouts.unpaired import decompose_unpaired, two_sample_interval, unpaired_change
 from divmon.stats import leave_one_out
-from divmon.unpaired import decompose_unpaired, two_sample_interval, unpaired_change
 
 
 def test_a_difference_of_means_has_welchs_interval() -> None:

@@ -23,10 +23,11 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from divmon import DiversityCallback, DiversityMonitor, watch_command
-from divmon.checkpoints import Checkpoint, Loader, NotWhole, Unusable, found
+from divmon import DiversityCallback, DiversityMonitor
 from divmon.reading import Run, read_run
 from divmon.watch import Watch
+from divmon.watch import command as watch_command
+from divmon.watch.checkpoints import Checkpoint, Loader, NotWhole, Unusable, found
 
 CHEAP = {**runs.CHEAP, "progress": False}
 SAVING = {"save_strategy": "steps", "save_steps": 10}

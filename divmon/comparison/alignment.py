@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from divmon.comparison.members import Member
+from divmon.comparison.settings import Obstacle, obstacles, settings
 from divmon.loggers import shown
 from divmon.reading import asked
-from divmon.row_comparison import listed
-from divmon.settings import Obstacle, obstacles, settings
+from divmon.score.row_comparison import listed
 from divmon.types import Score
 
 

@@ -17,11 +17,11 @@ from divmon.comparison.compositions import COLUMNS, compositions
 from divmon.comparison.differences import differences, levels
 from divmon.comparison.frontier import frontier
 from divmon.comparison.members import Member, Runs, members
+from divmon.comparison.settings import settings
 from divmon.comparison.stages import lineages, stages
 from divmon.comparison.summary import summary
 from divmon.curves import AXES
 from divmon.plain import plain
-from divmon.settings import settings
 
 if TYPE_CHECKING:
     import pandas as pd

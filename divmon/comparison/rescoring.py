@@ -9,6 +9,7 @@ from typing import Any
 
 from divmon import metrics, pipeline
 from divmon.comparison.members import Member
+from divmon.comparison.settings import settings
 from divmon.curves import Curves
 from divmon.encode import MNLI, UNIXCODER
 from divmon.judging import judge
@@ -17,7 +18,6 @@ from divmon.reading import Run
 from divmon.reference import Reference
 from divmon.samplers.replay import Replay
 from divmon.scoring import Scorer
-from divmon.settings import settings
 from divmon.types import Decoding, Probe, Prompt, RenderedPrompt, Sample, Snapshot, Verdict
 
 

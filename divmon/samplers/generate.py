@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from divmon.inverse_cdf import choose
+from divmon.drawing.inverse_cdf import choose
 from divmon.samplers import Batch, Drawn, NonFiniteLogits, TooLate, not_finite
 
 

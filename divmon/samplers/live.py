@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from divmon.drawing.inverse_cdf import choose
 from divmon.guard import undisturbed
-from divmon.inverse_cdf import choose
 from divmon.samplers import Batch, Drawn, NonFiniteLogits, TooLate, check_decoding, not_finite
 
 COMPACT_BELOW = 0.75
@@ -151,7 +151,7 @@ class _Forward:
     def prefill(
         self, input_ids_PL: torch.Tensor, mask_PL: torch.Tensor, padded: bool, new_tokens: int
     ) -> tuple[torch.Tensor, Any]:
-        from divmon.growing_cache import growing_cache
+        from divmon.drawing.growing_cache import growing_cache
 
         cache = growing_cache(self.config, input_ids_PL.shape[1] + new_tokens)
         positions = (mask_PL.cumsum(-1) - 1).clamp(min=0)

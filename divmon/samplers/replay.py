@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from divmon.drawing import Drawing, Key, Request
-from divmon.output_rows import read_rows
 from divmon.reading import find_folder, list_steps, read_manifest, read_probes, read_samples, read_snapshot
+from divmon.score.output_rows import read_rows
 from divmon.types import RenderedPrompt, Sample
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
-from divmon.completions import from_ids, from_text, seed_of
 from divmon.drawing import Drawing, Key, Request
+from divmon.drawing.completions import from_ids, from_text, seed_of
 from divmon.rendering import Renderer
 from divmon.serving.client import Client, Refused, ServerProblem, Unanswered
 from divmon.serving.form import FIELDS, FORMS, Answer, Fields, Form, Messages, Writer

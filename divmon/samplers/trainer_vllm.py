@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from divmon.completions import from_ids
 from divmon.drawing import Drawing, Request
+from divmon.drawing.completions import from_ids
+from divmon.drawing.vllm_rounds import Round, everyones, rounds, seeded
 from divmon.rendering import Renderer
 from divmon.types import Sample
-from divmon.vllm_rounds import Round, everyones, rounds, seeded
 
 SETTINGS = (
     "temperature",

@@ -27,8 +27,8 @@ from transformers import TrainerCallback
 from trl.generation import vllm_client, vllm_generation
 from vllm_stand_in import Client, Engine, Generation, answer
 
-from divmon.completions import seed_of
 from divmon.drawing import Drawing, Request
+from divmon.drawing.completions import seed_of
 from divmon.rendering import Renderer
 from divmon.samplers.trainer_vllm import SETTINGS, TrainerVLLM
 from divmon.types import Decoding, Prompt
