@@ -13,18 +13,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from divmon.miniature import lineages
 from divmon.miniature.data import Row, base_rows
 from divmon.miniature.tokenizer import train_tokenizer
 
 logger = logging.getLogger("divmon")
 
-SHAPED_BY = ("problems", "styles", "data", "tokenizer", "base")
+SHAPED_BY = ("problems", "styles", "stories", "data", "lineages", "tokenizer", "base")
 """Modules of this folder whose code decides what the model becomes: a change in one makes a new base model."""
 
 ATTENTION = "eager"
@@ -41,6 +42,9 @@ Progress = Callable[[int, int, float], None]
 class BaseConfig:
     """All that shapes a base model but its seed."""
 
+    world: Literal["word_problems", "lineages"] = "word_problems"
+    """What it reads: word problems as plain text, as the demo has them, or those and stories, also as conversations."""
+
     hidden_size: int = 128
     intermediate_size: int = 384
     num_attention_heads: int = 4
@@ -55,6 +59,10 @@ class BaseConfig:
     learning_rate: float = 3e-3
     wrong: float = 0.25
     """Share of wrong solutions in what it reads, 0 to 1."""
+
+
+LINEAGES = BaseConfig(world="lineages", hidden_size=160, intermediate_size=480, num_attention_heads=5, vocab_size=1024)
+"""The base of `divmon replay --scale miniature`."""
 
 
 def base_model(
@@ -73,7 +81,7 @@ def base_model(
         An `Olmo3ForCausalLM` in evaluation mode, float32 on the CPU, and a `PreTrainedTokenizerFast`.
     """
     config = config or BaseConfig()
-    folder = cache_folder() / f"miniature-{_fingerprint(config, seed)}"
+    folder = _place(seed, config)
     if not _is_whole(folder):
         model, tokenizer = train(config, seed, progress)
         try:
@@ -84,9 +92,28 @@ def base_model(
     return _load(folder)
 
 
+def base_folder(
+    seed: int = 0, *, config: BaseConfig | None = None, progress: Progress = lambda done, steps, loss: None
+) -> Path:
+    """The cached base model's folder, as `from_pretrained` takes it; trained first where it is not there.
+
+    Raises:
+        OSError: it cannot be kept.
+    """
+    config = config or BaseConfig()
+    folder = _place(seed, config)
+    if not _is_whole(folder):
+        _keep(folder, *train(config, seed, progress))
+    return folder
+
+
 def is_cached(seed: int = 0, config: BaseConfig | None = None) -> bool:
     """Whether `base_model` would come at once."""
-    return _is_whole(cache_folder() / f"miniature-{_fingerprint(config or BaseConfig(), seed)}")
+    return _is_whole(_place(seed, config or BaseConfig()))
+
+
+def _place(seed: int, config: BaseConfig) -> Path:
+    return cache_folder() / f"miniature-{_fingerprint(config, seed)}"
 
 
 def cache_folder() -> Path:
@@ -95,8 +122,12 @@ def cache_folder() -> Path:
 
 def train(config: BaseConfig, seed: int, progress: Progress) -> tuple[Any, Any]:
     """Trains from scratch; torch's generator and number of threads are left as they were."""
-    rows = base_rows(config.steps * config.batch_size, seed, config.wrong)
-    tokenizer = train_tokenizer((row["prompt"] + row["completion"] for row in rows[:2000]), config.vocab_size)
+    read = lineages.base_rows if config.world == "lineages" else base_rows
+    rows = read(config.steps * config.batch_size, seed, config.wrong)
+    texts = [row["prompt"] + row["completion"] for row in rows[:2000]]
+    if config.world == "lineages":
+        texts += ["<think>\n</think>\n\n"] * len(texts)  # whole tokens, though the base never reads them
+    tokenizer = train_tokenizer(texts, config.vocab_size)
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed)
         model = _new_model(config, tokenizer)

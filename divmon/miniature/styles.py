@@ -17,14 +17,28 @@ def solve(problem: Problem, style: str, rng: random.Random, *, wrong: bool = Fal
     Raises:
         ValueError: no such style.
     """
-    if style not in STYLES:
-        raise ValueError(f"no style named {style!r}; there are {', '.join(STYLES)}")
+    return write(problem, worked(problem, rng, wrong=wrong), style, rng)
+
+
+def worked(problem: Problem, rng: random.Random, *, wrong: bool = False) -> list[Step]:
+    """The steps of a solution; of a wrong one with a plausible mistake, and another end than the gold."""
     steps = work(problem)
     while wrong:
         steps = work(problem, rng.choice(MISTAKES), rng)
         # Some mistakes end at the right number after all (2+2 for 2*2), or below zero, where nobody would believe them.
         if steps[-1].result != problem.answer and all(0 <= step.result <= 99 for step in steps):
             break
+    return steps
+
+
+def write(problem: Problem, steps: list[Step], style: str, rng: random.Random) -> str:
+    """Steps written down in that style, ending in `#### N`.
+
+    Raises:
+        ValueError: no such style.
+    """
+    if style not in STYLES:
+        raise ValueError(f"no style named {style!r}; there are {', '.join(STYLES)}")
     return f"{STYLES[style](problem, steps, rng)}\n#### {steps[-1].result}"
 
 

@@ -48,6 +48,8 @@ class Data:
     sources: list[Source] = field(default_factory=list)
     keep: list[str] = field(default_factory=list)
     """Columns that the trainer and the rewards get; all where empty."""
+    reasoning: bool = False
+    """The completions begin with a trace in <think> tags."""
     max_prompt_tokens: int | None = None
     """Rows with longer prompts are left out."""
 
@@ -198,16 +200,34 @@ def _shrink(file: File, raw: dict[str, Any]) -> None:
             raise small_file.error((name,), f"expected one of {', '.join(everywhere + by_trainer)}")
     _lay(raw, {k: v for k, v in small.items() if k in everywhere})
     for stage in (raw.get("stages") or {}).values():
-        if isinstance(stage, dict):
-            _lay(stage, small.get(str(stage.get("trainer")), {}))
+        if isinstance(stage, dict) and "trainer" in stage:
+            _lay(stage, small.get(str(stage["trainer"]), {}))
+            data = stage.get("data")
+            if isinstance(data, dict) and isinstance(data.get("rows"), int) and isinstance(data.get("sources"), list):
+                _share(data["rows"], [source for source in data["sources"] if isinstance(source, dict)])
 
 
 def _lay(under: dict[str, Any], over: dict[str, Any]) -> None:
-    """Each value of `over` in its place; null takes a key away."""
+    """Each value of `over` in its place; null takes a key away, and {times: x} multiplies what is there."""
     for name, value in over.items():
         if value is None:
             under.pop(name, None)
+        elif isinstance(value, dict) and value.keys() == {"times"} and isinstance(under.get(name), int | float):
+            under[name] = float(f"{under[name] * value['times']:.6g}")
         elif isinstance(value, dict) and isinstance(under.get(name), dict):
             _lay(under[name], value)
         else:
             under[name] = copy.deepcopy(value)
+
+
+def _share(rows: int, sources: list[dict[str, Any]]) -> None:
+    """Gives each source its share of so many rows, to the largest remainders what is left over."""
+    known = [source for source in sources if isinstance(source.get("rows"), int)]
+    total = sum(source["rows"] for source in known)
+    if not total:
+        return
+    exact = [rows * source["rows"] / total for source in known]
+    left = rows - sum(map(int, exact))
+    favoured = sorted(range(len(known)), key=lambda i: int(exact[i]) - exact[i])[:left]
+    for i, source in enumerate(known):
+        source["rows"] = int(exact[i]) + (i in favoured)

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import shlex
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from divmon.loggers import say
+from divmon.miniature.lineages import NAME as MINIATURE
 from divmon.plain import plain, strict_json
 from divmon.reading import FOLDER, list_steps
 from divmon.recipes import Recipe, Scale, Stage, load
@@ -58,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RecipeError as error:
         print(f"divmon replay: {error}", file=sys.stderr)
         return 2
-    lineage = Lineage(recipe, Path(given.out), given.seed)
     try:
+        lineage = Lineage(recipe, Path(given.out), given.seed)
         for name in chosen or recipe.stages:
             stage = recipe.stages[name]
             if stage.recipe != recipe.name or lineage.is_done(stage):
@@ -84,6 +86,8 @@ class Lineage:
     """The folder of one recipe's replay: which stages are done, and where their models are."""
 
     def __init__(self, recipe: Recipe, out: Path, seed: int | None = None) -> None:
+        if recipe.base == MINIATURE:
+            recipe = dataclasses.replace(recipe, base=str(_miniature_base(seed or 0)))
         self.recipe, self.out, self.seed = recipe, out, seed
         self.folder = out / recipe.name
         self.run_directory = self.folder / FOLDER
@@ -213,6 +217,21 @@ class Lineage:
         temporary = self.folder / "replay.json.tmp"
         temporary.write_bytes(strict_json(plain(records), indent=1))
         temporary.replace(self.folder / "replay.json")
+
+
+def _miniature_base(seed: int) -> Path:
+    """The folder of the miniature's base model, which is trained where it is not cached."""
+    from divmon.loggers.console import progress_bar
+    from divmon.miniature.base import LINEAGES, base_folder, cache_folder, is_cached
+
+    if is_cached(seed, LINEAGES):
+        return base_folder(seed, config=LINEAGES)
+    say(f"divmon replay: training the miniature's base model, about two minutes; kept in {cache_folder()}")
+    try:
+        with progress_bar("base model", LINEAGES.steps) as done:
+            return base_folder(seed, config=LINEAGES, progress=lambda *_: done(1))
+    except OSError as error:
+        raise ReplayError(f"the base model cannot be kept in {cache_folder()} ({error}); set DIVMON_CACHE") from None
 
 
 LAUNCHED = "DIVMON_LAUNCHED"

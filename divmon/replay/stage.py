@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from divmon.loggers import say
+from divmon.miniature.lineages import NAME as MINIATURE
+from divmon.miniature.lineages import stage_rows
 from divmon.recipes import Data, Stage
 from divmon.recipes.checks import LOCAL, config_class, read_template
 from divmon.replay import ReplayError
@@ -31,7 +33,7 @@ def train(lineage: Lineage, stage: Stage) -> int:
         ReplayError: its data cannot be had, or no row is left of them.
     """
     tokenizer = make_tokenizer(lineage, stage)
-    raw = read_rows(stage)
+    raw = read_rows(stage, lineage.seed or 0)
     trainer = make_trainer(lineage, stage, tokenizer, raw)
     folder = Path(trainer.args.output_dir)
     checkpoint = last_checkpoint(folder)
@@ -138,8 +140,11 @@ def make_tokenizer(lineage: Lineage, stage: Stage) -> Any:
     return tokenizer
 
 
-def read_rows(stage: Stage) -> Dataset:
+def read_rows(stage: Stage, seed: int = 0) -> Dataset:
     """The stage's data set with all its columns.
+
+    Args:
+        seed: of generated rows, those of the path "miniature".
 
     Raises:
         ReplayError: it cannot be had; the message says what to do.
@@ -148,7 +153,9 @@ def read_rows(stage: Stage) -> Dataset:
 
     data = stage.data
     try:
-        if data.path.endswith(LOCAL):
+        if data.path == MINIATURE:
+            rows = datasets.Dataset.from_list(stage_rows(stage, seed))
+        elif data.path.endswith(LOCAL):
             kind = "parquet" if data.path.endswith(".parquet") else "json"
             rows = datasets.load_dataset(kind, data_files=data.path, split="train")
         else:
