@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import gc
 import textwrap
 import warnings
-from collections import Counter
-from itertools import combinations
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
 
 import torch
 from torch import Tensor
 
 _HEIGHT = 4
+_Trees = Counter[int]
+"""A program: how often it holds each subtree."""
 
 
 def ast_subtree(programs_PK: list[list[str | None]], correct_PK: Tensor | None = None) -> dict[str, Tensor]:
@@ -31,10 +37,9 @@ def ast_subtree(programs_PK: list[list[str | None]], correct_PK: Tensor | None =
     if correct_PK is not None:
         for trees, right in zip(trees_PK, correct_PK.tolist(), strict=True):
             trees[:] = [tree if is_right else None for tree, is_right in zip(trees, right, strict=True)]
-    there_P = [[tree for tree in trees if tree is not None] for trees in trees_PK]
     return {
-        "ast_pairwise": torch.tensor([_mean_distance(trees) for trees in there_P], dtype=torch.float64),
-        "ast_distinct": torch.tensor([_distinct(trees) for trees in there_P], dtype=torch.float64),
+        "ast_pairwise": torch.tensor([_distances(trees).nanmean() for trees in trees_PK], dtype=torch.float64),
+        "ast_distinct": torch.tensor([_distinct(trees) for trees in trees_PK], dtype=torch.float64),
     }
 
 
@@ -42,47 +47,99 @@ def pairwise(programs_PK: list[list[str | None]]) -> Tensor:
     """Multiset Jaccard distance of each pair [P, K, K]; NaN where a program does not parse, and on the diagonal."""
     width = max((len(programs) for programs in programs_PK), default=0)
     distance_PKK = torch.full((len(programs_PK), width, width), torch.nan, dtype=torch.float64)
-    for p, trees in enumerate(_trees(programs_PK)):
-        for (i, a), (j, b) in combinations(((k, tree) for k, tree in enumerate(trees) if tree is not None), 2):
-            distance_PKK[p, i, j] = distance_PKK[p, j, i] = _distance(a, b)
+    for distance_KK, trees_K in zip(distance_PKK, _trees(programs_PK), strict=True):
+        distance_KK[: len(trees_K), : len(trees_K)] = _distances(trees_K)
     return distance_PKK
 
 
-def _mean_distance(trees: list[Counter[str]]) -> float:
-    distances = [d for a, b in combinations(trees, 2) if (d := _distance(a, b)) == d]
-    return sum(distances) / len(distances) if distances else torch.nan
+def _distances(trees_K: list[_Trees | None]) -> Tensor:
+    """Of each pair [K, K]; NaN where a program is missing, or neither is tall enough to have a subtree."""
+    # The j-th copy of a subtree as an element of its own makes sets of multisets: their overlaps are a matrix product.
+    column: defaultdict[tuple[int, int], int] = defaultdict(count().__next__)
+    places = [
+        (k, column[subtree, copy])
+        for k, trees in enumerate(trees_K)
+        for subtree, copies in (trees or {}).items()
+        for copy in range(copies)
+    ]
+    holds_KT = torch.zeros(len(trees_K), len(column), dtype=torch.float64)
+    if places:
+        holds_KT[tuple(torch.tensor(places).T)] = 1
+    shared_KK = holds_KT @ holds_KT.T
+    size_K = shared_KK.diagonal()
+    distance_KK = 1 - shared_KK / (size_K[:, None] + size_K - shared_KK)
+    missing_K = torch.tensor([trees is None for trees in trees_K], dtype=torch.bool)
+    return distance_KK.masked_fill(missing_K | missing_K[:, None], torch.nan).fill_diagonal_(torch.nan)
 
 
-def _distinct(trees: list[Counter[str]]) -> float:
-    pool = sum(trees, Counter())
-    return len(pool) / pool.total() if len(trees) >= 2 and pool else torch.nan
+def _distinct(trees_K: list[_Trees | None]) -> float:
+    there = [trees for trees in trees_K if trees is not None]
+    total = sum(trees.total() for trees in there)
+    return len(set().union(*there)) / total if len(there) >= 2 and total else torch.nan
 
 
-def _distance(a: Counter[str], b: Counter[str]) -> float:
-    """NaN where neither program is tall enough to have a subtree."""
-    if a is b:
-        return 0.0 if a else torch.nan
-    shared = (a & b).total()
-    union = a.total() + b.total() - shared
-    return 1 - shared / union if union else torch.nan
-
-
-def _trees(programs_PK: list[list[str | None]]) -> list[list[Counter[str] | None]]:
+def _trees(programs_PK: list[list[str | None]]) -> list[list[_Trees | None]]:
     """Each distinct program is parsed once; copies of it share one multiset."""
-    distinct = {program for programs in programs_PK for program in programs if program is not None}
-    trees = {program: _subtrees(program) for program in distinct}
-    return [[None if program is None else trees[program] for program in programs] for programs in programs_PK]
+    distinct = dict.fromkeys(program for programs in programs_PK for program in programs if program is not None)
+    known: defaultdict[tuple[Any, ...], int] = defaultdict(count().__next__)
+    trees: dict[str | None, _Trees | None] = {program: _subtrees(program, known) for program in distinct}
+    return [[trees.get(program) for program in programs] for programs in programs_PK]
 
 
-def _subtrees(program: str) -> Counter[str] | None:
-    """The multiset of subtrees of height 4, or None where the program does not parse."""
-    tree = _parse(program) or _parse(textwrap.dedent(program))  # a function's body alone is indented
-    if tree is None:
-        return None
-    height: dict[ast.AST, int] = {}
-    for node in reversed(list(ast.walk(tree))):  # children before parents, and no recursion on deep programs
-        height[node] = 1 + max((height[child] for child in ast.iter_child_nodes(node)), default=0)
-    return Counter(ast.dump(node) for node, tall in height.items() if tall == _HEIGHT)
+def _subtrees(program: str, known: defaultdict[tuple[Any, ...], int]) -> _Trees | None:
+    """The multiset of subtrees of height 4, or None where the program does not parse.
+
+    Args:
+        known: a number for each subtree seen so far: its node with the numbers of what is below. Equal subtrees have
+            one number, without being written out.
+    """
+    with _no_collection():
+        tree = _parse(program) or _parse(textwrap.dedent(program))  # a function's body alone is indented
+        if tree is None:
+            return None
+        nodes: list[ast.AST] = [tree]
+        keys: list[list[Any]] = []
+        children: list[list[int]] = []
+        height: list[int] = []
+        for node in nodes:  # parents before children, and no recursion on deep programs
+            key: list[Any] = [type(node)]
+            below: list[int] = []
+            least = 1
+            for name in node._fields:
+                value = getattr(node, name, None)
+                if type(value) is list:
+                    key.append(len(value))
+                for item in value if type(value) is list else [value]:
+                    key.append(type(item))  # 1, 1.0 and True are equal, and not the same
+                    if not isinstance(item, ast.AST):
+                        key.append(item)
+                    elif item._fields:
+                        below.append(len(nodes))
+                        nodes.append(item)
+                    else:  # "load", "+", "pass": a leaf that its type says all about
+                        least = 2
+            keys.append(key)
+            children.append(below)
+            height.append(least)
+        number = [0] * len(nodes)
+        for i in range(len(nodes) - 1, -1, -1):
+            if children[i]:
+                height[i] = max(height[i], 1 + max([height[child] for child in children[i]]))
+            if height[i] <= _HEIGHT:
+                number[i] = known[(*keys[i], *[number[child] for child in children[i]])]
+        return Counter([number[i] for i, tall in enumerate(height) if tall == _HEIGHT])
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Syntax trees hold no cycles, but so many objects that they set the collector off: most of the time of parsing."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _parse(program: str) -> ast.Module | None:

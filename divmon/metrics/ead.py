@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from itertools import count
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,12 +36,42 @@ def ead(texts_PK: list[list[str | None]], vocab_size: int = 50257) -> Tensor:
 def _pooled(texts: list[str], vocab_size: int) -> float:
     if len(texts) < 2:
         return float("nan")
-    tokens = [text.replace(".", "").replace("\n", "").split() for text in texts]
+    copies = Counter(texts)  # a copy adds n-grams, but none that is new
+    tokens_N = [text.replace(".", "").replace("\n", "").split() for text in copies]
+    # n-grams of each text, for n = 1 to 5
+    grams_NO = np.maximum(np.array([[len(tokens)] for tokens in tokens_N]) - np.arange(_MAX_N), 0)
+    drawn_O = list(copies.values()) @ grams_NO
     total = 0.0
-    for n in range(1, _MAX_N + 1):
-        seen = set().union(*(zip(*(t[i:] for i in range(n)), strict=False) for t in tokens))
-        drawn = sum(max(len(t) - n + 1, 0) for t in tokens)
+    for seen, drawn in zip(_distinct(tokens_N, grams_NO.sum(0)), drawn_O.tolist(), strict=True):
         if drawn:  # the paper counts an order that has no n-gram as 0
             expected = vocab_size * (1 - ((vocab_size - 1) / vocab_size) ** drawn)
-            total += min(len(seen) / expected, 1.0)
+            total += min(seen / expected, 1.0)
     return total / _MAX_N
+
+
+def _distinct(tokens_N: list[list[str]], within_O: Any) -> list[int]:
+    """Distinct n-grams of the texts together, for n = 1 to 5.
+
+    The texts stand in one row, each ended by a token of its own. An n-gram over such an end is like no other, so those
+    are counted by their places and taken off.
+
+    Args:
+        within_O: places of n-grams within the texts.
+    """
+    row: list[str | int] = []
+    for end, tokens in enumerate(tokens_N):
+        row += tokens
+        row.append(end)
+    number: defaultdict[str | int, int] = defaultdict(count().__next__)
+    word_T = np.fromiter(map(number.__getitem__, row), np.int64, len(row))
+    gram_T, kinds = word_T, len(number)
+    found = [kinds - len(tokens_N)]
+    for n in range(2, _MAX_N + 1):
+        if kinds * len(number) >= 2**63:
+            distinct, gram_T = np.unique(gram_T, return_inverse=True)
+            kinds = len(distinct)
+        gram_T, kinds = gram_T[:-1] * len(number) + word_T[n - 1 :], kinds * len(number)
+        sorted_T = np.sort(gram_T)
+        over_ends = len(sorted_T) - int(within_O[n - 1])
+        found.append(1 + int(np.count_nonzero(sorted_T[1:] != sorted_T[:-1])) - over_ends)
+    return found

@@ -9,6 +9,11 @@ from torch.nn.functional import normalize
 USES_ALL_SAMPLES = True
 COST = "encoder"
 
+_CHUNK = {
+    "cpu": 200_000
+}  # float64 numbers computed at once: on a CPU more leave its cache and cost several times as much
+_CHUNK_ON_DEVICE = 50_000_000
+
 
 def sbert(embeddings_PKD: Tensor, mask_PK: Tensor, correct_PK: Tensor | None = None) -> dict[str, Tensor]:
     """Mean cosine distance of pairs of answers, by meaning | 0 to 2, higher is more diverse | paper, SBERT
@@ -23,10 +28,12 @@ def sbert(embeddings_PKD: Tensor, mask_PK: Tensor, correct_PK: Tensor | None = N
     >>> sbert(e, torch.ones(2, 2, dtype=torch.bool))["sbert"]
     tensor([1., 0.], dtype=torch.float64)
     """
-    figures = {"sbert": _mean_distance(embeddings_PKD, mask_PK)}
-    if correct_PK is not None:
-        figures["sbert_correct"] = _mean_distance(embeddings_PKD, mask_PK & correct_PK)
-    return figures
+    masks = {"sbert": mask_PK} if correct_PK is None else {"sbert": mask_PK, "sbert_correct": mask_PK & correct_PK}
+    mask_PMK = torch.stack(list(masks.values()), 1).double()
+    n_PM = mask_PMK.sum(-1)
+    cosine_PM = (_squared_lengths(embeddings_PKD, mask_PMK) - n_PM) / (n_PM * (n_PM - 1))
+    distance_PM = (1 - cosine_PM).clamp(min=0).where(n_PM >= 2, torch.nan)
+    return dict(zip(masks, distance_PM.unbind(1), strict=True))
 
 
 def pairwise(embeddings_PKD: Tensor, mask_PK: Tensor) -> Tensor:
@@ -38,9 +45,14 @@ def pairwise(embeddings_PKD: Tensor, mask_PK: Tensor) -> Tensor:
     return distance_PKK.where(pair_PKK & ~diagonal_KK, torch.nan)
 
 
-def _mean_distance(embeddings_PKD: Tensor, mask_PK: Tensor) -> Tensor:
+def _squared_lengths(embeddings_PKD: Tensor, mask_PMK: Tensor) -> Tensor:
+    """|S|^2 of the unit vectors of each mask [P, M]."""
     # Unit again in float64: then |S|^2 - n is exact to 1e-15 and identical texts are 0, not 1e-7.
-    sum_PD = (normalize(embeddings_PKD.double(), dim=-1) * mask_PK[..., None]).sum(1)
-    n_P = mask_PK.sum(1).double()
-    cosine_P = (sum_PD.square().sum(-1) - n_P) / (n_P * (n_P - 1))
-    return (1 - cosine_P).clamp(min=0).where(n_P >= 2, torch.nan)
+    limit = _CHUNK.get(embeddings_PKD.device.type, _CHUNK_ON_DEVICE)
+    at_once = max(1, limit // max(1, embeddings_PKD[:1].numel()))
+    lengths = []
+    for rows_PKD, rows_PMK in zip(embeddings_PKD.split(at_once), mask_PMK.split(at_once), strict=True):
+        double_PKD = rows_PKD.double()
+        norm_PK = torch.linalg.vector_norm(double_PKD, dim=-1).clamp(min=1e-12)
+        lengths.append(((rows_PMK / norm_PK[:, None]) @ double_PKD).square().sum(-1))
+    return torch.cat(lengths)
