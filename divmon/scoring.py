@@ -16,7 +16,7 @@ from torch import Tensor
 
 from divmon import metrics as registry
 from divmon.encode import Unavailable
-from divmon.inputs import Inputs, Outputs, Resources
+from divmon.inputs import Inputs, Outputs, Resources, embed_together
 from divmon.metrics import Metric
 from divmon.stats import from_replicates, jackknife, paired_change
 from divmon.types import Change, Score
@@ -174,8 +174,10 @@ def score(
         distances: also give the distances between a prompt's samples, which the decomposition splits.
     """
     scored = Scored()
-    for task in outputs:
-        inputs = Inputs(task, resources, num_samples)
+    classified: dict[tuple[str, str], Tensor] = {}
+    tasks = [Inputs(task, resources, num_samples, classified) for task in outputs]
+    embed_together(tasks, metrics)
+    for task, inputs in zip(outputs, tasks, strict=True):
         for metric in metrics:
             if not inputs.concern(metric):
                 continue

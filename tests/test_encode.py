@@ -81,6 +81,19 @@ def test_what_memory_does_not_hold_is_halved(minilm: TextEncoder, monkeypatch: p
     assert sizes[:3] == [8, 4, 2] and max(sizes[2:]) == 2
 
 
+def test_long_texts_go_in_small_batches_on_a_device_and_short_ones_in_large() -> None:
+    batches: list[list[int]] = []
+
+    def forward(items: list[int]) -> torch.Tensor:
+        batches.append(items)
+        return torch.tensor(items)
+
+    sizes = [8000, 10, 4000, 20, 30] + [50] * 600 + [100_000]
+    rows = encode._in_batches(forward, list(range(len(sizes))), sizes, torch.device("cuda"))
+    assert rows.tolist() == list(range(len(sizes)))
+    assert [len(batch) for batch in batches] == [1, 2, 256, 256, 91]
+
+
 def test_loading_and_encoding_draw_no_random_number(tmp_path: Path) -> None:
     folder = str(nli_folder(tmp_path, ["entailment", "neutral", "contradiction"]))
     BertForSequenceClassification.from_pretrained(folder).bert.save_pretrained(folder)  # without its head's weights

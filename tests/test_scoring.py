@@ -111,6 +111,60 @@ def test_each_distinct_text_reaches_the_encoder_once_a_snapshot(monkeypatch: pyt
     assert asked == [20]
 
 
+def test_the_tasks_of_a_snapshot_go_through_the_encoder_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    resources = Resources(embedder="minilm", device="cpu")
+    encoder, asked = resources.models["encoder"], []
+    assert isinstance(encoder, TextEncoder)
+    embed = encoder._embed
+    monkeypatch.setattr(encoder, "_embed", lambda texts: asked.extend(texts) or embed(texts))
+    first, second = (
+        outputs(),
+        outputs(prompts=2, samples=7, texts=[["other", "prompt 0 answer 0 and "] * 3 + ["x"]] * 2),
+    )
+    second.task = "second"
+    chosen = select("sbert", resources)
+    both = score([first, second], chosen, resources).scores
+    distinct = {text for task in (first, second) for texts in task.texts for text in texts}
+    assert sorted(asked) == sorted(distinct)
+    for alone in (score([task], chosen, resources).scores[0] for task in (first, second)):
+        together = next(one for one in both if one.task == alone.task)
+        assert together.values == pytest.approx(alone.values, abs=1e-6)
+
+
+def test_a_text_that_cannot_be_encoded_costs_no_other_task_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    resources = Resources(embedder="minilm", device="cpu")
+    encoder = resources.models["encoder"]
+    assert isinstance(encoder, TextEncoder)
+    embed = encoder._embed
+
+    def refuse(texts: list[str]) -> torch.Tensor:
+        if "unreadable" in texts:
+            raise TypeError("no text")
+        return embed(texts)
+
+    monkeypatch.setattr(encoder, "_embed", refuse)
+    sound, other = outputs(), outputs(prompts=1, texts=[["unreadable", "a", "b", "c"]])
+    other.task = "other"
+    scored = score([sound, other], select("sbert", resources), resources)
+    assert [one.task for one in scored.scores] == ["task"] and scored.left_out == {"other/sbert": "TypeError: no text"}
+
+
+def test_a_pair_of_sentences_is_classified_once_in_all_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    resources, asked = Resources(embedder="minilm", device="cpu"), []
+
+    def classify(pairs: list[tuple[str, str]]) -> torch.Tensor:
+        asked.extend(pairs)
+        return torch.tensor([[0.0, 0.0, 1.0]] * len(pairs))
+
+    monkeypatch.setitem(resources.models, "nli", classify)
+    texts = [["One. Two", "One. Four"]]
+    tasks = [outputs(prompts=1, texts=texts), outputs(prompts=1, texts=[["One. Two", "One. Five", "One. Four"]])]
+    tasks[1].task = "second"
+    scored = score(tasks, [metrics.load("nli")], resources)
+    assert not scored.left_out and len(scored.scores) == 2
+    assert len(asked) == len(set(asked)) == 7
+
+
 def test_inputs_are_padded_masked_and_told_apart_by_category(resources: Resources) -> None:
     task = Outputs(
         "mixed",

@@ -79,10 +79,14 @@ def _aligned(
         for k, text in enumerate(texts)
         if text is not None
     }
+    known: dict[tuple[str | None, str | None], list[tuple[str, str]]] = {}  # copies are aligned once
     for i, j in combinations(sentences, 2):
-        pairs = list(zip(sentences[i], sentences[j], strict=False))
-        if count is not None and len(pairs) > count:
-            first, second = sorted((texts[i] or "", texts[j] or ""))
-            drawn = random.Random(f"{seed}\0{first}\0{second}").sample(range(len(pairs)), count)
-            pairs = [pairs[position] for position in drawn]
+        pairs = known.get((texts[i], texts[j]))
+        if pairs is None:
+            pairs = list(zip(sentences[i], sentences[j], strict=False))
+            if count is not None and len(pairs) > count:
+                first, second = sorted((texts[i] or "", texts[j] or ""))
+                drawn = random.Random(f"{seed}\0{first}\0{second}").sample(range(len(pairs)), count)
+                pairs = [pairs[position] for position in drawn]
+            known[texts[i], texts[j]] = pairs
         yield (i, j), pairs

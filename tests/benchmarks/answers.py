@@ -86,10 +86,11 @@ def _other_numbers(text: str, rng: random.Random) -> str:
 
 
 def _other_names(code: str, rng: random.Random) -> str:
-    """The same program with other names and constants, as long as it parses."""
+    """The same program with other names and constants, or as it was where that does not parse."""
+    changed = code
     for old, new in zip(rng.sample(_NAMES, 4), rng.sample(_NAMES, 4), strict=True):
-        code = re.sub(rf"\b{old}\b", f"{new}{rng.randint(0, 9)}", code)
-    changed = re.sub(r"\b\d+\b", lambda found: str(rng.randint(0, 99)), code) + f"\n# {rng.randint(0, 10**6)}"
+        changed = re.sub(rf"\b{old}\b", f"{new}{rng.randint(0, 9)}", changed)
+    changed = re.sub(r"\b\d+\b", lambda found: str(rng.randint(0, 99)), changed) + f"\n# {rng.randint(0, 10**6)}"
     try:
         ast.parse(changed)
     except SyntaxError:

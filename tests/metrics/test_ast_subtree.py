@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import json
 import warnings
 from collections import Counter
@@ -56,6 +57,31 @@ def test_it_is_the_definition_whatever_the_order(programs: list[str]) -> None:
 def test_formatting_does_not_count_and_names_do() -> None:
     assert ast_subtree([["x=[a,b]", "x = [a, b]  # a list"]])["ast_pairwise"].item() == 0
     assert ast_subtree([["x=[a,b]", "y=[a,b]"]])["ast_pairwise"].item() == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x = [1, a]", "x = [1.0, a]"),
+        ("x = [1, a]", "x = [True, a]"),
+        ("x = {**y, a: z}", "x = {a: y, **z}"),
+        ("x = lambda a, /, b: 1", "x = lambda a, b: 1"),
+        ("x = [a, b] + c", "x = [a, b] - c"),
+    ],
+)
+def test_programs_that_look_alike_are_told_apart(one: str, other: str) -> None:
+    assert ast_subtree([[one, other]])["ast_pairwise"].item() == naive([one, other])[0] > 0
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_collector_is_left_as_it_was(collects: bool) -> None:
+    before = gc.isenabled()
+    try:
+        gc.enable() if collects else gc.disable()
+        ast_subtree([["x = [1, 2]", "x = (", "x = [1, 3]"]])
+        assert gc.isenabled() == collects
+    finally:
+        gc.enable() if before else gc.disable()
 
 
 def test_what_does_not_parse_or_is_wrong_is_left_out() -> None:

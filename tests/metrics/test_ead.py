@@ -54,3 +54,10 @@ def test_prompts_do_not_touch_each_other_and_masked_texts_do_not_count() -> None
 
 def test_tokens_join_over_deleted_stops_and_newlines() -> None:
     assert torch.equal(ead([["one.two\nthree", "x"]]), ead([["onetwothree", "x"]]))
+
+
+def test_ten_thousand_words_are_told_apart() -> None:
+    """Five numbers of them side by side no longer fit into 64 bits."""
+    words = [f"w{i * i % 10_007}" for i in range(20_000)]
+    texts = [" ".join(words[:9000]), " ".join(words[5000:]), " ".join(words[8000:8500])]
+    assert ead([texts]).item() == pytest.approx(naive(texts, 50257), abs=1e-12)

@@ -65,6 +65,20 @@ def test_size_four_is_the_mean_over_all_subsets_of_four() -> None:
     assert vendi(embeddings_PKD, full(embeddings_PKD))["vendi_at4"].item() == pytest.approx(expected)
 
 
+def test_size_four_holds_where_answers_are_copies_or_nearly() -> None:
+    raw = torch.randn(6, 10, 3, generator=torch.Generator().manual_seed(7))
+    raw[:3, ::2] = raw[:3, 1::2]
+    raw[3:, ::2] = raw[3:, 1::2] + torch.tensor([1e-1, 1e-4, 1e-6])[:, None, None] * raw[3:, ::2]
+    embeddings_PKD = torch.nn.functional.normalize(raw.double(), dim=-1)
+    mask_PK = full(embeddings_PKD)
+    mask_PK[1, :5] = mask_PK[4, 7] = False
+    expected = [
+        np.mean([order1(e[list(chosen)]) for chosen in combinations(m.nonzero().flatten().tolist(), 4)])
+        for e, m in zip(embeddings_PKD, mask_PK, strict=True)
+    ]
+    assert close(vendi(embeddings_PKD, mask_PK)["vendi_at4"], expected, 1e-9)
+
+
 def test_over_two_thousand_subsets_are_drawn_by_seed_and_stay_close() -> None:
     embeddings_PKD = random_units(2, 2, 17, 8)  # 2,380 subsets of four
     expected = [np.mean([order1(e[list(c)]) for c in combinations(range(17), 4)]) for e in embeddings_PKD]
