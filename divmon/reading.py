@@ -19,15 +19,21 @@ import math
 import os
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from divmon.plain import floats, parsed
 from divmon.types import Change, Probe, Prompt, Sample, Score, Snapshot, Verdict
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
+
+Loads = Callable[[bytes], Any]
+"""Of JSON: `parsed` for many snapshots at once, `json.loads` for one to the last digit of a long integer."""
 
 FORMAT = 1
 """Version of the run directory, raised whenever an older divmon could misread it."""
@@ -106,8 +112,11 @@ def asked(manifest: dict[str, Any]) -> dict[str, list[tuple[Any, ...]]]:
     return {probe["name"]: [(p["id"], p["content"], p["gold"]) for p in probe["prompts"]] for probe in probes}
 
 
-def read_snapshot(folder: Path, step: int) -> Snapshot:
+def read_snapshot(folder: Path, step: int, *, samples: bool = True) -> Snapshot:
     """The snapshot of a step, equal to the one written, but for texts that a size limit cut or left out (empty here).
+
+    Args:
+        samples: read the samples and verdicts too, which take longest; without, there are none in it.
 
     Raises:
         KeyError: there is none of that step; the message lists those there are.
@@ -115,8 +124,8 @@ def read_snapshot(folder: Path, step: int) -> Snapshot:
     """
     if not marker_path(folder, step).is_file():
         raise KeyError(f"no snapshot of step {step} in {folder}; there are {list_steps(folder)}")
-    marker = _read_marker(folder, step)
-    rows = read_samples(folder, step)
+    marker = _read_marker(folder, step, json.loads)
+    rows = read_samples(folder, step, json.loads) if samples else []
     kept = ("task", "prompt_id", "index", "reasoning", "finish", "n_tokens", "answered")
     return Snapshot(
         step=step,
@@ -155,9 +164,9 @@ class Run:
     def steps(self) -> list[int]:
         return list_steps(self.folder)
 
-    def read(self, step: int) -> Snapshot:
-        """One whole snapshot; raises as `read_snapshot`."""
-        return read_snapshot(self.folder, step)
+    def read(self, step: int, *, samples: bool = True) -> Snapshot:
+        """One snapshot, whole or without its samples; raises as `read_snapshot`."""
+        return read_snapshot(self.folder, step, samples=samples)
 
     @cached_property
     def probes(self) -> tuple[Probe, ...]:
@@ -171,62 +180,40 @@ class Run:
     @cached_property
     def scores(self) -> pd.DataFrame:
         """One row a step, task and metric; `epoch` and `tokens` are columns where the provenance has them."""
-        return self._frame("scores", "mean", "low", "high")
+        from divmon import frames
+
+        return frames.figures(self._markers, "scores", "mean", "low", "high")
 
     @cached_property
     def changes(self) -> pd.DataFrame:
         """One row a step, task and metric: the paired change since the reference with its interval."""
-        return self._frame("changes", "reference", "now", "change", "low", "high")
+        from divmon import frames
+
+        return frames.figures(self._markers, "changes", "reference", "now", "change", "low", "high")
 
     @cached_property
     def decomposition(self) -> pd.DataFrame:
         """One row a step, task, pairwise metric and part of its change since the reference: "change" itself, the parts
         that add up to it, and "correct_pair_change"; with interval, n, and what of a stratum was seen."""
-        import pandas as pd
+        from divmon import frames
 
-        from divmon.decomposition import TERMS
-
-        rows = []
-        for step, marker in self._markers.items():
-            for task, metrics in marker["decomposition"].items():
-                for metric, parts in metrics.items():
-                    for part in ("change", *TERMS, "correct_pair_change"):
-                        stratum = part.removeprefix("narrowing_")
-                        how = [parts[name].get(stratum) for name in ("seen", "support", "labels")]
-                        rows.append((step, task, metric, part, parts[part], *parts["ci95"][part], *how, parts["n"]))
-        numbers = ["value", "low", "high", "seen", "support"]
-        frame = pd.DataFrame(rows, columns=["step", "task", "metric", "part", *numbers, "label", "n"])
-        return frame.astype({"step": "int64", "n": "int64", **dict.fromkeys(numbers, "float64")})
+        return frames.decomposition(self._markers)
 
     @cached_property
     def per_prompt(self) -> pd.DataFrame:
         """One row a step, task, metric and prompt; `value` is NaN where the metric is undefined."""
-        import pandas as pd
+        from divmon import frames
 
-        ids = {probe.name: [prompt.id for prompt in probe.prompts] for probe in self.probes}
-
-        def ids_of(marker: dict[str, Any], task: str) -> Iterable[str]:
-            own = marker["provenance"].get("prompts", ())  # windows of rollouts have prompts of their own
-            return ids.get(task, ids.get(task.removesuffix("-full"), own))
-
-        rows = [
-            (step, score["task"], prompt_id, score["metric"], value)
-            for step, marker in self._markers.items()
-            for score in marker["scores"]
-            for prompt_id, value in zip(ids_of(marker, score["task"]), score["values"], strict=False)
-        ]
-        frame = pd.DataFrame(rows, columns=["step", "task", "prompt_id", "metric", "value"])
-        return frame.astype({"step": "int64", "value": "float64"})
+        return frames.per_prompt(self._markers, self.probes)
 
     @cached_property
-    def values(self) -> dict[tuple[str, str], dict[int, list[float]]]:
+    def values(self) -> dict[tuple[str, str], dict[int, NDArray[np.float64]]]:
         """(task, metric) -> step -> its value of each prompt, in the probe's order: `per_prompt` for computing."""
-        found: dict[tuple[str, str], dict[int, list[float]]] = {}
+        found: dict[tuple[str, str], dict[int, NDArray[np.float64]]] = {}
         for step, marker in self._markers.items():
             for score in marker["scores"]:
-                if score["values"]:
-                    of_steps = found.setdefault((score["task"], score["metric"]), {})
-                    of_steps[step] = [_number(value) for value in score["values"]]
+                if len(score["values"]):
+                    found.setdefault((score["task"], score["metric"]), {})[step] = floats(score["values"])
         return found
 
     @cached_property
@@ -234,14 +221,19 @@ class Run:
         """One row a sample of every step; `cut` says that a size limit shortened the text, or left it out (None)."""
         import pandas as pd
 
-        columns = ["step", "task", "prompt_id", "index", "text", "reasoning", "finish", "n_tokens", "answered"]
-        rows: list[dict[str, Any]] = []
+        names = ("task", "prompt_id", "index", "text", "reasoning", "finish", "n_tokens", "answered")
+        columns: dict[str, list[Any]] = {name: [] for name in ("step", *names, "correct", "reason", "cut")}
         for step in self._markers:
             try:
-                rows += ({"step": step, **row} for row in read_samples(self.folder, step))
+                rows = read_samples(self.folder, step)
             except ValueError as error:
                 warnings.warn(f"left out: {error}", stacklevel=2)
-        return pd.DataFrame(rows, columns=[*columns, "correct", "reason", "cut"])
+                continue
+            for name, column in columns.items():
+                column += [step] * len(rows) if name == "step" else [row.get(name) for row in rows]
+        # Objects and no strings of pandas, which have no room for the lone surrogate that a tokenizer let through.
+        free = {name: pd.Series(columns[name], dtype=object) for name in ("text", "reasoning", "reason")}
+        return pd.DataFrame(columns | free)
 
     @cached_property
     def _markers(self) -> dict[int, dict[str, Any]]:
@@ -251,26 +243,16 @@ class Run:
                 markers[step] = _read_marker(self.folder, step)
             except ValueError as error:
                 warnings.warn(f"left out: {error}", stacklevel=3)
+                continue
+            for score in markers[step]["scores"]:
+                score["values"] = floats(score["values"])  # a tenth of the memory of a list
         return markers
 
-    def _frame(self, part: str, *numbers: str) -> pd.DataFrame:
-        import pandas as pd
 
-        extra = [name for name in ("epoch", "tokens") if any(name in p for p in self.provenance.values())]
-        names = ("task", "metric", *numbers, "n")
-        rows = [
-            (step, *(row[name] for name in names), *(marker["provenance"].get(name) for name in extra))
-            for step, marker in self._markers.items()
-            for row in marker[part]
-        ]
-        frame = pd.DataFrame(rows, columns=["step", *names, *extra])
-        return frame.astype({"step": "int64", "n": "int64", **dict.fromkeys([*numbers, *extra], "float64")})
-
-
-def _read_marker(folder: Path, step: int) -> dict[str, Any]:
+def _read_marker(folder: Path, step: int, loads: Loads = parsed) -> dict[str, Any]:
     file = marker_path(folder, step)
     try:
-        marker = json.loads(file.read_bytes())
+        marker = loads(file.read_bytes())
         if marker["step"] != step:
             raise ValueError(f"it says it is step {marker['step']}")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -278,7 +260,7 @@ def _read_marker(folder: Path, step: int) -> dict[str, Any]:
     return marker
 
 
-def read_samples(folder: Path, step: int) -> list[dict[str, Any]]:
+def read_samples(folder: Path, step: int, loads: Loads = parsed) -> list[dict[str, Any]]:
     """The samples of a step as they are stored, in order; `cut` says that a size limit shortened or left out a text.
 
     Raises:
@@ -286,8 +268,8 @@ def read_samples(folder: Path, step: int) -> list[dict[str, Any]]:
     """
     file = samples_path(folder, step)
     try:
-        with gzip.open(file, "rb") as lines:
-            return [json.loads(line) for line in lines]
+        rows: list[dict[str, Any]] = loads(b"[%s]" % b",".join(gzip.decompress(file.read_bytes()).splitlines()))
+        return rows
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ValueError(f"the samples of step {step} are damaged: {file}: {error!r}") from error
 

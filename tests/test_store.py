@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -207,6 +208,29 @@ def test_reads_into_data_frames(tmp_path: Path) -> None:
     assert samples["correct"].tolist()[:6] == [True, False, True, False, None, None]
     assert run.provenance[50]["seconds"] == {"sampling": 1.5}
     assert same(run.read(50), snapshot(50))
+
+
+def test_frames_are_the_same_whichever_library_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = snapshot(1, text="half a pair \ud800")
+    odd.scores[0] = Score("gsm8k", "sbert", math.inf, -math.inf, math.inf, 2, (math.inf, math.nan, 1e-300))
+    with opened(tmp_path) as store:
+        store.write(snapshot(0))
+        store.write(odd)
+    fast = read_run(tmp_path)
+    assert fast.scores["mean"].tolist()[2] == math.inf and fast.samples["text"].tolist()[-1].startswith("half a pair")
+    assert same(fast.values["gsm8k", "sbert"][1].tolist(), [math.inf, math.nan, 1e-300])
+    monkeypatch.setattr("divmon.plain.orjson", None)
+    plain_json = read_run(tmp_path)
+    for name in ("scores", "changes", "decomposition", "per_prompt", "samples"):
+        pd.testing.assert_frame_equal(getattr(fast, name), getattr(plain_json, name), check_exact=True)
+
+
+def test_a_snapshot_without_its_samples_needs_no_file_of_them(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.write(snapshot(3))
+    (tmp_path / "snapshots/00000003.samples.jsonl.gz").unlink()
+    read = read_run(tmp_path).read(3, samples=False)
+    assert same(read, snapshot(3).replace(samples=[], verdicts=[]))
 
 
 def test_an_empty_run_has_empty_frames_with_columns(tmp_path: Path) -> None:

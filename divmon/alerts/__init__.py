@@ -262,7 +262,7 @@ def replay(run: Run) -> tuple[Alerts, list[Alert]]:
     found = []
     for step in steps:
         try:
-            found += watching.look(run.read(step))
+            found += watching.look(run.read(step, samples=False))
         except ValueError as error:
             warnings.warn(f"left out: {error}", stacklevel=2)
     return watching, found

@@ -33,7 +33,7 @@ class Rescored(Run):
     def steps(self) -> list[int]:
         return list(self.measured)
 
-    def read(self, step: int) -> Snapshot:
+    def read(self, step: int, *, samples: bool = True) -> Snapshot:
         return self.measured[step].snapshot
 
     @cached_property
