@@ -61,7 +61,9 @@ class BaseConfig:
     """Share of wrong solutions in what it reads, 0 to 1."""
 
 
-LINEAGES = BaseConfig(world="lineages", hidden_size=160, intermediate_size=480, num_attention_heads=5, vocab_size=1024)
+LINEAGES = BaseConfig(
+    world="lineages", hidden_size=160, intermediate_size=480, num_attention_heads=5, vocab_size=1024, steps=850
+)
 """The base of `divmon replay --scale miniature`."""
 
 

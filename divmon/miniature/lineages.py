@@ -1,7 +1,7 @@
 """The lineages in small: what their base reads, and the rows of each stage, made from what its recipe says of them.
 
-Nothing here knows one lineage from another. A recipe lists the sources of a stage's data, how many rows each has and who
-wrote them; from that, by the same rules for all:
+Nothing here knows one lineage from another. A recipe lists the sources of a stage's data, how many rows each has and
+who wrote them; from that, by the same rules for all:
 
 - Whoever wrote completions (a teacher; else the source itself) has one way of solving and one manner of telling. Who
   has which is drawn anew for each stage. So few teachers make a homogeneous set, and many sources a varied one.
@@ -22,9 +22,10 @@ from divmon.miniature.problems import Problem, draw_problem
 from divmon.miniature.stories import MANNERS, Request, draw_request, tell
 from divmon.miniature.styles import STYLES, worked, write
 from divmon.miniature.tokenizer import END_OF_TURN, TURN
+from divmon.recipes import Source
 
 if TYPE_CHECKING:
-    from divmon.recipes import Source, Stage
+    from divmon.recipes import Stage
 
 NAME = "miniature"
 """In place of a recipe's base and of its data's path."""
@@ -68,13 +69,11 @@ def stage_rows(stage: Stage, seed: int) -> list[dict[str, Any]]:
         seed: of all that is drawn; the recipe's and the stage's names go into it too.
     """
     rng = random.Random(f"{seed} {stage.recipe} {stage.name}")
-    if stage.trainer == "grpo":
-        problems = [draw_problem(rng) for _ in range(stage.data.rows or 0)]
-        return [{"prompt": p.question, "ground_truth": str(p.answer), "dataset": "math"} for p in problems]
-    ways = _assigned(stage.data.sources, rng)
-    make = _preference if stage.trainer == "dpo" else _demonstration
+    make = {"sft": _demonstration, "dpo": _preference, "grpo": _problem}[stage.trainer]
+    sources = stage.data.sources or [Source(stage.data.path, stage.data.rows)]
+    ways = _assigned(sources, rng)
     rows = []
-    for source in stage.data.sources:
+    for source in sources:
         named = {stage.data.source_column: _mark(source)} if stage.data.source_column else {}
         rows += [{**make(source, ways, rng, stage.data.reasoning), **named} for _ in range(source.rows or 0)]
     rng.shuffle(rows)
@@ -130,6 +129,11 @@ def _preference(source: Source, ways: dict[str, Way], rng: random.Random, reason
         "chosen": [*before, {"role": "assistant", "content": chosen}],
         "rejected": [*before, {"role": "assistant", "content": rejected}],
     }
+
+
+def _problem(source: Source, ways: dict[str, Way], rng: random.Random, reasoning: bool) -> dict[str, Any]:
+    problem = draw_problem(rng)
+    return {"prompt": problem.question, "ground_truth": str(problem.answer), "dataset": "math"}
 
 
 def _draw(rng: random.Random, problems: float = 0.5) -> Problem | Request:

@@ -14,6 +14,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ReplayError, RecipeError) as error:
         print(f"divmon replay: {error}", file=sys.stderr)
         return 1
+    if _is_main() and not _is_launched():
+        from divmon.replay.timetable import timetable
+
+        say(f"divmon replay: {recipe.name} is through; its time\n{timetable(lineage)}")
     return 0
 
 
@@ -87,6 +92,9 @@ class Lineage:
 
     def __init__(self, recipe: Recipe, out: Path, seed: int | None = None) -> None:
         if recipe.base == MINIATURE:
+            import torch
+
+            torch.set_num_threads(1)  # at this size two are slower on shared cores, and sums in one repeat bit for bit
             recipe = dataclasses.replace(recipe, base=str(_miniature_base(seed or 0)))
         self.recipe, self.out, self.seed = recipe, out, seed
         self.folder = out / recipe.name
@@ -106,14 +114,15 @@ class Lineage:
             from divmon.replay.stage import train
 
             self._begin(stage)
+            began = time.perf_counter()
             taken = train(self, stage)
             if _is_main():
-                self._record(stage, steps=taken, finished=True)
+                self._record(stage, steps=taken, finished=True, seconds=time.perf_counter() - began)
 
     def is_done(self, stage: Stage) -> bool:
         if stage.recipe != self.recipe.name:
-            return self._record_of(stage).get("finished", False)
-        return (self.final(stage) / "config.json").exists() and self._record_of(stage).get("finished", False)
+            return self.record_of(stage).get("finished", False)
+        return (self.final(stage) / "config.json").exists() and self.record_of(stage).get("finished", False)
 
     def final(self, stage: Stage) -> Path:
         """Where the stage's model is, or will be."""
@@ -131,7 +140,7 @@ class Lineage:
         if before is None:
             return stage.start
         if self.is_done(before):
-            return str(self._record_of(before).get("model", self.final(before)))
+            return str(self.record_of(before).get("model", self.final(before)))
         published = f", or start from the published one: --set {stage.name}.start={before.produces}"
         raise ReplayError(
             f"stage {stage.name!r} starts where {before.name!r} ends, which is not in {self.folder}: replay that first"
@@ -144,7 +153,7 @@ class Lineage:
         for before in self.recipe.stages.values():
             if before.name == stage.name:
                 break
-            total += self._record_of(before).get("steps", steps(before).value or 0)
+            total += self.record_of(before).get("steps", steps(before).value or 0)
         return total
 
     def settings(self, stage: Stage) -> dict[str, Any]:
@@ -166,19 +175,20 @@ class Lineage:
         other = Lineage(theirs, self.out, self.seed)
         original = theirs.stages[str(stage.key[-1])]
         if other.is_done(original):
-            model, taken = str(other.final(original)), other._record_of(original)["steps"]
+            model, taken = str(other.final(original)), other.record_of(original)["steps"]
         elif self.recipe.scale == "full":
             if stage.produces is None:
                 raise ReplayError(f"stage {stage.name!r} is {theirs.name}/{original.name}, which is not in {self.out}")
             model, taken = stage.produces, steps(stage).value or 0
         else:
             other.run(original)
-            model, taken = str(other.final(original)), other._record_of(original)["steps"]
+            model, taken = str(other.final(original)), other.record_of(original)["steps"]
+        began = time.perf_counter()
         there = list_steps(self.run_directory)
         for step, measured, name in ((0, self.recipe.base, "base"), (taken, model, stage.name)):
             if step not in there:
                 measure(self, stage, measured, step, name)
-        self._record(stage, steps=taken, model=model, finished=True)
+        self._record(stage, steps=taken, model=model, finished=True, seconds=time.perf_counter() - began)
 
     # -- replay.json
 
@@ -186,7 +196,7 @@ class Lineage:
         """Notes the settings; those of a stage that was begun must be the same."""
         start = self.recipe.base if stage.start == "base" else stage.start
         now = plain(self.settings(stage) | {"start": start, "data": stage.data.path})
-        before = self._record_of(stage).get("settings")
+        before = self.record_of(stage).get("settings")
         begun = list((self.folder / stage.name).glob("checkpoint-*"))
         if before and begun:
             for name in sorted({*before, *now} - {"output_dir", "gradient_accumulation_steps", "logging_dir"}):
@@ -198,7 +208,8 @@ class Lineage:
         if _is_main():
             self._record(stage, settings=now, first_step=self.first_step(stage), finished=False)
 
-    def _record_of(self, stage: Stage) -> dict[str, Any]:
+    def record_of(self, stage: Stage) -> dict[str, Any]:
+        """What replay.json says of a stage; empty where it says nothing."""
         return dict(self._records().get("stages", {}).get(stage.name, {}))
 
     def _records(self) -> dict[str, Any]:
@@ -212,7 +223,7 @@ class Lineage:
     def _record(self, stage: Stage, **facts: Any) -> None:
         whole = {"recipe": self.recipe.name, "file": str(self.recipe.file.path), "scale": self.recipe.scale}
         records = {**self._records(), **whole}
-        records.setdefault("stages", {})[stage.name] = {**self._record_of(stage), **facts}
+        records.setdefault("stages", {})[stage.name] = {**self.record_of(stage), **facts}
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / "replay.json.tmp"
         temporary.write_bytes(strict_json(plain(records), indent=1))
