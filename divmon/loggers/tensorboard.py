@@ -134,7 +134,7 @@ class tensorboard:
         for task, by_metric in snapshot.decomposition.items():
             for metric, parts in by_metric.items():
                 so_far = self._parts.setdefault((task, metric), {})
-                so_far[snapshot.step] = parts
+                so_far[snapshot.step] = {name: parts[name] for name in (*TERMS, "change", "n")}
                 if stacked.available():
                     picture = stacked.pixels(stacked.stacked(so_far, metric, task))
                     writer.add_image(f"divmon/{task}/{metric}/made_of", picture, snapshot.step, dataformats="HWC")

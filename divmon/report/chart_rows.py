@@ -10,6 +10,7 @@ import numpy as np
 from divmon.comparison.members import Member
 from divmon.decomposition import TERMS
 from divmon.loggers import shown
+from divmon.stacked import evenly
 from divmon.types import Score
 
 if TYPE_CHECKING:
@@ -22,20 +23,36 @@ Row = dict[str, Any]
 
 AXES = {"step": "training step", "tokens": "tokens trained on", "examples": "examples trained on"}
 
+STEPS = 200
+"""Drawn of a run in a chart, evenly spaced: a thousand make the page slow and are not told apart."""
+BARS = 60
+"""Drawn of its parts."""
+
 PART = ("part", "value", "low", "high", "n", "label")
 
 
 def rows(comparison: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> dict[str, list[Row]]:
-    """What each chart draws, of all tasks and metrics, by the chart's name."""
+    """What each chart draws, of all tasks and metrics, by the chart's name; of a run with many snapshots some."""
     members = [member for group in comparison.groups.values() for member in group]
     parts = len(comparison.decomposition)
     return {
-        "curve": _curves(comparison, alerts),
-        "change": [row for member in members for row in _changes(comparison, member)],
+        "curve": thinned(_curves(comparison, alerts), STEPS),
+        "change": thinned([row for member in members for row in _changes(comparison, member)], STEPS),
         "difference": _differences(comparison),
-        "parts": _records(comparison.decomposition, "run", "task", "metric", "step", *PART) if parts else [],
-        "frontier": _frontier(comparison),
+        "parts": thinned(_records(comparison.decomposition, "run", "task", "metric", "step", *PART), BARS)
+        if parts
+        else [],
+        "frontier": thinned(_frontier(comparison), STEPS),
     }
+
+
+def thinned(rows: Sequence[Row], most: int) -> list[Row]:
+    """Those of so many steps of each run, evenly spaced, of every warning, and of the best of all."""
+    steps: dict[str, set[int]] = {}
+    for row in rows:
+        steps.setdefault(row["run"], set()).add(row["step"])
+    kept = {run: set(evenly(sorted(own), most)) for run, own in steps.items()}
+    return [row for row in rows if row["step"] in kept[row["run"]] or row.get("alert") or row.get("best")]
 
 
 def domains(parts: Sequence[Row]) -> dict[str, dict[str, list[float]]]:

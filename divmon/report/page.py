@@ -24,6 +24,7 @@ from divmon.report.words import TERM_WORDS, what
 
 if TYPE_CHECKING:
     from divmon.comparison.compare import Comparison
+    from divmon.comparison.members import Member
 
 ASSETS = files("divmon.report") / "assets"
 RANKED = (*DIVERSE, "accuracy", "pass_at4", "pass_at16", "truncated")
@@ -48,14 +49,15 @@ def page(comparison: Comparison, groups: str = "auto") -> str:
     members = [member for runs in comparison.groups.values() for member in runs]
     alerts, untold = facts.alerts(members)
     head = headline(comparison, alerts)
-    answers = samples.collect(members, comparison.tasks)
+    steps = samples.chosen(members)
+    answers = samples.collect(members, comparison.tasks, steps)
     how = samples.group(answers.values(), members[0].run.manifest.get("encoders", {}).get("encoder"), groups)
     packed, limit = samples.packed(answers)
     places = {key: place for place, key in enumerate(answers)}
     reading = [(head.task, id) for id in most(comparison, head) if (head.task, id) in answers]
     program = f"(() => {{\n'use strict';\n{_asset('page.js')}\n{_asset('samples.js')}\n}})();"
     names = " against ".join(comparison.groups)
-    cut = f"Completions longer than {limit:,} characters are cut short here, to keep the page small." if limit else ""
+    cut = _left_out(members, steps) + (f" Completions longer than {limit:,} characters are cut short." if limit else "")
     return _put(
         _asset("page.html"),
         policy=_policy(library, program),
@@ -69,7 +71,7 @@ def page(comparison: Comparison, groups: str = "auto") -> str:
         glance=facts.glance(comparison, head.metric) if head.metric else "",
         read=_read(comparison, head, reading, answers, places),
         groups=html.escape(how),
-        cut=cut,
+        cut=html.escape(cut),
         warnings=facts.fired(alerts, untold),
         composition=facts.composition(comparison),
         stages=facts.stages(comparison),
@@ -120,6 +122,16 @@ def _facts(
     }
 
 
+def _left_out(members: Sequence[Member], steps: Mapping[str, Sequence[int]]) -> str:
+    """Which completions the page does not hold, to be small."""
+    few = [
+        f"of {m.name} those of {len(steps[m.name])} in {len(m.run.provenance)} snapshots"
+        for m in members
+        if len(steps[m.name]) < len(m.run.provenance)
+    ]
+    return f"The page holds, evenly spaced, {'; '.join(few)}: all are in the run directory." if few else ""
+
+
 def _columns(rows: Sequence[chart_rows.Row]) -> dict[str, list[Any]]:
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
@@ -142,8 +154,15 @@ def _cards(head: Headline) -> str:
 
 
 def _notes(c: Comparison) -> str:
+    many = {m.name: len(m.run.provenance) for runs in c.groups.values() for m in runs}
+    drawn = [
+        f"Charts show {min(chart_rows.STEPS, count)} of the {count:,} snapshots of {name} ({chart_rows.BARS} where they"
+        " show its parts), evenly spaced, and those with a warning; --csv writes the figures of all."
+        for name, count in many.items()
+        if count > chart_rows.BARS
+    ]
     left = [f"{r.run} is left out of {r.task} ({r.metrics}): {r.reason}. {r.remedy}" for r in c.refused.itertuples()]
-    return "".join(f'<p class="note">{html.escape(note)}</p>' for note in [*left, *c.notes])
+    return "".join(f'<p class="note">{html.escape(note)}</p>' for note in [*left, *c.notes, *drawn])
 
 
 def _read(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import statistics
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from divmon.comparison.alignment import Task
 from divmon.comparison.members import Member
 from divmon.reading import read_samples
 from divmon.report import groups
+from divmon.stacked import evenly
 from divmon.types import Prompt
 
 Key = tuple[str, str]
@@ -24,6 +26,8 @@ Key = tuple[str, str]
 
 ROOM = 11_000_000
 """Bytes that the samples may take of the page as text, so that with plots and figures it stays under 15 MB."""
+MOST = 60_000
+"""Completions on the page, of all runs: of more, whole snapshots are left out, evenly."""
 SHORTEST = 250
 """Characters below which completions are not shortened, however many there are."""
 LEFT_OUT = "(text left out of the record by a size limit)"
@@ -55,9 +59,26 @@ class Answers:
         return [found[group] for group, _ in self.counts(run, step).most_common(most)]
 
 
-def collect(members: Sequence[Member], tasks: Sequence[Task]) -> dict[Key, Answers]:
+def chosen(members: Sequence[Member]) -> dict[str, list[int]]:
+    """By run the steps whose completions are shown: all, or as many as `MOST` allows, evenly spaced."""
+    found = {}
+    for member in members:
+        facts = member.run.provenance
+        drawn = statistics.median(one.get("completions") or 0 for one in facts.values())
+        room = MOST / len(members) / max(drawn, 1)
+        found[member.name] = evenly(sorted(facts), max(int(room), 2))
+    return found
+
+
+def collect(
+    members: Sequence[Member], tasks: Sequence[Task], steps: Mapping[str, Sequence[int]] | None = None
+) -> dict[Key, Answers]:
     """The completions of every compared prompt, in the order of tasks and prompts. Damaged files are left out, with a
-    warning."""
+    warning.
+
+    Args:
+        steps: by run those to take; all where None.
+    """
     found, places = {}, {}
     for task in tasks:
         probes = [probe for probe in members[0].run.probes if probe.name == task.name]
@@ -67,7 +88,7 @@ def collect(members: Sequence[Member], tasks: Sequence[Task]) -> dict[Key, Answe
                 found[task.name, id] = Answers(_in_words(prompts[id]), prompts[id].gold)
                 places[task.name, id] = dict[str, int]()
     for member in members:
-        for step in sorted(member.run.provenance):
+        for step in sorted(member.run.provenance) if steps is None else steps[member.name]:
             try:
                 rows = read_samples(member.run.folder, step)
             except ValueError as error:

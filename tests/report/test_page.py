@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import report_runs
 import run_dirs
@@ -18,7 +19,7 @@ import run_dirs
 import divmon
 from divmon import cli
 from divmon.comparison.compare import Comparison
-from divmon.report import samples, write
+from divmon.report import chart_rows, samples, write
 from divmon.report.headline import gaps, headline, most
 
 
@@ -29,6 +30,7 @@ class Reader(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, Any]]] = []
         self.scripts: dict[str, str] = {}
+        self.text = text
         self._script: str | None = None
         self.feed(text)
 
@@ -159,6 +161,35 @@ def test_samples_that_do_not_fit_are_cut_and_it_is_said(comparison: Comparison) 
     assert limit is not None and sum(map(len, cut.values())) <= room
     texts = json.loads(gzip.decompress(base64.b64decode(next(iter(cut.values())))))["texts"]
     assert all(len(text) <= limit + 30 and text.endswith("more)") for text in texts)
+
+
+def test_of_many_snapshots_some_are_drawn_and_it_is_said(tmp_path: Path) -> None:
+    steps = range(0, 3000, 10)
+    values_SP = np.random.default_rng(0).normal(0.3, 0.01, (len(steps), 4))
+    run_dirs.write(tmp_path / "long", steps, {("sums", "sbert"): values_SP, ("sums", "ead"): values_SP})
+    read = Reader(write(divmon.compare([tmp_path / "long"]), tmp_path / "long.html", "words").read_text())
+    curve = json.loads(read.scripts["facts"])["rows"]["curve"]
+    drawn = [step for step, metric in zip(curve["step"], curve["metric"], strict=True) if metric == "sbert"]
+    assert len(drawn) == 200 and drawn[0] == 0 and drawn[-1] == 2990
+    assert max(after - before for after, before in zip(drawn[1:], drawn, strict=False)) <= 20
+    assert "Charts show 200 of the 300 snapshots of long" in read.text
+
+
+def test_warnings_and_the_best_are_drawn_however_many_snapshots_there_are() -> None:
+    rows: list[dict[str, Any]] = [{"run": "a", "step": step, "alert": None} for step in range(1000)]
+    rows[333]["alert"], rows[777]["best"] = "narrowing", True
+    kept = [row["step"] for row in chart_rows.thinned(rows, 5)]
+    assert kept == [0, 250, 333, 500, 749, 777, 999]
+
+
+def test_completions_of_some_snapshots_where_there_are_too_many(
+    tmp_path: Path, runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "MOST", 200)  # a snapshot has 12 prompts x 8
+    read = Reader(write(divmon.compare([runs["narrow"]]), tmp_path / "few.html", "words").read_text())
+    found = json.loads(gzip.decompress(base64.b64decode(read.scripts["s0"])))
+    assert list(found["runs"]["narrow"]) == ["0", "20"]
+    assert "of narrow those of 2 in 3 snapshots" in read.text
 
 
 def test_damaged_samples_are_named_and_the_rest_is_shown(tmp_path: Path, runs: dict[str, Path]) -> None:
