@@ -32,44 +32,50 @@ def _with_room(layer: Any, capacity: int) -> Any:
 
 
 class _Room:
-    """Tensors [rows, heads, capacity, dim] of which the first `length` tokens are written."""
+    """Tensors [rows, heads, capacity, dim], in use the first `rows` rows and the first `length` tokens of them."""
 
     def __init__(self, capacity: int) -> None:
-        self.capacity, self.length = capacity, 0
+        self.capacity, self.rows, self.length = capacity, 0, 0
         self.rooms: list[torch.Tensor] = []
 
     def write(self, states: tuple[torch.Tensor, torch.Tensor]) -> None:
         if not self.rooms:
             # The prompt, before its samples part: as it is, for it is about to be repeated into a larger room.
             self.rooms = list(states)
-            self.length = states[0].shape[-2]
+            self.rows, self.length = len(states[0]), states[0].shape[-2]
             return
         end = self.length + states[0].shape[-2]
         if end > self.rooms[0].shape[-2]:
             self.capacity = max(self.capacity, 2 * end)
-            self._move(lambda written: written, 1)
+            self.repeat(1)
         for room, state in zip(self.rooms, states, strict=True):
-            room[:, :, self.length : end] = state
+            room[: self.rows, :, self.length : end] = state
         self.length = end
 
     def written(self, start: int = 0) -> list[torch.Tensor]:
-        return [room[:, :, start : self.length] for room in self.rooms]
+        return [room[: self.rows, :, start : self.length] for room in self.rooms]
 
     def repeat(self, times: int) -> None:
-        self._move(lambda written: written, times)
-
-    def select(self, rows: torch.Tensor) -> None:
-        self._move(lambda written: written[rows.to(written.device)], 1)
-
-    def _move(self, taken: Any, times: int) -> None:
-        moved = []
-        for written in self.written():
-            part = taken(written)
+        """Each row `times` times, in a room of the final length."""
+        repeated = []
+        for part in self.written():
             rows, heads, length, dim = part.shape
             room = part.new_empty(rows, times, heads, self.capacity, dim)
             room[..., :length, :] = part.unsqueeze(1)
-            moved.append(room.flatten(0, 1))
-        self.rooms = moved
+            repeated.append(room.flatten(0, 1))
+        self.rooms, self.rows = repeated, self.rows * times
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Row i becomes what row `rows[i]` was, for at most as many rows as there are; only those that move are copied.
+
+        The room stays as large as it was: its peak was at the start, and a smaller one would be a copy of all.
+        """
+        self.rows = len(rows)
+        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(-1)
+        if len(moved):
+            for room in self.rooms:
+                to, come = moved.to(room.device), rows[moved].to(room.device)
+                room[to, :, : self.length] = room[come, :, : self.length]
 
 
 class _Roomy:

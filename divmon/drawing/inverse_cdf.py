@@ -13,6 +13,10 @@ import torch
 
 FIRST_CANDIDATES = 64
 """Tokens sorted for top-p. Most rows of a trained model hold 95 percent in fewer; those that do not are searched."""
+BLOCK = 64
+"""Tokens of which one look finds the likeliest."""
+AT_ONCE = 1 << 20
+"""Probabilities worked on together on a CPU: they stay in its cache, and freshly mapped memory costs more than sums."""
 
 
 def uniforms(key: tuple[object, ...], length: int) -> np.ndarray:
@@ -41,10 +45,27 @@ def choose(logits_RV: torch.Tensor, uniform_R: torch.Tensor, temperature: float,
     """
     if temperature == 0:
         return logits_RV.argmax(-1)
-    probs_RV = torch.softmax(logits_RV.float() / temperature, dim=-1)
+    rows = max(1, AT_ONCE // logits_RV.shape[-1]) if logits_RV.device.type == "cpu" else max(1, len(logits_RV))
+    logits, rooms = logits_RV.split(rows), logits_RV.new_empty(2, rows, logits_RV.shape[-1], dtype=torch.float32)
+    probs = (_probabilities(some_RV, temperature, rooms[:, : len(some_RV)]) for some_RV in logits)
+    return torch.cat([_choose(*some, top_p) for some in zip(probs, uniform_R.split(rows), strict=True)])
+
+
+def _probabilities(logits_RV: torch.Tensor, temperature: float, rooms_2RV: torch.Tensor) -> torch.Tensor:
+    """Written to the second room."""
+    scaled_RV, probs_RV = rooms_2RV
+    if temperature == 1 and logits_RV.dtype == torch.float32:
+        scaled_RV = logits_RV
+    else:
+        scaled_RV.copy_(logits_RV).div_(temperature)
+    return torch.softmax(scaled_RV, dim=-1, out=probs_RV)
+
+
+def _choose(probs_RV: torch.Tensor, uniform_R: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Overwrites the probabilities."""
     if top_p >= 1:
-        return _invert(probs_RV.cumsum(-1), uniform_R).squeeze(-1)
-    values, order = probs_RV.topk(min(FIRST_CANDIDATES, probs_RV.shape[-1]), dim=-1)
+        return _invert(probs_RV.cumsum_(-1), uniform_R).squeeze(-1)
+    values, order = _likeliest(probs_RV, min(FIRST_CANDIDATES, probs_RV.shape[-1]))
     reached = values.cumsum(-1)
     # The CDF runs in the order of token ids: in that of probabilities, rounding that swaps two equally likely tokens
     # would swap their whole intervals.
@@ -59,24 +80,56 @@ def choose(logits_RV: torch.Tensor, uniform_R: torch.Tensor, temperature: float,
     return tokens_R
 
 
+def _likeliest(probs_RV: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `count` largest of each row, in falling order, and their ids.
+
+    They lie in the `count` blocks of largest maximum, which are far quicker to find than they are; a device's own
+    search is quick as it is.
+    """
+    rows, vocabulary = probs_RV.shape
+    blocks = vocabulary // BLOCK
+    if probs_RV.device.type != "cpu" or blocks <= 2 * count:
+        return probs_RV.topk(count, dim=-1)
+    whole = blocks * BLOCK
+    in_blocks = probs_RV[:, :whole].unflatten(-1, (blocks, BLOCK))
+    peaks = in_blocks.amax(-1).topk(count, dim=-1, sorted=False).indices
+    candidates = in_blocks.gather(1, peaks.unsqueeze(-1).expand(-1, -1, BLOCK)).flatten(1)
+    values, at = torch.cat([candidates, probs_RV[:, whole:]], dim=-1).topk(count, dim=-1)
+    block = torch.nn.functional.pad(peaks, (0, 1), value=blocks).gather(-1, at // BLOCK)
+    return values, block * BLOCK + at % BLOCK
+
+
 def _nucleus(probs_RV: torch.Tensor, top_p: float) -> torch.Tensor:
     """The probabilities of the smallest set of likeliest tokens that reaches `top_p`, 0 elsewhere; of ties the first.
 
     Without sorting: the set is all tokens from some probability on, and that is found by bisection. Floats of one sign
-    are ordered as the integers of the same bits, so 31 halvings find it exactly.
+    are ordered as the integers of the same bits, so it is found exactly.
     """
     bits_RV = probs_RV.view(torch.int32)
-    enough_R1 = torch.zeros_like(bits_RV[:, :1])
+    # Tokens below this hold less than half of what may be left out, all together.
+    least = max((1 - top_p) / probs_RV.shape[-1] / 2, torch.finfo(torch.float32).tiny)
+    enough_R1 = torch.full_like(probs_RV[:, :1], least).view(torch.int32)
     short_R1 = bits_RV.amax(-1, keepdim=True) + 1
-    for _ in range(31):
+    for _ in range(int((short_R1 - enough_R1).amax()).bit_length()):
         middle_R1 = (enough_R1 + short_R1) // 2
-        reaches = torch.where(bits_RV >= middle_R1, probs_RV, 0.0).sum(-1, keepdim=True) >= top_p
+        reaches = _mass_from(probs_RV, middle_R1) >= top_p
         enough_R1, short_R1 = torch.where(reaches, middle_R1, enough_R1), torch.where(reaches, short_R1, middle_R1)
-    above_RV = torch.where(bits_RV > enough_R1, probs_RV, 0.0)
-    least_R1 = enough_R1.view(torch.float32).clamp(min=torch.finfo(torch.float32).tiny)
-    ties_R1 = ((top_p - above_RV.sum(-1, keepdim=True)) / least_R1).ceil().clamp(min=1)
+    kept_RV = torch.where(bits_RV >= enough_R1, probs_RV, 0.0)
     tied_RV = bits_RV == enough_R1
-    return torch.where(tied_RV & (tied_RV.cumsum(-1) <= ties_R1), probs_RV, above_RV)
+    ties_R1 = ((top_p - _mass_from(probs_RV, enough_R1 + 1)) / enough_R1.view(torch.float32)).ceil().clamp(min=1)
+    if bool((tied_RV.sum(-1, keepdim=True) > ties_R1).any()):
+        kept_RV = kept_RV.masked_fill(tied_RV & (tied_RV.cumsum(-1) > ties_R1), 0.0)
+    return kept_RV
+
+
+def _mass_from(probs_RV: torch.Tensor, bits_R1: torch.Tensor) -> torch.Tensor:
+    """The sum [rows, 1] of the probabilities from that of these bits on."""
+    if probs_RV.device.type != "cpu":
+        return torch.where(probs_RV.view(torch.int32) >= bits_R1, probs_RV, 0.0).sum(-1, keepdim=True)
+    below = (bits_R1 - 1).view(torch.float32).flatten().tolist()
+    # A row at a time: the one such kernel of the CPU's that is vectorized, by a factor of ten, takes one number.
+    kept = [torch.nn.functional.threshold(row, x, 0.0).sum() for row, x in zip(probs_RV, below, strict=True)]
+    return torch.stack(kept).unsqueeze(-1)
 
 
 def _invert(cdf_RC: torch.Tensor, uniform_R: torch.Tensor) -> torch.Tensor:

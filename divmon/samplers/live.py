@@ -16,8 +16,6 @@ from divmon.drawing.inverse_cdf import choose
 from divmon.guard import undisturbed
 from divmon.samplers import Batch, Drawn, NonFiniteLogits, TooLate, check_decoding, not_finite
 
-COMPACT_BELOW = 0.75
-"""Rows leave the cache once fewer than this share still run: leaving copies the cache, so not at each end."""
 CHECK_EVERY_ON_DEVICE = 8
 """Steps between looks at what has finished, where a look waits for the device."""
 
@@ -35,16 +33,16 @@ def live(model: Any, batch: Batch) -> Drawn:
     K, T = batch.num_samples, batch.max_new_tokens
     if batch.together is not None:
         T = batch.together.largest(T)
-    mask = batch.attention_mask_PL.to(device)
+    prompt_mask = batch.attention_mask_PL.to(device)
     # With no padding the attention kernels need no mask, and pick their faster paths.
-    padded = not bool(mask.all())
-    logits, cache = forward.prefill(batch.input_ids_PL.to(device), mask, padded, T)
+    padded = not bool(prompt_mask.all())
+    logits, cache = forward.prefill(batch.input_ids_PL.to(device), prompt_mask, padded, T)
     logits = logits.repeat_interleave(K, dim=0)
     cache.batch_repeat_interleave(K)
-    position = mask.sum(-1, keepdim=True).repeat_interleave(K, dim=0)
-    mask = mask.repeat_interleave(K, dim=0)
+    position = prompt_mask.sum(-1, keepdim=True).repeat_interleave(K, dim=0)
+    mask = torch.nn.functional.pad(prompt_mask.repeat_interleave(K, dim=0), (0, T), value=1) if padded else None
 
-    running = True
+    running, length = True, prompt_mask.shape[1]
     for step in range(T):
         if running:
             token = choose(logits.to(device), rows.uniforms[rows.alive, step], batch.temperature, batch.top_p)
@@ -59,11 +57,11 @@ def live(model: Any, batch: Batch) -> Drawn:
                 if not running:  # others may go on, and then need this process to forward with them: one row idles
                     keep = torch.zeros(1, dtype=torch.long, device=device)
                 cache.batch_select_indices(keep)
-                token, mask, position = token[keep], mask[keep], position[keep]
+                token, position, mask = token[keep], position[keep], None if mask is None else mask[keep]
         if look and not _go_on(running, batch):
             break
-        mask = torch.nn.functional.pad(mask, (0, 1), value=1)
-        logits = forward(token.unsqueeze(-1), mask if padded else None, position, cache)
+        length += 1
+        logits = forward(token.unsqueeze(-1), None if mask is None else mask[:, :length], position, cache)
         position = position + 1
     return rows.drawn()
 
@@ -114,7 +112,7 @@ class _Rows:
         self.diverged |= not_finite(logits_rV).to(self.diverged.device)
 
     def still_running(self, length: int) -> torch.Tensor | None:
-        """Positions to keep in the batch, or None for "all of them a while longer"."""
+        """What each place of the batch is to hold from here on, by place so far; None where all still run."""
         if bool(self.diverged):
             if self.batch.together is None:
                 raise NonFiniteLogits
@@ -124,9 +122,12 @@ class _Rows:
             asked = self.alive[running]
             self.done[asked] |= self.batch.stopper(asked, self.tokens[asked, :length]).to(self.done.device)
             running = ~self.done[self.alive]
-        if bool(running.any()) and running.float().mean() >= COMPACT_BELOW:
+        count = int(running.sum())
+        if count == len(running):
             return None
-        keep = running.nonzero().squeeze(-1)
+        # Those in front stay where they are, and the last ones move to where others left: little is copied.
+        keep = torch.arange(count, device=running.device)
+        keep[~running[:count]] = running[count:].nonzero().squeeze(-1) + count
         self.alive = self.alive[keep]
         return keep
 

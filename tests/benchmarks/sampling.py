@@ -1,66 +1,167 @@
-"""Sampling against `model.generate(num_return_sequences=K)`: a 70M Olmo 3 shape, prompt 512, 64 new tokens, one thread.
+"""Drawing K = 16 samples a prompt: divmon against what people would use instead, and against the limit.
 
-    python tests/benchmarks/sampling.py
+    python tests/benchmarks/sampling.py [--full] [--only TEXT] > tests/results/sampling.txt
 
-Alternating runs in one process, CPU seconds, medians; the ratio is what counts, as machines are noisy.
+The quick table takes some ten minutes on one core, `--full` hours. On a GPU it has the 1B and 7B shapes too.
+
+- divmon: `Sampler.draw`, from requests to samples with their text, batches by its own budget.
+- limit: the prompts of each of its batches forwarded once, then one bare forward a token, rows gone at once as they
+  stop, the cache for nothing; no sampling, no text.
+- generate: `model.generate(num_return_sequences=16)` of the same batches; token ids only.
+- TRL: `LogCompletionsCallback` of an `SFTTrainer`, each prompt repeated 16 times, its batch of 8; two of the prompts.
+
+The same lengths for all: a row stops after a number of tokens fixed beforehand, 16 quantiles of a log-normal with
+median 0.4 of the limit and sigma 0.7, cut at the limit, in another order for each prompt. `generate` takes the rule as
+a stopping criterion (handed to TRL's call of it too), divmon as the stopper that looks for stop strings otherwise.
+
+One thread, CPU seconds (on a GPU wall seconds, synchronized), the ways in turn, RUNS rounds after a warm-up; a ratio is
+the median over rounds of the ratio within one, its range behind it. Tokens are new tokens of rows that had not stopped.
 """
 
 from __future__ import annotations
 
+import argparse
+import gc
+import platform
 import statistics
+import sys
 import time
+import warnings
+from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
+import trl
+from sampling_ways import TRL_BATCH, Way, ways
+from sampling_work import FAMILIES, Work, tokenizer
 
-import divmon
+RUNS = 3
+OF_LIMIT, OVER_GENERATE, OVER_GENERATE_512, OVER_TRL = 0.85, 1.0, 1.5, 4.0
+WIDE = 100_278
+"""Olmo 3's vocabulary."""
 
-PROMPT, NEW, K, RUNS = 512, 64, 16, 5
+
+def matrix(full: bool, device: str) -> list[Work]:
+    sizes = {"5M": 8, "70M": 4} if device == "cpu" else {"5M": 64, "70M": 64, "1B": 64, "7B": 32}
+    if full or device == "cuda":
+        return [
+            Work(family, size, prompt, new, max(2, prompts // (1 if prompt < 2048 else 4)))
+            for size, prompts in sizes.items()
+            for family in FAMILIES
+            for prompt in (32, 512, 2048)
+            for new in (64, 512)
+            if full or (size in ("1B", "7B") and (prompt, new) in ((32, 512), (512, 64), (2048, 64)))
+        ] + [Work("Olmo3", "70M", 512, 64, 4, ragged=True)]
+    return [
+        *(Work(family, "5M", prompt, 64, 8) for family in FAMILIES for prompt in (32, 512)),
+        Work("Olmo3", "5M", 2048, 64, 2),
+        Work("Olmo3", "5M", 32, 512, 4),
+        Work("Olmo3", "70M", 32, 64, 4),
+        *(Work(family, "70M", 512, 64, 2) for family in FAMILIES),
+        Work("Olmo3", "70M", 512, 64, 2, ragged=True),
+    ]
+
+
+def top_p_matrix() -> list[Work]:
+    """The cost of choosing a token: a wide vocabulary on a small model, where it weighs the most."""
+    plain = Work("Olmo3", "5M", 32, 64, 4, vocabulary=WIDE)
+    paper = plain.replace(temperature=0.6, top_p=0.95)
+    return [plain, paper.replace(peaked=True), paper]
+
+
+def seconds(way: Way, device: str) -> tuple[float, int]:
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    gc.collect()
+    began = clock()
+    tokens = way()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return clock() - began, tokens
+
+
+def measured(work: Work, device: str, competitors: list[str]) -> tuple[str, dict[str, float]]:
+    """A line of the table, and its ratios."""
+    model, words = work.model(device), tokenizer(work.vocabulary)
+    each = {name: way for name, way in ways(work, model, words).items() if name in competitors}
+    rates: dict[str, list[float]] = {name: [] for name in each}
+    for round in range(RUNS + 1):
+        for name, way in each.items():
+            took, tokens = seconds(way, device)
+            if round:
+                rates[name].append(tokens / took)
+    rows = f"{work.prompts} x 16"
+    line, ratios = f"{work.name:24} {rows:>7} {statistics.median(rates['divmon']):9,.0f}", {}
+    for name in competitors[1:]:
+        each_round = [ours / theirs for ours, theirs in zip(rates["divmon"], rates[name], strict=True)]
+        ratios[name] = statistics.median(each_round)
+        spread = f"({min(each_round):.2f}-{max(each_round):.2f})"
+        line += f" {statistics.median(rates[name]):9,.0f} {ratios[name]:6.2f} {spread:13}"
+    return line, ratios
+
+
+def table(works: list[Work], device: str, competitors: list[str]) -> list[tuple[Work, dict[str, float]]]:
+    head = f"{'shape, prompt / new':24} {'rows':>7} {'divmon':>9}"
+    print(head + "".join(f" {name:>9} {'ratio':>6} {'(range)':13}" for name in competitors[1:]))
+    found = []
+    for work in works:
+        line, ratios = measured(work, device, competitors)
+        kind = (
+            f"  {work.vocabulary:,} words, T {work.temperature}, top-p {work.top_p}" if work.vocabulary == WIDE else ""
+        )
+        print(line + kind + (", peaked" if work.peaked else ""), flush=True)
+        found.append((work, ratios))
+    return found
+
+
+def target(words: str, wanted: float, found: list[tuple[Work, dict[str, float]]], name: str) -> None:
+    if found:
+        worst, ratios = min(found, key=lambda row: row[1][name])
+        missed = [work.name.strip() for work, ratios in found if ratios[name] < wanted]
+        verdict = "met" if not missed else f"missed by {len(missed)} of {len(found)}: {', '.join(missed)}"
+        print(f"{words}: lowest {ratios[name]:.2f} ({worst.name.strip()}); {verdict}")
+
+
+def head(device: str) -> None:
+    cpu = next((x.split(":")[1].strip() for x in _cpuinfo() if x.startswith("model name")), platform.processor())
+    where = torch.cuda.get_device_name() + ", bf16" if device == "cuda" else f"{cpu}, float32, one thread"
+    print("python tests/benchmarks/sampling.py", *sys.argv[1:])
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}, trl {trl.__version__}"
+    print(f"{where}; python {platform.python_version()}, {versions}, numpy {np.__version__}")
+    print(f"new tokens a second of {'wall' if device == 'cuda' else 'CPU'} time; median of {RUNS} rounds\n")
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--full", action="store_true", help="every shape, prompt and number of new tokens")
+    options.add_argument("--only", default="", help="rows whose name holds this, such as '70M   512'")
+    options.add_argument("--against", default="limit,generate,TRL")
+    given = options.parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    config = transformers.Olmo3Config(
-        vocab_size=32_000,
-        hidden_size=512,
-        intermediate_size=2048,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        max_position_embeddings=2048,
-        pad_token_id=0,
-        eos_token_id=2,
-    )
-    model = transformers.Olmo3ForCausalLM(config).eval()
-    ids = torch.randint(5, 32_000, (1, PROMPT))
-    shared = {"max_new_tokens": NEW, "temperature": 0.6, "top_p": 0.95}
-
-    def ours() -> None:
-        divmon.sample(model, ids, num_samples=K, eos_token_id=None, **shared)
-
-    def theirs() -> None:
-        mask = torch.ones_like(ids)
-        with torch.no_grad():
-            model.generate(
-                input_ids=ids, attention_mask=mask, num_return_sequences=K, min_new_tokens=NEW, do_sample=True, top_k=0,
-                **shared,
-            )  # fmt: skip
-
-    seconds: dict[str, list[float]] = {"divmon.sample": [], "generate": []}
-    ours(), theirs()
-    for _ in range(RUNS):
-        for name, run in (("divmon.sample", ours), ("generate", theirs)):
-            began = time.process_time()
-            run()
-            seconds[name].append(time.process_time() - began)
-    parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {parameters:.0f}M parameters, K = {K}")
-    for name, runs in seconds.items():
-        median = statistics.median(runs)
-        spread = f"{min(runs):.2f} to {max(runs):.2f}"
-        print(f"{name:14} {median:6.2f} s CPU (median of {RUNS}; {spread})  {K * NEW / median:6.1f} tok/s")
-    print(f"ratio {statistics.median(seconds['generate']) / statistics.median(seconds['divmon.sample']):.2f}")
+    warnings.filterwarnings("ignore")
+    transformers.logging.set_verbosity_error()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    against = ["divmon", *given.against.split(",")]
+    head(device)
+    print("temperature 1, top-p 1")
+    found = table([w for w in matrix(given.full, device) if given.only in w.name], device, against)
+    print("\nthe choice of tokens from a wide vocabulary")
+    wide = [w for w in top_p_matrix() if given.only in w.name]
+    table(wide, device, [name for name in against if name != "TRL"])
+    print()
+    if "limit" in against:
+        target(f"of the limit at least {OF_LIMIT}", OF_LIMIT, found, "limit")
+    if "generate" in against:
+        target(f"over generate at least {OVER_GENERATE}", OVER_GENERATE, found, "generate")
+        long = [(w, r) for w, r in found if (w.size, w.prompt, w.new) == ("70M", 512, 64)]
+        target(f"over generate at 70M, 512 / 64, at least {OVER_GENERATE_512}", OVER_GENERATE_512, long, "generate")
+    if "TRL" in against:
+        target(f"over TRL (batch {TRL_BATCH}) at least {OVER_TRL}", OVER_TRL, found, "TRL")
 
 
 if __name__ == "__main__":
