@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import lineage
 import pytest
 import runs
 import tiny
+from hypothesis import given
+from hypothesis import strategies as st
 
+from divmon import recipes
 from divmon.recipes import load
 from divmon.recipes.checks import check
 from divmon.recipes.file import RecipeError
 from divmon.recipes.plan import accumulation, plan, steps, tokens, trl_args
 
 FOLDER = Path(__file__).parents[1] / "recipes" / "olmo3"
-FILES = sorted(FOLDER.glob("*.yaml"))
+FILES = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "miniature")
 
 
 @pytest.fixture(scope="module")
@@ -170,13 +174,13 @@ def test_values_from_the_command_line(made: Path) -> None:
     assert recipe.stages["sft"].args["learning_rate"] == 5e-5, "a number, as people write it"
     assert (recipe.stages["rl"].args["max_steps"], recipe.monitor["num_samples"]) == (7, 3)
     assert recipe.stages["dpo"].start == "a/model"
-    for given, said in (
+    for wrong, said in (
         ("beta", "expected key=value"),
         ("sft.args.beta.x.y=1", "no keys of its own"),
         ("x=[", "no valid"),
     ):
         with pytest.raises(RecipeError, match=said):
-            load(made, sets=["sft.args.beta=1", given])
+            load(made, sets=["sft.args.beta=1", wrong])
 
 
 def test_the_batch_is_the_recipes_on_any_number_of_processes(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,11 +197,15 @@ def test_a_miniature_lays_its_values_by_trainer_over_every_lineage(made: Path) -
     small = made.with_name("shrink.yaml")
     small.write_text(made.read_text() + "miniature: mini.yaml\n")
     made.with_name("mini.yaml").write_text(
-        "base: tiny\ndpo:\n  args: {beta: null, max_steps: 1}\nsft: {global_batch: 2}\n"
+        "base: tiny\ndpo:\n  args: {beta: null, max_steps: 1}\n"
+        "sft: {global_batch: 2, args: {learning_rate: {times: 20}}}\n"
     )
     recipe = load(small, scale="miniature", sets=["dpo.args.max_steps=3"])
     assert recipe.base == "tiny" and recipe.stages["sft"].global_batch == 2
     assert "beta" not in recipe.stages["dpo"].args and recipe.stages["dpo"].args["max_steps"] == 3
+    assert recipe.stages["sft"].args["learning_rate"] == pytest.approx(
+        20 * load(small).stages["sft"].args["learning_rate"]
+    )
     assert load(small).stages["dpo"].args["beta"] == 5.0
     made.with_name("mini.yaml").write_text("think: {}\n")
     with pytest.raises(
@@ -222,3 +230,13 @@ def test_templates_learn_every_answer_with_its_end_and_nothing_else(name: str, p
     assert tokenizer.decode(learned) == "one<|im_end|>two<eos>"
     asked = tokenizer.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
     assert asked.endswith(f"q?<|im_end|>\n<|im_start|>{prompt_ends}")
+
+
+@given(rows=st.integers(0, 5000), counts=st.lists(st.integers(0, 10**6), min_size=1, max_size=30))
+def test_sources_keep_their_shares_of_fewer_rows(rows: int, counts: list[int]) -> None:
+    sources: list[dict[str, Any]] = [{"rows": count} for count in counts]
+    recipes._share(rows, sources)
+    total = sum(counts)
+    if total:
+        assert sum(source["rows"] for source in sources) == rows
+        assert all(abs(s["rows"] - rows * count / total) < 1 for s, count in zip(sources, counts, strict=True))

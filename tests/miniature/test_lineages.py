@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import lineage_figures
+import pandas as pd
 import pytest
+
+from divmon import read_run
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +27,15 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     lineage_figures.replay(out, request.param)
     lineage_figures.suppress(out, request.param)
     return lineage_figures.figures(out)
+
+
+def test_the_same_seed_gives_the_same_line(tmp_path: Path) -> None:
+    """Every score of RL from the base, in two folders."""
+    both = []
+    for name in ("one", "two"):
+        lineage_figures.replay(tmp_path / name, 0, ["rl_zero_math"])
+        both.append(read_run(tmp_path / name / lineage_figures.LINES["rl_zero_math"]).scores)
+    pd.testing.assert_frame_equal(*both, check_exact=True)
 
 
 def lost(kept: dict[str, float], stage: str, before: str | None = None) -> float:
