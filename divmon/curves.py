@@ -148,10 +148,11 @@ class Curves:
         import pandas as pd
 
         kept = []
+        asked = {probe.name: {prompt.id for prompt in probe.prompts} for probe in self.run.probes}
+        whole = {task for task, ids in prompts.items() if asked.get(task, set()) <= set(ids)}
         for row in scores.itertuples(index=False):
             table = self.tables.get((row.task, row.metric))
-            every = [prompt.id for probe in self.run.probes if probe.name == row.task for prompt in probe.prompts]
-            if set(every) <= set(prompts[row.task]):
+            if row.task in whole:
                 kept.append(tuple(row))
             elif table is not None:
                 i = jackknife(aggregate(row.metric), table.at([row.step], prompts[row.task])[0])

@@ -72,7 +72,7 @@ def looks(axis: str, task: Task, steps: Mapping[Member, Sequence[int]]) -> Looks
         return _at_accuracies(task, given)
     if axis == "step":
         at = sorted(set.intersection(*map(set, given.values())))
-        index = {member: np.array([own.index(step) for step in at], dtype=np.float64) for member, own in given.items()}
+        index = {member: np.searchsorted(own, at).astype(np.float64) for member, own in given.items()}
         return Looks(axis, np.array(at, dtype=np.float64), given, index, {}, np.ones(len(at), dtype=np.int64))
     places = {member: _places(member, axis, own) for member, own in given.items()}
     if not all(map(len, places.values())):
