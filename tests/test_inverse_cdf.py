@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from divmon.drawing.inverse_cdf import FIRST_CANDIDATES, _nucleus, choose, uniforms
+from divmon.drawing.inverse_cdf import FIRST_CANDIDATES, _invert, _likeliest, _nucleus, choose, uniforms
 
 
 def test_uniforms_are_their_keys_alone_and_uniform() -> None:
@@ -46,6 +47,32 @@ def test_the_token_is_where_the_exact_cdf_says(seed: int, top_p: float, temperat
         cdf = np.cumsum(p) / p.sum()
         low = cdf[got[row]] - p[got[row]] / p.sum()
         assert low - 1e-5 <= u[row] <= cdf[got[row]] + 1e-5
+
+
+@pytest.mark.parametrize("vocabulary", [4096, 5000, 32_000, 50_001])
+@pytest.mark.parametrize("spread", [0.0, 0.5, 3.0, 8.0])
+def test_sums_of_blocks_pick_what_the_running_sum_picks(vocabulary: int, spread: float) -> None:
+    """Bit for bit, also right at the ends of tokens, at both ends of the vocabulary, and past ruled-out tokens."""
+    generator = torch.Generator().manual_seed(vocabulary)
+    logits = spread * torch.randn(50, vocabulary, generator=generator)
+    logits[25:, : vocabulary // 2] = -torch.inf
+    logits[40:, -70:] = -torch.inf
+    cdf = torch.softmax(logits, -1).cumsum(-1)
+    at = torch.randint(vocabulary, (50, 1), generator=generator)
+    ends = cdf.gather(-1, at).squeeze(-1).double().clamp(max=1 - 2**-53)
+    anywhere = torch.rand(50, generator=generator, dtype=torch.float64)
+    for u in (anywhere, anywhere * 1e-6, 1 - anywhere * 1e-6, ends, (ends - 2**-25).clamp(min=0)):
+        assert torch.equal(choose(logits, u, 1.0, 1.0), _invert(cdf, u).squeeze(-1))
+
+
+@pytest.mark.parametrize("vocabulary", [100, 9000, 32_000, 50_001])
+def test_the_likeliest_are_found_by_blocks(vocabulary: int) -> None:
+    logits = torch.randn(7, vocabulary, generator=torch.Generator().manual_seed(0))
+    logits[0] = torch.linspace(0, 9, vocabulary)  # all in the last blocks
+    values, ids = _likeliest(logits, FIRST_CANDIDATES)
+    assert torch.equal(values, logits.topk(FIRST_CANDIDATES).values)
+    assert torch.equal(logits.gather(-1, ids), values)
+    assert all(len(set(row)) == FIRST_CANDIDATES for row in ids.tolist())
 
 
 def test_flat_rows_and_peaked_rows_in_one_batch_do_not_touch_each_other() -> None:

@@ -14,7 +14,9 @@ import torch
 FIRST_CANDIDATES = 64
 """Tokens sorted for top-p. Most rows of a trained model hold 95 percent in fewer; those that do not are searched."""
 BLOCK = 64
-"""Tokens of which one look finds the likeliest."""
+"""Tokens that are summed, or searched for their likeliest, together."""
+MARGIN = 2.0**-20
+"""Bounds the rounding of a sum of blocks in float32, and of the running sum itself."""
 AT_ONCE = 1 << 20
 """Probabilities worked on together on a CPU: they stay in its cache, and freshly mapped memory costs more than sums."""
 
@@ -62,9 +64,8 @@ def _probabilities(logits_RV: torch.Tensor, temperature: float, rooms_2RV: torch
 
 
 def _choose(probs_RV: torch.Tensor, uniform_R: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Overwrites the probabilities."""
     if top_p >= 1:
-        return _invert(probs_RV.cumsum_(-1), uniform_R).squeeze(-1)
+        return _pick(probs_RV, uniform_R)
     values, order = _likeliest(probs_RV, min(FIRST_CANDIDATES, probs_RV.shape[-1]))
     reached = values.cumsum(-1)
     # The CDF runs in the order of token ids: in that of probabilities, rounding that swaps two equally likely tokens
@@ -80,13 +81,43 @@ def _choose(probs_RV: torch.Tensor, uniform_R: torch.Tensor, top_p: float) -> to
     return tokens_R
 
 
+def _pick(probs_RV: torch.Tensor, uniform_R: torch.Tensor) -> torch.Tensor:
+    """The token at which the CDF exceeds the uniform.
+
+    A running sum over a vocabulary costs more than the softmax, so on a CPU sums of blocks find the place. Within
+    `MARGIN` of a token's end, where their rounding could decide, the running sum does: the token is always its.
+    """
+    vocabulary = probs_RV.shape[-1]
+    blocks = vocabulary // BLOCK
+    if probs_RV.device.type != "cpu" or blocks < BLOCK:
+        return _invert(probs_RV.cumsum(-1), uniform_R).squeeze(-1)
+    whole = blocks * BLOCK
+    sums_RB = probs_RV[:, :whole].unflatten(-1, (blocks, BLOCK)).sum(-1)
+    sums_RB = torch.cat([sums_RB, probs_RV[:, whole:].sum(-1, keepdim=True)], dim=-1).double()
+    ends_RB = sums_RB.cumsum(-1)
+    target_R1 = uniform_R.unsqueeze(-1) * ends_RB[:, -1:]
+    block_R1 = torch.searchsorted(ends_RB, target_R1, right=True).clamp(max=blocks)
+    ids = (block_R1 * BLOCK + torch.arange(BLOCK)).clamp(max=vocabulary - 1)
+    inside = probs_RV.gather(-1, ids).double()
+    ends = (ends_RB - sums_RB).gather(-1, block_R1) + inside.cumsum(-1)
+    at_R1 = torch.searchsorted(ends, target_R1, right=True).clamp(max=BLOCK - 1)
+    high_R1 = ends.gather(-1, at_R1)
+    low_R1 = high_R1 - inside.gather(-1, at_R1)
+    tokens_R = ids.gather(-1, at_R1).squeeze(-1)
+    sure = (target_R1 - low_R1 > MARGIN) & (high_R1 - target_R1 > MARGIN)
+    close_r = (~sure).squeeze(-1).nonzero().squeeze(-1)
+    if len(close_r):
+        tokens_R[close_r] = _invert(probs_RV[close_r].cumsum(-1), uniform_R[close_r]).squeeze(-1)
+    return tokens_R
+
+
 def _likeliest(probs_RV: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The `count` largest of each row, in falling order, and their ids.
 
     They lie in the `count` blocks of largest maximum, which are far quicker to find than they are; a device's own
     search is quick as it is.
     """
-    rows, vocabulary = probs_RV.shape
+    vocabulary = probs_RV.shape[-1]
     blocks = vocabulary // BLOCK
     if probs_RV.device.type != "cpu" or blocks <= 2 * count:
         return probs_RV.topk(count, dim=-1)
