@@ -28,10 +28,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import answers
-import sentence_transformers
 import torch
 import transformers
-from scoring import SAMPLES, cpu_name
+from machine import head
+from scoring import SAMPLES
 from tokenizers import ByteLevelBPETokenizer
 
 from divmon.encode import NLIClassifier, TextEncoder
@@ -160,13 +160,10 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     device = torch.device(args.device)
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{cpu_name()}, one thread"
+    where = f"; on {torch.cuda.get_device_name()}" if device.type == "cuda" else ""
     of = "real answers, with variants of them" if answers.are_real() else "generated answers"
-    print(
-        f"K = {SAMPLES}; {of}; encoder {args.encoder}, classifier of {args.layers} layer(s) of 1,024; {where}; torch"
-        f" {torch.__version__}, transformers {transformers.__version__}, sentence-transformers"
-        f" {sentence_transformers.__version__}\n"
-    )
+    print(head("torch", "transformers", "sentence-transformers"))
+    print(f"K = {SAMPLES}; {of}; encoder {args.encoder}, classifier of {args.layers} layer(s) of 1,024{where}\n")
     print("| what | completions | prompts, texts | the loop | ours | times as fast | target |\n|--|--|--|--|--|--|--|")
     with tempfile.TemporaryDirectory() as folder:
         resources = Resources(

@@ -10,127 +10,27 @@ each line alternates ours and theirs, medians. Collapsed means that 80 percent o
 from __future__ import annotations
 
 import argparse
-import ast
-import importlib.metadata
 import importlib.util
 import os
-import platform
 import statistics
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable
-from itertools import combinations, islice
+from itertools import islice
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import answers
 import numpy as np
+import scoring_loops as loops
 import torch
+from machine import head
 
 from divmon.metrics import across, ast_subtree, distinct_n, duplicates, ead, load, sbert, vendi
 
-SAMPLES, DIMENSIONS, RUNS, VOCABULARY = 16, 768, 5, 50257
-Loop = Callable[[Any], list[float]]
-
-
-def sbert_pairs(vectors: np.ndarray) -> float:
-    return float(np.mean([1 - np.dot(a, b) for a, b in combinations(vectors, 2)]))
-
-
-def sbert_torch_pairs(vectors: torch.Tensor) -> float:
-    return float(np.mean([1 - torch.dot(a, b).item() for a, b in combinations(vectors, 2)]))
-
-
-def sbert_group(vectors: np.ndarray) -> float:
-    return float((1 - (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)]).mean())
-
-
-def vendi2_pairs(vectors: np.ndarray) -> float:
-    c2 = np.mean([np.dot(a, b) ** 2 for a, b in combinations(vectors, 2)])
-    return float(8 / (1 + 7 * c2))
-
-
-def vendi2_torch_pairs(vectors: torch.Tensor) -> float:
-    c2 = np.mean([torch.dot(a, b).item() ** 2 for a, b in combinations(vectors, 2)])
-    return float(8 / (1 + 7 * c2))
-
-
-def vendi1_gram(gram: np.ndarray) -> float:
-    eigenvalues = np.linalg.eigvalsh(gram / len(gram))
-    eigenvalues = eigenvalues[eigenvalues > 0]
-    return float(np.exp(-(eigenvalues * np.log(eigenvalues)).sum()))
-
-
-def vendi1_group(vectors: np.ndarray) -> float:
-    return vendi1_gram(vectors @ vectors.T)
-
-
-def vendi4_group(vectors: np.ndarray) -> float:
-    gram = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
-    return float(np.mean([vendi1_gram(gram[np.ix_(four, four)]) for four in combinations(range(len(gram)), 4)]))
-
-
-def distinct_of_order(texts: list[str], n: int) -> tuple[int, int]:
-    grams = []
-    for text in texts:
-        tokens = text.split()
-        grams += [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
-    return len(set(grams)), len(grams)
-
-
-def ead_group(texts: list[str]) -> float:
-    total = 0.0
-    for n in range(1, 6):
-        distinct, drawn = distinct_of_order([text.replace(".", "").replace("\n", "") for text in texts], n)
-        if drawn:
-            total += min(distinct / (VOCABULARY * (1 - ((VOCABULARY - 1) / VOCABULARY) ** drawn)), 1.0)
-    return total / 5
-
-
-def distinct_group(texts: list[str]) -> float:
-    shares = [distinct_of_order(texts, n) for n in range(1, 5)]
-    return shares[3][0] / shares[3][1]
-
-
-def duplicate_pairs(texts: list[str]) -> float:
-    return float(np.mean([a.strip() == b.strip() for a, b in combinations(texts, 2)]))
-
-
-def height(node: ast.AST) -> int:
-    return 1 + max(map(height, ast.iter_child_nodes(node)), default=0)
-
-
-def subtrees(program: str) -> Counter[str]:
-    return Counter(ast.dump(node) for node in ast.walk(ast.parse(program)) if height(node) == 4)
-
-
-def jaccard(a: Counter[str], b: Counter[str]) -> float:
-    union = (a | b).total()
-    return 1 - (a & b).total() / union if union else float("nan")
-
-
-def ast_group(programs: list[str]) -> float:
-    return float(np.nanmean([jaccard(a, b) for a, b in combinations(map(subtrees, programs), 2)]))
-
-
-def ast_pairs(programs: list[str]) -> float:
-    return float(np.nanmean([jaccard(subtrees(a), subtrees(b)) for a, b in combinations(programs, 2)]))
-
-
-def self_bleu(texts: list[str]) -> float:
-    from sacrebleu.metrics import BLEU
-
-    bleu = BLEU(effective_order=True)
-    return float(np.mean([bleu.sentence_score(t, texts[:i] + texts[i + 1 :]).score for i, t in enumerate(texts)]))
-
-
-def package_vendi(order: int) -> Callable[[np.ndarray], float]:
-    from vendi_score import vendi as package
-
-    # score_X would do the product, but takes every order for 1
-    return lambda vectors: float(package.score_K(vectors @ vectors.T, q=order))
+SAMPLES, DIMENSIONS, RUNS = 16, 768, 5
+PACKAGES = ("vendi-score", "sacrebleu")
 
 
 class Table:
@@ -172,6 +72,7 @@ class Table:
         for _ in range(runs):
             seconds.append((self.timed(lambda: [theirs(one) for one in some], cpu=True) * share, self.timed(ours)))
         slow, fast = (statistics.median(column) for column in zip(*seconds, strict=True))
+        against += f", 1 of {share} prompts, scaled" if share > 1 else ""
         wanted = "" if target is None else f">= {target:g}"
         print(f"| {metric} | {kind} | {against} | {ms(slow)} | {ms(fast)} | {slow / fast:.1f} | {wanted} |", flush=True)
 
@@ -189,14 +90,6 @@ class Table:
 
 def ms(seconds: float) -> str:
     return f"{1e3 * seconds:,.3g} ms" if seconds < 1 else f"{seconds:,.3g} s"
-
-
-def versions() -> str:
-    names = ("torch", "numpy", "vendi-score", "sacrebleu")
-    there = {
-        name: importlib.metadata.version(name) for name in names if importlib.util.find_spec(name.replace("-", "_"))
-    }
-    return ", ".join(f"{name} {there.get(name, 'missing')}" for name in names)
 
 
 def embeddings(prompts: int, device: torch.device) -> torch.Tensor:
@@ -222,30 +115,32 @@ def of_embeddings(table: Table, prompts: int) -> None:
         return sbert.sbert(vectors_PKD, mask_PK)["sbert"]
 
     given = "embeddings"
-    table.line("sbert", given, "a loop over pairs, numpy.dot", sbert_pairs, arrays, distance, 10)
-    table.line("sbert", given, "a loop over pairs, torch.dot", sbert_torch_pairs, tensors, distance, 10, runs=3)
-    table.line("sbert", given, "a loop over prompts, numpy", sbert_group, arrays, distance)
-    table.line("vendi order 2", given, "a loop over pairs, numpy.dot", vendi2_pairs, arrays, order2, 10)
-    table.line("vendi order 2", given, "a loop over pairs, torch.dot", vendi2_torch_pairs, tensors, order2, 10, runs=3)
+    table.line("sbert", given, "a loop over pairs, numpy.dot", loops.sbert_pairs, arrays, distance, 10)
+    table.line("sbert", given, "a loop over pairs, torch.dot", loops.sbert_torch_pairs, tensors, distance, 10, runs=3)
+    table.line("sbert", given, "a loop over prompts, numpy", loops.sbert_group, arrays, distance)
+    table.line("vendi order 2", given, "a loop over pairs, numpy.dot", loops.vendi2_pairs, arrays, order2, 10)
+    table.line(
+        "vendi order 2", given, "a loop over pairs, torch.dot", loops.vendi2_torch_pairs, tensors, order2, 10, runs=3
+    )
     order1_target = 1 if table.device.type == "cpu" else 10
     table.line(
-        "vendi order 1", given, "a loop over prompts, numpy, float32", vendi1_group, arrays, order1, order1_target
+        "vendi order 1", given, "a loop over prompts, numpy, float32", loops.vendi1_group, arrays, order1, order1_target
     )
     table.line(
         "vendi order 1", given, "a loop over prompts, numpy, float64 as ours",
-        lambda vectors: vendi1_group(vectors.astype(np.float64)), arrays, order1, order1_target,
+        lambda vectors: loops.vendi1_group(vectors.astype(np.float64)), arrays, order1, order1_target,
     )  # fmt: skip
     if importlib.util.find_spec("vendi_score"):
-        table.line("vendi order 1", given, "vendi-score", package_vendi(1), arrays, order1, order1_target)
+        table.line("vendi order 1", given, "vendi-score", loops.package_vendi(1), arrays, order1, order1_target)
 
         def at_size_8(values: np.ndarray) -> np.ndarray:
             return 8 / (1 + 7 * (SAMPLES / values - 1) / (SAMPLES - 1))
 
-        table.line("vendi order 2", given, "vendi-score", package_vendi(2), arrays, order2, same=at_size_8)
+        table.line("vendi order 2", given, "vendi-score", loops.package_vendi(2), arrays, order2, same=at_size_8)
     else:
         print("| vendi | | vendi-score | not installed: `pip install vendi-score` | | | |")
     table.line(
-        "vendi at size 4", given, "a loop over 1,820 subsets, numpy", vendi4_group, arrays,
+        "vendi at size 4", given, "a loop over 1,820 subsets, numpy", loops.vendi4_group, arrays,
         lambda: vendi.vendi(vectors_PKD, mask_PK)["vendi_at4"], share=25, runs=3,
     )  # fmt: skip
 
@@ -254,24 +149,24 @@ def of_texts(table: Table, prompts: int) -> None:
     for kind, distinct in (("distinct", SAMPLES), ("collapsed", 0.2 * SAMPLES)):
         texts = answers.solutions(prompts, SAMPLES, distinct)
         programs = answers.programs(prompts, SAMPLES, distinct)
-        table.line("ead", kind, "a loop over prompts", ead_group, texts, lambda t=texts: ead.ead(t), 4)
+        table.line("ead", kind, "a loop over prompts", loops.ead_group, texts, lambda t=texts: ead.ead(t), 4)
         table.line(
-            "distinct_n", kind, "a loop over prompts", distinct_group, texts,
+            "distinct_n", kind, "a loop over prompts", loops.distinct_group, texts,
             lambda t=texts: distinct_n.distinct_n(t)["distinct_4"],
         )  # fmt: skip
         table.line(
-            "duplicates", kind, "a loop over pairs", duplicate_pairs, texts,
+            "duplicates", kind, "a loop over pairs", loops.duplicate_pairs, texts,
             lambda t=texts: duplicates.duplicates(t)["duplicate_pairs"],
         )  # fmt: skip
 
         def trees(given: list[list[str]] = programs) -> torch.Tensor:
             return ast_subtree.ast_subtree(given)["ast_pairwise"]
 
-        table.line("ast_subtree", kind, "a loop over pairs", ast_pairs, programs, trees, 10, share=25, runs=3)
-        table.line("ast_subtree", kind, "a loop over prompts", ast_group, programs, trees, 10, runs=3)
+        table.line("ast_subtree", kind, "a loop over pairs", loops.ast_pairs, programs, trees, 10, share=25, runs=3)
+        table.line("ast_subtree", kind, "a loop over prompts", loops.ast_group, programs, trees, 10, runs=3)
         if importlib.util.find_spec("sacrebleu"):
             table.line(
-                "ead", kind, "sacrebleu's self-BLEU", self_bleu, texts, lambda t=texts: ead.ead(t),
+                "ead", kind, "sacrebleu's self-BLEU", loops.self_bleu, texts, lambda t=texts: ead.ead(t),
                 same=None, share=10, runs=3,
             )  # fmt: skip
         else:
@@ -306,23 +201,17 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     device = torch.device(args.device)
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{cpu_name()}, one thread"
+    where = f"; ours on {torch.cuda.get_device_name()}" if device.type == "cuda" else ""
+    packages = [name for name in PACKAGES if importlib.util.find_spec(name.replace("-", "_"))]
+    print(head("torch", "numpy", *packages))
     of = "real answers and programs, with variants of them" if answers.are_real() else "generated answers and programs"
-    print(f"{args.prompts} prompts x {SAMPLES}, {DIMENSIONS} dimensions; {of}; {where}; {versions()}\n")
+    print(f"{args.prompts} prompts x {SAMPLES}, {DIMENSIONS} dimensions; {of}{where}\n")
     assert load("sbert").function is sbert.sbert  # what is timed is what a monitor computes
     table = Table(device)
     of_embeddings(table, args.prompts)
     of_texts(table, args.prompts)
     print(f"\nThe figures of embeddings on {device.type}:")
     on_device(table, args.prompts)
-
-
-def cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":
