@@ -9,10 +9,8 @@ from torch.nn.functional import normalize
 USES_ALL_SAMPLES = True
 COST = "encoder"
 
-_CHUNK = {
-    "cpu": 200_000
-}  # float64 numbers computed at once: on a CPU more leave its cache and cost several times as much
-_CHUNK_ON_DEVICE = 50_000_000
+# float64 numbers computed at once: on a CPU more leave its cache and cost several times as much.
+_IN_CACHE, _ON_DEVICE = 200_000, 50_000_000
 
 
 def sbert(embeddings_PKD: Tensor, mask_PK: Tensor, correct_PK: Tensor | None = None) -> dict[str, Tensor]:
@@ -48,7 +46,7 @@ def pairwise(embeddings_PKD: Tensor, mask_PK: Tensor) -> Tensor:
 def _squared_lengths(embeddings_PKD: Tensor, mask_PMK: Tensor) -> Tensor:
     """|S|^2 of the unit vectors of each mask [P, M]."""
     # Unit again in float64: then |S|^2 - n is exact to 1e-15 and identical texts are 0, not 1e-7.
-    limit = _CHUNK.get(embeddings_PKD.device.type, _CHUNK_ON_DEVICE)
+    limit = _IN_CACHE if embeddings_PKD.is_cpu else _ON_DEVICE
     at_once = max(1, limit // max(1, embeddings_PKD[:1].numel()))
     lengths = []
     for rows_PKD, rows_PMK in zip(embeddings_PKD.split(at_once), mask_PMK.split(at_once), strict=True):

@@ -14,11 +14,9 @@ COST = "encoder"
 AGGREGATE = {"vendi2_at8": "harmonic_mean", "vendi2_at8_correct": "harmonic_mean"}
 
 _ALL_SUBSETS, _DRAWN_SUBSETS = 2000, 256
-_CHUNK = {
-    "cpu": 200_000
-}  # float64 numbers computed at once: on a CPU more leave its cache and cost several times as much
-_CHUNK_ON_DEVICE = 50_000_000
-_SWEEPS = 5  # of Jacobi rotations: after four the entropies of 4 x 4 matrices are exact to 1e-13, whatever the matrix
+# float64 numbers computed at once: on a CPU more leave its cache and cost several times as much.
+_IN_CACHE, _ON_DEVICE = 200_000, 50_000_000
+_SWEEPS = 5  # of Jacobi rotations: four left entropies exact to 1e-13 in the worst case tried, five to rounding
 
 
 def vendi(
@@ -66,7 +64,7 @@ def _gram(embeddings_PKD: Tensor) -> Tensor:
 
 def _at_once(values_P: Tensor, numbers: int | None = None) -> int:
     """Prompts to compute at once, each of so many numbers."""
-    limit = _CHUNK.get(values_P.device.type, _CHUNK_ON_DEVICE)
+    limit = _IN_CACHE if values_P.is_cpu else _ON_DEVICE
     return max(1, limit // max(1, values_P[:1].numel() if numbers is None else numbers))
 
 
