@@ -548,6 +548,9 @@ def test_each_runs_training_data_stands_beside_its_result(tmp_path: Path) -> Non
     stages = {0: {"stage": "sft"}, 10: {"stage": "sft"}, 20: {"stage": "dpo"}}
     other = run_dirs.write(tmp_path / "c", STEPS, figures(2), facts=stages, data={"sft": data, "dpo": data})
     assert divmon.compare([other]).composition["from_step"].tolist() == [0, 0, 20, 20]
+    began = {"sft": data | {"from_step": 0}, "dpo": data | {"from_step": 10}}
+    third = run_dirs.write(tmp_path / "d", STEPS, figures(2), facts=stages, data=began)
+    assert divmon.compare([third]).composition["from_step"].tolist() == [0, 0, 10, 10], "it began where the other ended"
 
 
 def test_prompts_that_are_rendered_differently_are_compared_and_it_is_said(tmp_path: Path) -> None:

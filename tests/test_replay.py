@@ -193,6 +193,7 @@ def test_a_later_stage_that_was_stopped_goes_on(
 
 def test_each_stage_records_what_it_was_trained_on(done: Path) -> None:
     data = read_run(done / "small").manifest["data"]
+    assert {stage: record["from_step"] for stage, record in data.items()} == {"sft": 0, "dpo": 4, "rl": 6}
     assert list(data) == ["sft", "dpo", "rl"]
     assert {s["name"]: s["rows"] for s in data["sft"]["sources"]} == {"one": 12, "other": 4}
     assert data["rl"]["sources"][0]["samples"] == 0, "prompts have no completions to score"

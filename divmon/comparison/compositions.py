@@ -23,7 +23,7 @@ COLUMNS = (
 
 
 def compositions(member: Member) -> Iterator[dict[str, Any]]:
-    """A row a source of the data of each stage, from the stage's first snapshot on; 0 where stages are not named.
+    """A row a source of the data of each stage, from the step it began at; of records without it, its first snapshot's.
 
     `sbert` is how far the source's own completions are apart, `warning` what was said of the mixture.
     """
@@ -33,7 +33,7 @@ def compositions(member: Member) -> Iterator[dict[str, Any]]:
             yield {
                 "run": member.name,
                 "group": member.group,
-                "from_step": int(min(stage.index[stage == name], default=0)),
+                "from_step": int(data.get("from_step", min(stage.index[stage == name], default=0))),
                 "source": source["name"],
                 "rows": source["rows"],
                 "row_share": source["rows"] / max(data["rows"], 1),
