@@ -108,6 +108,7 @@ class DiversityCallback(TrainerCallback):
             self._safely(self._step(state), lambda: self._say_price(args, state, model, trainer), "the price")
         if (self._parts or self._composition) and state.is_world_process_zero:
             self._safely(self._step(state), lambda: self._describe_data(args.world_size), "what the data are made of")
+        self.monitor.seconds = self._elapsed  # loading the encoder, timing the price: the training waited for it too
         starts = self.schedule.at_start or 0 in self.schedule.at
         first = self.monitor.processes.tell(self.monitor.reference is None)
         if starts and (state.global_step == 0 or first):

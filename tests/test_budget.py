@@ -80,15 +80,22 @@ def test_no_budget_measures_as_asked() -> None:
 def test_a_real_run_keeps_to_its_budget_and_says_what_it_did(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Steps take 10 ms at first and 100 ms after: listed steps, the start and the end stay, whatever they cost."""
+    """Steps take 10 ms at first and 100 ms after: listed steps, the start and the end stay, whatever they cost. All that
+    training waits for before its first step is counted."""
     from transformers import TrainerCallback
 
+    at: list[float] = []
+
     class Pace(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            at.append(time.perf_counter())
+
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            at.append(time.perf_counter())
             time.sleep(0.01 if state.global_step < 60 else 0.1)
 
     monitor = DiversityCallback(
-        runs.PROBES, **{**runs.CHEAP, "every": 2, "max_overhead": 0.2}, at=[7], progress=False, on_error="raise"
+        runs.PROBES, **{**runs.CHEAP, "every": 2, "max_overhead": 0.3}, at=[7], progress=False, on_error="raise"
     )
     runs.sft(tmp_path, [Pace(), monitor], max_steps=120, logging_steps=60).train()
     run = divmon.read_run(tmp_path)
@@ -98,7 +105,8 @@ def test_a_real_run_keeps_to_its_budget_and_says_what_it_did(
     spent = run.manifest["seconds"]
     last = run.provenance[120]["total_seconds"] - run.provenance[by_every[-1]]["total_seconds"]
     unthinned = run.provenance[7]["total_seconds"] + last
-    assert (spent["monitor"] - unthinned) / spent["run"] <= 0.2
+    assert (spent["monitor"] - unthinned) / spent["run"] <= 0.3
+    assert run.provenance[0]["total_seconds"] > 0.6 * (at[1] - at[0])
     changes = run.manifest["thinned"]
     assert changes and all(change["every"] % 2 == 0 for change in changes)
     assert f"measuring every {changes[0]['every']} steps (asked for: 2)" in capsys.readouterr().out
