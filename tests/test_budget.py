@@ -80,8 +80,10 @@ def test_no_budget_measures_as_asked() -> None:
 def test_a_real_run_keeps_to_its_budget_and_says_what_it_did(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Steps take 10 ms at first and 100 ms after: listed steps, the start and the end stay, whatever they cost. All that
-    training waits for before its first step is counted."""
+    """Steps take 10 ms at first and 100 ms after: listed steps, the start and the end stay, whatever they cost.
+
+    All that training waits for before its first step is counted.
+    """
     from transformers import TrainerCallback
 
     at: list[float] = []
