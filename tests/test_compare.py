@@ -478,7 +478,7 @@ def test_a_run_that_names_its_stages_gives_the_table_by_itself(tmp_path: Path) -
     tasks = {task: generator.uniform(0.2, 0.6, (4, 10)) for task in ("sums", "more")}
     facts = {s: {"stage": stage} for s, stage in zip([0, 10, 20, 30], ["sft", "sft", "sft", "dpo"], strict=True)}
     run = run_dirs.write(tmp_path / "line", list(facts), {(t, "sbert"): v for t, v in tasks.items()}, facts=facts)
-    stages = divmon.compare([run]).stages
+    stages = divmon.compare(str(run)).stages
     assert of(stages, task="mean")["stage"].tolist() == ["base", "sft", "dpo"]
     assert of(stages, task="mean")["step"].tolist() == [0, 20, 30]
     ratio = {task: 100 * v.mean(1) / v[0].mean() for task, v in tasks.items()}

@@ -12,8 +12,8 @@ from divmon.curves import Curves
 from divmon.reading import FOLDER, Run, read_run
 
 OneRun = str | os.PathLike[str] | Run
-Runs = Sequence[OneRun] | Mapping[str, OneRun | Sequence[OneRun]]
-"""Runs, or groups of them by name: seeds of one recipe."""
+Runs = OneRun | Sequence[OneRun] | Mapping[str, OneRun | Sequence[OneRun]]
+"""A run, several, or groups of them by name: seeds of one recipe."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ def members(runs: Runs) -> list[Member]:
         FileNotFoundError: there is no run.
         ValueError: none is given, one is given twice, or one has no snapshot.
     """
+    if isinstance(runs, (str, os.PathLike, Run)):
+        runs = [runs]
     given: Iterable[tuple[str, Any]] = runs.items() if isinstance(runs, Mapping) else [("", [run]) for run in runs]
     groups = [(group, [one] if isinstance(one, (str, os.PathLike, Run)) else list(one)) for group, one in given]
     read = [(group, run if isinstance(run, Run) else read_run(run)) for group, those in groups for run in those]
