@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from divmon.comparison.members import Member
+from divmon.comparison.stages import MEAN
 from divmon.decomposition import TERMS
 from divmon.loggers import shown
 from divmon.stacked import evenly
@@ -43,6 +45,7 @@ def rows(comparison: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> dict[
         if parts
         else [],
         "frontier": thinned(_frontier(comparison), STEPS),
+        "stages": _stages(comparison),
     }
 
 
@@ -124,6 +127,26 @@ def _frontier(c: Comparison) -> list[Row]:
         key = row["run"], row["task"], row["metric"]
         row["label"] = f"step {row['step']}" if row["step"] in (first[key], last[key]) else ""
     return found
+
+
+def _stages(c: Comparison) -> list[Row]:
+    """What each stage leaves, the mean over tasks; the base is the whole."""
+    means = c.stages[c.stages["task"] == MEAN] if len(c.stages) else c.stages
+    found = _records(means, "lineage", "stage", "step", "metric", "task", "kept_percent", "kept_low", "kept_high")
+    return [row | {"group": row["lineage"]} for row in found]
+
+
+def ordered(stages: Sequence[Row]) -> list[str]:
+    """Stages of all lineages such that each comes after those that precede it in some lineage, where that can be."""
+    after: dict[str, set[str]] = {}
+    for lineage in dict.fromkeys(row["lineage"] for row in stages):
+        line = [row["stage"] for row in stages if row["lineage"] == lineage]
+        for i, name in enumerate(line):
+            after.setdefault(name, set()).update(line[:i])
+    try:
+        return list(TopologicalSorter(after).static_order())
+    except CycleError:
+        return list(after)
 
 
 def _shown(frame: pd.DataFrame) -> pd.DataFrame:

@@ -32,6 +32,7 @@ def specs(groups: Sequence[str]) -> dict[str, Spec]:
         "difference": _points(),
         "parts": _stacked(),
         "frontier": _path(groups),
+        "stages": _kept(groups),
     }
 
 
@@ -233,6 +234,31 @@ def _path(groups: Sequence[str]) -> Spec:
             },
         ],
     }
+
+
+def _kept(groups: Sequence[str]) -> Spec:
+    """What each stage of each lineage leaves of the base's diversity."""
+    scales = _scales(groups)
+    x: Spec = {"field": "stage", "type": "ordinal", "title": "after stage", "sort": "{order}"}
+    x["axis"] = {"labelAngle": 0}
+    y: Spec = {"field": "kept_percent", "type": "quantitative", "title": "{metric}, percent of the base"}
+    tips = [{"field": name} for name in ("lineage", "stage", "step")]
+    tips += [{"field": f, "type": "quantitative", "format": ".1f"} for f in ("kept_percent", "kept_low", "kept_high")]
+    same: Spec = {"x": x, "color": scales["color"], "detail": {"field": "lineage"}}
+    ends = {"y": {**y, "field": "kept_low"}, "y2": {"field": "kept_high"}}
+    dash, shape = scales["strokeDash"], scales["shape"]
+    layers: list[Spec] = [
+        {"mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.5}, "encoding": {**same, **ends}},
+        {
+            "mark": {"type": "line", "strokeWidth": 2.5},
+            "encoding": {**same, "y": y, "strokeDash": dash, "order": {"field": "step"}},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
+            "encoding": {**same, "y": y, "shape": shape, "tooltip": tips},
+        },
+    ]
+    return {"width": "container", "height": HEIGHT, "layer": layers}
 
 
 def _nothing() -> Spec:

@@ -67,6 +67,11 @@ def pictures(
     """Name and specification of every chart that has rows."""
     specs = charts.specs(list(comparison.groups))
     domains = chart_rows.domains(rows["parts"])
+    stages = [row for row in rows["stages"] if row["metric"] == metric]
+    if stages:
+        title = f"{metric} that each stage left, mean over tasks"
+        spec = charts.filled(specs["stages"], stages, metric=metric, order=chart_rows.ordered(stages))
+        yield "stages", _picture(spec, title)
     for task in dict.fromkeys(row["task"] for row in rows["curve"]):
         own = {name: [r for r in all if r["task"] == task and r["metric"] == metric] for name, all in rows.items()}
         common: dict[str, Any] = {"metric": metric, "unit": what(metric)[1] or "value", "ink": "black"}

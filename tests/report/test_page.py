@@ -19,7 +19,7 @@ import run_dirs
 import divmon
 from divmon import cli
 from divmon.comparison.compare import Comparison
-from divmon.report import chart_rows, samples, write
+from divmon.report import chart_rows, export, samples, write
 from divmon.report.headline import gaps, headline, most
 
 
@@ -215,6 +215,27 @@ def test_the_command_writes_page_tables_and_pictures(tmp_path: Path, runs: dict[
     assert pictures == [f"sums-{name}.png" for name in ("change", "curve", "frontier", "parts-narrow")]
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in (tmp_path / "png").iterdir())
     assert "open it in a browser" in capsys.readouterr().out
+
+
+def test_lineages_have_a_picture_of_what_each_stage_left(tmp_path: Path) -> None:
+    generator = np.random.default_rng(3)
+    lines = {"think": ["sft", "sft", "dpo"], "instruct": ["think-sft", "sft", "dpo"], "zero": ["rl", "rl", "rl"]}
+    runs = []
+    for name, stages in lines.items():
+        facts = {step: {"stage": stage} for step, stage in zip([0, 10, 20, 30], ["base", *stages], strict=True)}
+        values = {("sums", "sbert"): generator.uniform(0.2, 0.6, (4, 10))}
+        runs.append(run_dirs.write(tmp_path / name, list(facts), values, facts=facts))
+    comparison = divmon.compare(runs)
+    assert tmp_path / "png" / "stages.png" in export.png(comparison, tmp_path / "png")
+    rows = chart_rows.rows(comparison, {})["stages"]
+    assert chart_rows.ordered(rows) == ["base", "think-sft", "rl", "sft", "dpo"]
+    spec = dict(export.pictures(comparison, chart_rows.rows(comparison, {}), "sbert"))["stages"]
+    assert len(spec["data"]["values"]) == 1 + 2 + 1 + 3 + 1 + 1
+
+
+def test_stages_that_come_in_two_orders_are_all_there() -> None:
+    rows = [{"lineage": name, "stage": stage} for name, line in (("a", "xy"), ("b", "yx")) for stage in line]
+    assert sorted(chart_rows.ordered(rows)) == ["x", "y"]
 
 
 def test_compare_writes_the_same_page(tmp_path: Path, runs: dict[str, Path]) -> None:
