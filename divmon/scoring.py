@@ -24,7 +24,8 @@ from divmon.types import Change, Score
 logger = logging.getLogger("divmon")
 
 JACKKNIFE_PROMPTS, JACKKNIFE_GROUPS = 128, 64
-"""An across-prompt figure is recomputed without each prompt up to the one, without each of so many groups beyond it."""
+"""An across-prompt metric that has no `leave_one_out` is recomputed without each prompt up to the one, and without each
+of so many groups beyond it."""
 
 
 @dataclass
@@ -207,15 +208,25 @@ def _per_prompt(metric: Metric, inputs: Inputs) -> list[Score]:
 def _across(metric: Metric, inputs: Inputs) -> list[Score]:
     answered = [p for p, texts in enumerate(inputs.texts_PK) if any(text is not None for text in texts)]
     given = _take(inputs.given(metric), answered)
-    prompts = len(answered)
-    groups = prompts if prompts <= JACKKNIFE_PROMPTS else JACKKNIFE_GROUPS
-    without = [[p for p in range(prompts) if p % groups != group] for group in range(groups)] if prompts > 2 else []
-    replicates = [_figures(metric, _take(given, kept)) for kept in without]
+    figures = _figures(metric, given)
+    if metric.leave_one_out is None:
+        without = _recomputed(metric, given, len(answered), figures)
+    else:
+        one_pass = metric.leave_one_out(**_take(inputs.given(metric, metric.leave_one_out), answered))
+        without = {name: value_P.tolist() for name, value_P in one_pass.items()}
     scores = []
-    for name, value in _figures(metric, given).items():
-        interval = from_replicates(value.item(), [replicate[name].item() for replicate in replicates], n=prompts)
+    for name, value in figures.items():
+        interval = from_replicates(value.item(), without[name], n=len(answered))
         scores.append(Score(inputs.outputs.task, name, interval.value, interval.low, interval.high, interval.n))
     return scores
+
+
+def _recomputed(metric: Metric, given: dict[str, Any], prompts: int, names: Iterable[str]) -> dict[str, list[float]]:
+    """These figures without each prompt, or without each group of many."""
+    groups = prompts if prompts <= JACKKNIFE_PROMPTS else JACKKNIFE_GROUPS
+    kept = [[p for p in range(prompts) if p % groups != group] for group in range(groups)] if prompts > 2 else []
+    replicates = [_figures(metric, _take(given, some)) for some in kept]
+    return {name: [replicate[name].item() for replicate in replicates] for name in names}
 
 
 def _figures(metric: Metric, given: dict[str, Any]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from pathlib import Path
@@ -231,6 +232,28 @@ def test_an_across_prompt_figure_is_jackknifed_by_prompts_or_by_groups(
     expected = from_replicates(metric.function(answered)["spread"].item(), replicates, n=prompts - 1)
     assert (found.mean, found.low, found.high, found.n) == (expected.value, expected.low, expected.high, prompts - 1)
     assert found.values == () and found.low < found.mean < found.high
+
+
+def test_an_across_prompt_metric_may_give_its_own_replicates(own: Path, resources: Resources) -> None:
+    task = outputs(131)
+    metric = metrics.load(f"{own}:spread")
+    assert metric.leave_one_out is None
+    replicates_P = torch.arange(131.0).double()
+    one_pass = dataclasses.replace(metric, leave_one_out=lambda texts_PK: {"spread": replicates_P})
+    found = score([task], [one_pass], resources).scores[0]
+    expected = from_replicates(metric.function(task.texts)["spread"].item(), replicates_P)
+    assert (found.mean, found.low, found.high, found.n) == (expected.value, expected.low, expected.high, 131)
+
+
+def test_the_intervals_of_across_are_those_of_recomputing_it(resources: Resources) -> None:
+    task = outputs(prompts=7)
+    task.texts = [[None] * 4, task.texts[2], ["alone", None, None, None], *task.texts[3:]]
+    across = metrics.load("across")
+    plain = score([task], [dataclasses.replace(across, leave_one_out=None)], resources).scores
+    for found, expected in zip(score([task], [across], resources).scores, plain, strict=True):
+        assert (found.metric, found.mean, found.n) == (expected.metric, expected.mean, expected.n)
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-8)
+        assert found.low < found.high or found.metric == "traced"
 
 
 def test_across_runs_on_answers_that_are_partly_or_wholly_missing(resources: Resources) -> None:

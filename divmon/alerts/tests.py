@@ -140,21 +140,19 @@ def templating(before: Figures, now: Figures, delta: float) -> Finding | None:
     t = ((1 - delta) traced_r - traced_t) / its standard error, from the jackknife errors over prompts that `traced`
     comes with on both sides. They are added as if independent; that the prompts are the same makes the test cautious.
     """
-    from divmon.scoring import JACKKNIFE_GROUPS, JACKKNIFE_PROMPTS
-
     sides = [figures.scores.get("traced") for figures in (before, now)]
-    errors, least, df = [], math.inf, math.inf
+    errors, least = [], math.inf
     for score in sides:
         if score is None or math.isnan(score.low) or score.n < LEAST_PROMPTS:
             return None
-        groups = score.n if score.n <= JACKKNIFE_PROMPTS else JACKKNIFE_GROUPS
-        errors.append((score.high - score.low) / 2 / float(stdtrit(groups - 1, 0.975)))
-        least, df = min(least, score.n), min(df, groups - 1)
+        errors.append((score.high - score.low) / 2 / float(stdtrit(score.n - 1, 0.975)))
+        least = min(least, score.n)
     then, today = (score.mean for score in sides if score is not None)
+    df = int(least) - 1
     reach = float(stdtrit(df, 0.975)) * math.hypot(*errors)
     return Finding(
         t=t_of((1 - delta) * then - today, math.hypot((1 - delta) * errors[0], errors[1])),
-        df=int(df),
+        df=df,
         n=int(least),
         change=Interval(today - then, today - then - reach, today - then + reach, int(least)),
         reference=then,

@@ -13,6 +13,8 @@ Constants a metric's file may set:
     COST = "encoder"            what it needs: "cheap" (the default), "encoder", "code_encoder" or "nli"
 
 A file may also define `pairwise(...) -> Tensor[P, K, K]`: the distances its mean is a mean of, NaN where undefined.
+One with `ACROSS_PROMPTS` may define `leave_one_out(...) -> dict[str, Tensor[P]]`: its figures without each prompt in
+turn, in one pass. Without it they are recomputed for their interval, which is a loop.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ class Metric:
     name: str
     function: Callable[..., Any]
     pairwise: Callable[..., Any] | None = None
+    leave_one_out: Callable[..., Any] | None = None
     uses_all_samples: bool = False
     aggregate: Mapping[str, str] = field(default_factory=dict)
     across_prompts: bool = False
@@ -134,6 +137,7 @@ def _metric(name: str, function: Callable[..., Any]) -> Metric:
         name=name,
         function=function,
         pairwise=constants.get("pairwise"),
+        leave_one_out=constants.get("leave_one_out"),
         uses_all_samples=constants.get("USES_ALL_SAMPLES", False),
         aggregate=constants.get("AGGREGATE", {}),
         across_prompts=constants.get("ACROSS_PROMPTS", False),

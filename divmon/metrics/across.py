@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -13,6 +11,7 @@ COST = "encoder"
 
 _MAX_N = 5
 _TIE = 1e-6  # cosines closer than float32 embeddings can tell apart
+_STEP, _REACH = 0.5, 38.0  # of the integral over log t: both its errors are below float64's rounding
 
 
 def across(
@@ -33,65 +32,141 @@ def across(
     >>> across([["a", "a"], ["b", "b"]], e, torch.ones(2, 2, dtype=torch.bool))["traced"]
     tensor(1., dtype=torch.float64)
     """
-    firsts = [next((text for text in texts if text is not None), None) for texts in texts_PK]
-    answered_P = mask_PK.any(1)
-    first_PD = embeddings_PKD[torch.arange(len(mask_PK)), mask_PK.int().argmax(1)][answered_P]
-    gram_PP = _gram(first_PD)
-    n = len(gram_PP)
+    gram_PP, n = _gram(embeddings_PKD, mask_PK), int(mask_PK.any(1).sum())
+    seen_O, drawn_OP, _ = _ngrams(texts_PK)
     figures = {
-        "across_ead": _ead([text for text in firsts if text is not None], vocab_size),
+        "across_ead": _ead(seen_O, drawn_OP.sum(1), vocab_size).item() if n >= 2 else torch.nan,
         "across_sbert": 1 - (gram_PP.sum().item() - n) / (n * (n - 1)) if n >= 2 else torch.nan,
-        "across_vendi": _vendi(gram_PP) if n >= 2 else torch.nan,
+        "across_vendi": _vendi(gram_PP, n) if n >= 2 else torch.nan,
         **_traced(embeddings_PKD, mask_PK),
     }
     return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
 
 
-def _gram(embeddings_PD: Tensor) -> Tensor:
-    unit_PD = normalize(embeddings_PD.double(), dim=-1)
+def leave_one_out(
+    texts_PK: list[list[str | None]], embeddings_PKD: Tensor, mask_PK: Tensor, vocab_size: int = 50257
+) -> dict[str, Tensor]:
+    """The figures [P] without each prompt in turn, in one pass."""
+    gram_PP, answered_P, enough_P = _gram(embeddings_PKD, mask_PK), mask_PK.any(1), mask_PK.sum(1) >= 2
+    seen_O, drawn_OP, alone_OP = _ngrams(texts_PK)
+    n_P, tracing_P = (there_P.sum() - there_P.double() for there_P in (answered_P, enough_P))
+    sum_P = gram_PP.sum() - 2 * gram_PP.sum(1) + gram_PP.diagonal()
+    ead_P = _ead(seen_O[:, None] - alone_OP, drawn_OP.sum(1, keepdim=True) - drawn_OP, vocab_size).to(n_P.device)
+    return {
+        "across_ead": ead_P.where(n_P >= 2, torch.nan),
+        "across_sbert": (1 - (sum_P - n_P) / (n_P * (n_P - 1))).where(n_P >= 2, torch.nan),
+        "across_vendi": _vendi_without(gram_PP, n_P).where(n_P >= 2, torch.nan),
+        "traced": _traced_without(embeddings_PKD, mask_PK).where(tracing_P >= 2, torch.nan),
+        "traced_chance": (1 / tracing_P).where(tracing_P >= 2, torch.nan),
+    }
+
+
+def _gram(embeddings_PKD: Tensor, mask_PK: Tensor) -> Tensor:
+    """Cosines of the prompts' first answers, zero where a prompt has none."""
+    first_PD = embeddings_PKD[torch.arange(len(mask_PK)), mask_PK.int().argmax(1)] * mask_PK.any(1)[:, None]
+    unit_PD = normalize(first_PD.double(), dim=-1)
     return unit_PD @ unit_PD.T
 
 
-def _vendi(gram_PP: Tensor) -> float:
-    eigenvalues_P = torch.linalg.eigvalsh(gram_PP / len(gram_PP)).clamp(min=0)
+def _vendi(gram_PP: Tensor, n: int) -> float:
+    eigenvalues_P = torch.linalg.eigvalsh(gram_PP / n).clamp(min=0)
     return torch.special.entr(eigenvalues_P).sum().exp().item()
 
 
-def _traced(embeddings_PKD: Tensor, mask_PK: Tensor) -> dict[str, float]:
-    enough_P = mask_PK.sum(1) >= 2
-    embeddings_PKD, mask_PK = embeddings_PKD[enough_P], mask_PK[enough_P]
-    prompts = len(mask_PK)
-    if prompts < 2:
-        return {"traced": torch.nan, "traced_chance": torch.nan}
+def _vendi_without(gram_PP: Tensor, n_P: Tensor) -> Tensor:
+    """Vendi [P] of the others, from one eigendecomposition where theirs would cost one for each prompt.
+
+    With det(A_j + t) = det(A + t) (A + t)^-1_jj, A_j being A without row and column j, the sum of x / (x + t) over the
+    eigenvalues x falls by drop_j(t) = sum(w_i x_i / (x_i + t)^2) / sum(w_i / (x_i + t)), w_i the squared j-th entries
+    of the eigenvectors. And x log x is the integral of x / (1 + t) - x / (x + t) over t > 0. In log t the integrand is
+    analytic up to Im = pi, so that equal steps h are off by exp(-2 pi^2 / h) only.
+    """
+    x_I, vectors_PI = torch.linalg.eigh(gram_PP)
+    x_I, weight_PI, own_P = x_I.clamp(min=0), vectors_PI.square(), gram_PP.diagonal()
+    t_T = torch.arange(-_REACH, _REACH, _STEP, dtype=torch.float64, device=gram_PP.device).exp()
+    resolvent_IT = 1 / (x_I[:, None] + t_T)
+    drop_PT = (weight_PI @ (x_I[:, None] * resolvent_IT.square())) / (weight_PI @ resolvent_IT)
+    gone_P = _STEP * ((own_P[:, None] / (1 + t_T) - drop_PT) * t_T).sum(1)
+    left_P = torch.special.xlogy(x_I, x_I).sum() - gone_P
+    return (((x_I.sum() - own_P) * n_P.log() - left_P) / n_P).exp()
+
+
+def _cosines(embeddings_PKD: Tensor, mask_PK: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each answer with the mean of its own prompt's others [P, K], and with each prompt's mean [P, K, P]."""
     sum_PD = (embeddings_PKD * mask_PK[..., None]).sum(1)
     cosine_PKQ = embeddings_PKD @ normalize(sum_PD, dim=-1).T
     others_PKD = normalize(sum_PD[:, None, :] - embeddings_PKD, dim=-1)
     own_PK = (embeddings_PKD * others_PKD).sum(-1)
-    itself = torch.arange(prompts, device=mask_PK.device)
+    itself = torch.arange(len(mask_PK), device=mask_PK.device)
     cosine_PKQ[itself, :, itself] = own_PK
+    return own_PK, cosine_PKQ
+
+
+def _traced(embeddings_PKD: Tensor, mask_PK: Tensor) -> dict[str, float]:
+    enough_P = mask_PK.sum(1) >= 2
+    prompts = int(enough_P.sum())
+    if prompts < 2:
+        return {"traced": torch.nan, "traced_chance": torch.nan}
+    own_PK, cosine_PKQ = _cosines(embeddings_PKD[enough_P], mask_PK[enough_P])
     # Equal cosines, as when all answers are one text, count as a draw among them and not as the first prompt's.
     best_PK = cosine_PKQ.amax(-1) - _TIE
-    credit_PK = (own_PK >= best_PK) / (cosine_PKQ >= best_PK[..., None]).sum(-1)
-    return {"traced": credit_PK[mask_PK].double().mean().item(), "traced_chance": 1 / prompts}
+    credit_PK = (own_PK >= best_PK).double() / (cosine_PKQ >= best_PK[..., None]).sum(-1)
+    return {"traced": credit_PK[mask_PK[enough_P]].mean().item(), "traced_chance": 1 / prompts}
 
 
-def _ead(texts: list[str], vocab_size: int) -> float:
-    if len(texts) < 2:
-        return torch.nan
-    total = 0.0
-    for hashes in zip(*(_ngrams(text) for text in texts), strict=True):
-        pool = torch.cat(hashes)
-        if len(pool):
-            expected = vocab_size * (1 - ((vocab_size - 1) / vocab_size) ** len(pool))
-            total += min(len(pool.unique()) / expected, 1.0)
-    return total / _MAX_N
+def _traced_without(embeddings_PKD: Tensor, mask_PK: Tensor) -> Tensor:
+    """`traced` [P] of the others; of no meaning where they are fewer than two."""
+    enough_P = mask_PK.sum(1) >= 2
+    mask_PK = mask_PK & enough_P[:, None]
+    if len(mask_PK) < 2:
+        return embeddings_PKD.new_zeros(len(mask_PK), dtype=torch.float64)
+    own_PK, cosine_PKQ = _cosines(embeddings_PKD, mask_PK)
+    cosine_PKQ[:, :, ~enough_P] = -torch.inf
+    top_PK2, nearest_PK2 = cosine_PKQ.topk(2)
+    best_PK, second_PK = (top_PK2 - _TIE).unbind(-1)
+    near_PKQ = cosine_PKQ >= best_PK[..., None]
+    near_PK, hit_PK = near_PKQ.sum(-1), (own_PK >= best_PK).double()
+    credit_PK = hit_PK / near_PK
+    # Without one of those that share a draw the others get more; without the nearest the second sets the bar.
+    gain_PK = hit_PK / (near_PK - 1).clamp(min=1) - credit_PK
+    bared_PK = (own_PK >= second_PK).double() / ((cosine_PKQ >= second_PK[..., None]).sum(-1) - 1)
+    change_PKQ = near_PKQ * gain_PK[..., None]
+    change_PKQ.scatter_(2, nearest_PK2[..., :1], (bared_PK - credit_PK)[..., None])
+    itself = torch.arange(len(mask_PK), device=mask_PK.device)
+    change_PKQ[itself, :, itself] = 0  # without its prompt the answer goes too
+    credit_P, change_P = (credit_PK * mask_PK).sum(1), change_PKQ[mask_PK].sum(0)
+    return (credit_P.sum() - credit_P + change_P) / (mask_PK.sum() - mask_PK.sum(1))
 
 
-@functools.lru_cache(maxsize=1024)
-def _ngrams(text: str) -> tuple[Tensor, ...]:
-    """Hashed n-grams, n = 1 to 5. Kept, because a jackknife over prompts asks for each text once a prompt."""
-    tokens = text.replace(".", "").replace("\n", "").split()
-    return tuple(
-        torch.tensor([hash(gram) for gram in zip(*(tokens[i:] for i in range(n)), strict=False)], dtype=torch.int64)
-        for n in range(1, _MAX_N + 1)
-    )
+def _ead(seen: Tensor, drawn: Tensor, vocab_size: int) -> Tensor:
+    """EAD of so many distinct n-grams out of so many, [5, ...] for n = 1 to 5; an order without n-grams counts as 0."""
+    expected = vocab_size * (1 - ((vocab_size - 1) / vocab_size) ** drawn.double())
+    return (seen / expected).clamp(max=1).where(drawn > 0, 0).mean(0)
+
+
+def _ngrams(texts_PK: list[list[str | None]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the prompts' first answers: distinct n-grams [5], all of each answer [5, P], distinct in no other [5, P]."""
+    prompts = len(texts_PK)
+    firsts = (next((text for text in texts if text is not None), "") for texts in texts_PK)
+    tokens_P = [text.replace(".", "").replace("\n", "").split() for text in firsts]
+    number: dict[str, int] = {}
+    word_T = torch.tensor([number.setdefault(word, len(number)) for tokens in tokens_P for word in tokens]).long()
+    answer_T = torch.arange(prompts).repeat_interleave(torch.tensor([len(tokens) for tokens in tokens_P]).long())
+    gram_T, counts = word_T, []
+    for n in range(1, _MAX_N + 1):
+        if n > 1:
+            gram_T = (gram_T[:-1] * len(number) + word_T[n - 1 :]).unique(return_inverse=True)[1]
+        of_T = answer_T[: len(gram_T)]
+        within_T = of_T == answer_T[n - 1 :]
+        own_U = (gram_T * prompts + of_T)[within_T].unique()  # each answer's distinct ones
+        answers = (own_U // prompts).bincount()  # that a gram is in
+        alone_U = own_U[answers[own_U // prompts] == 1]
+        counts.append(
+            (
+                (answers > 0).sum(),
+                of_T[within_T].bincount(minlength=prompts),
+                (alone_U % prompts).bincount(minlength=prompts),
+            )
+        )
+    seen, drawn, alone = zip(*counts, strict=True)
+    return torch.stack(seen), torch.stack(drawn), torch.stack(alone)

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from metric_helpers import random_units
 from torch import Tensor
 
-from divmon.metrics.across import across
+from divmon.metrics.across import across, leave_one_out
 from divmon.metrics.ead import ead
 from divmon.metrics.sbert import sbert
 from divmon.metrics.vendi import vendi
@@ -74,3 +76,58 @@ def test_tracing_by_noise_is_at_its_chance_level() -> None:
 def test_one_prompt_is_undefined() -> None:
     figures = across(texts(1, 3), random_units(3, 1, 3, 4), torch.ones(1, 3, dtype=torch.bool))
     assert all(value.isnan() for value in figures.values())
+
+
+SAID = ["yes", "yes yes", "no. it is not", "a b c d e f", "a b c d", "", "f e d c b a"]
+
+
+def recomputed(words: list[list[str | None]], embeddings_PKD: Tensor, mask_PK: Tensor) -> dict[str, list[float]]:
+    """The figures of the others, for each prompt."""
+    without = []
+    for p in range(len(words)):
+        kept = [q for q in range(len(words)) if q != p]
+        without.append(across([words[q] for q in kept], embeddings_PKD[kept], mask_PK[kept], 50))
+    return {name: [figures[name].item() for figures in without] for name in without[0]}
+
+
+def same(found: dict[str, Tensor], expected: dict[str, list[float]]) -> None:
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        assert found[name].dtype == torch.float64
+        assert found[name].tolist() == pytest.approx(values, abs=1e-9, nan_ok=True), name
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.integers(1, 4).flatmap(
+        lambda k: st.lists(
+            st.lists(st.none() | st.integers(0, len(SAID) - 1), min_size=k, max_size=k), min_size=1, max_size=8
+        )
+    ),
+    st.integers(2, 9),
+    st.integers(0, 20),
+)
+@example([[0, 0, 0]] * 5, 4, 0)  # one text, so that all share each draw
+@example([[0, 1], [0, 0], [3, 4], [5, 6]], 4, 0)  # some do
+@example([[0, None], [None, 3], [3, 4], [2, 5], [6, 1]], 4, 0)  # prompts of one answer
+@example([[0, 2], [3, 4]], 4, 0)  # one left
+def test_without_each_prompt_is_as_recomputed(said_PK: list[list[int | None]], dimensions: int, seed: int) -> None:
+    """Equal texts have equal embeddings, in more directions than there are prompts and in fewer."""
+    mask_PK = torch.tensor([[i is not None for i in said] for said in said_PK])
+    which_PK = torch.tensor([[i or 0 for i in said] for said in said_PK])
+    embeddings_PKD = random_units(seed, len(SAID), dimensions)[which_PK] * mask_PK[..., None]
+    words = [[None if i is None else SAID[i] for i in said] for said in said_PK]
+    same(leave_one_out(words, embeddings_PKD, mask_PK, 50), recomputed(words, embeddings_PKD, mask_PK))
+    firsts = [next((text for text in row if text is not None), None) for row in words]
+    whole = across(words, embeddings_PKD, mask_PK, 50)["across_ead"]
+    assert torch.allclose(whole, ead([firsts], 50)[0], equal_nan=True)
+
+
+@pytest.mark.parametrize("noise", [0.1, 2.0])
+def test_without_each_prompt_of_many_is_as_recomputed(noise: float) -> None:
+    """Distinct answers, mixed up where the noise is large; first answers near a line, with eigenvalues near zero."""
+    centres, own = random_units(0, 40, 1, 24), random_units(1, 40, 5, 24)
+    embeddings_PKD = torch.nn.functional.normalize(centres + noise * own, dim=-1)
+    embeddings_PKD[1::2, 0] = torch.nn.functional.normalize(embeddings_PKD[0, 0] + 1e-3 * own[1::2, 0], dim=-1)
+    words, mask_PK = texts(40, 5), torch.ones(40, 5, dtype=torch.bool)
+    same(leave_one_out(words, embeddings_PKD, mask_PK, 50), recomputed(words, embeddings_PKD, mask_PK))

@@ -136,6 +136,23 @@ def test_pairwise_distances_average_to_the_metric(name: str) -> None:
     assert mean_P is not None and torch.allclose(distance_PKK.nanmean((1, 2)), mean_P)
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if metrics.load(n).leave_one_out])
+def test_figures_without_each_prompt_are_those_of_the_others(name: str) -> None:
+    metric = metrics.load(name)
+    assert metric.across_prompts and metric.leave_one_out is not None
+    texts_PK = programs(SAMPLES)
+    texts_PK[2][1:] = [None] * (SAMPLES - 1)
+    on_offer = inputs(texts_PK)
+    without = metric.leave_one_out(**{k: on_offer[k] for k in inspect.signature(metric.leave_one_out).parameters})
+    assert set(without) == set(run(metric, texts_PK))
+    for p in range(PROMPTS):
+        others = [texts if q != p else [None] * SAMPLES for q, texts in enumerate(texts_PK)]
+        expected = run(metric, others)
+        for figure, value_P in without.items():
+            assert value_P.shape == (PROMPTS,) and value_P.dtype == torch.float64
+            assert torch.allclose(value_P[p], expected[figure], rtol=0, atol=1e-9, equal_nan=True), figure
+
+
 def test_metrics_import_nothing_of_ours() -> None:
     for file in (Path(metrics.__file__).parent).glob("[!_]*.py"):
         assert "divmon" not in file.read_text(), f"{file.name} must stand alone"
