@@ -75,6 +75,22 @@ def test_the_likeliest_are_found_by_blocks(vocabulary: int) -> None:
     assert all(len(set(row)) == FIRST_CANDIDATES for row in ids.tolist())
 
 
+@pytest.mark.parametrize("top_p", [0.95, 0.5])
+def test_of_equally_likely_tokens_at_the_edge_those_of_topk_stay(top_p: float) -> None:
+    """Half precision ties many logits; which of them a nucleus holds moves the interval of every token behind."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.full((300, 9000), -9.0)
+    likely = torch.rand(300, 9000, generator=generator).topk(50).indices  # anywhere, and fewer than the candidates
+    logits.scatter_(-1, likely, 9 + 0.3 * torch.randn(300, 50, generator=generator))
+    logits = logits.bfloat16()
+    u = torch.rand(300, generator=generator, dtype=torch.float64)
+    values, order = torch.softmax(logits.float(), -1).topk(FIRST_CANDIDATES)
+    kept = values.masked_fill(values.cumsum(-1) - values >= top_p, 0.0)
+    whole = torch.zeros(300, 9000).scatter(-1, order, kept)
+    assert (values.sum(-1) >= top_p).all()
+    assert torch.equal(choose(logits, u, 1.0, top_p), _invert(whole.cumsum(-1), u).squeeze(-1))
+
+
 def test_flat_rows_and_peaked_rows_in_one_batch_do_not_touch_each_other() -> None:
     vocabulary = FIRST_CANDIDATES * 20
     flat, peaked = torch.zeros(vocabulary), torch.zeros(vocabulary)

@@ -68,10 +68,19 @@ def _choose(probs_RV: torch.Tensor, uniform_R: torch.Tensor, top_p: float) -> to
         return _pick(probs_RV, uniform_R)
     values, order = _likeliest(probs_RV, min(FIRST_CANDIDATES, probs_RV.shape[-1]))
     reached = values.cumsum(-1)
+    left_out = reached - values >= top_p
+    if probs_RV.device.type == "cpu":
+        # Which of equally likely tokens stays where the edge parts them is topk's to say, not that of the blocks.
+        after_R1 = (~left_out).sum(-1, keepdim=True)
+        beyond = torch.nn.functional.pad(values, (0, 1), value=torch.nan)
+        edge_R1 = values.gather(-1, after_R1 - 1)
+        tied_r = ((after_R1 == values.shape[-1]) | (beyond.gather(-1, after_R1) == edge_R1)).squeeze(-1).nonzero()[:, 0]
+        if len(tied_r):
+            order[tied_r] = probs_RV[tied_r].topk(values.shape[-1], dim=-1).indices
     # The CDF runs in the order of token ids: in that of probabilities, rounding that swaps two equally likely tokens
     # would swap their whole intervals.
     ids, by_id = order.sort(dim=-1)
-    kept = values.masked_fill(reached - values >= top_p, 0.0).gather(-1, by_id)
+    kept = values.masked_fill(left_out, 0.0).gather(-1, by_id)
     tokens_R = ids.gather(-1, _invert(kept.cumsum(-1), uniform_R)).squeeze(-1)
     # Whether a row needs more candidates is its own matter, so that its token is the same in any batch.
     flat_r = (reached[:, -1] < top_p).nonzero().squeeze(-1)

@@ -27,8 +27,6 @@ Way = Callable[[], int]
 """Draws, and returns the number of new tokens that count."""
 TRL_BATCH = 8
 """`per_device_eval_batch_size`, transformers' default."""
-TRL_PROMPTS = 2
-"""Of the work's: its batches are drawn one after another, so more cost more of the same."""
 
 
 class Stopping(Sampler):
@@ -116,7 +114,9 @@ def _generate(work: Work, model: Any, tokenizer: Any, texts: list[str], drawn: S
 
 def _trl(work: Work, model: Any, tokenizer: Any, texts: list[str], lengths: torch.Tensor) -> Way:
     """TRL's callback, called as a trainer calls it; `generate` is handed the stopping rule on the way."""
-    texts, flat = texts[:TRL_PROMPTS], lengths[:TRL_PROMPTS].flatten().to(model.device)
+    # Its batches are drawn one after another, so more prompts cost more of the same: those of middle length will do.
+    middle = slice((work.prompts - 1) // 2, work.prompts // 2 + 1)
+    texts, flat = texts[middle], lengths[middle].flatten().to(model.device)
     repeated = [text for text in texts for _ in range(K)]
     config = SFTConfig(
         tempfile.mkdtemp(), per_device_eval_batch_size=TRL_BATCH, report_to="none", gradient_checkpointing=False,
