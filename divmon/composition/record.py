@@ -39,7 +39,8 @@ def describe(
             )
         made = compose(list(parts), tokenizer=tokenizer, scorer=monitor.scorer, seed=options.seed)
     of_stages = monitor.store.manifest.get("data") or {}
-    monitor.store.update(data={**of_stages, options.stage or "train": made.as_dict() | {"from_step": options.first_step}})
+    ours = made.as_dict() | {"from_step": options.first_step}
+    monitor.store.update(data={**of_stages, options.stage or "train": ours})
     for out in monitor.loggers or []:
         if isinstance(out, tensorboard):
             out.describe({"divmon/data": made.table(markdown=True)}, made.hparams())
