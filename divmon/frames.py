@@ -6,7 +6,7 @@ Built by columns: of a thousand snapshots there are 80,000 figures, and five mil
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,12 +57,12 @@ def per_prompt(markers: Markers, probes: Sequence[Probe]) -> pd.DataFrame:
     """One row a step, task, metric and prompt."""
     ids = {probe.name: [prompt.id for prompt in probe.prompts] for probe in probes}
 
-    def ids_of(marker: dict[str, Any], task: str) -> Sequence[str]:
+    def ids_of(marker: dict[str, Any], task: str) -> Iterable[str]:
         own = marker["provenance"].get("prompts", ())  # windows of rollouts have prompts of their own
         return ids.get(task, ids.get(task.removesuffix("-full"), own))
 
     scores = [(step, marker, score) for step, marker in markers.items() for score in marker["scores"]]
-    prompts = [ids_of(marker, score["task"])[: len(score["values"])] for _, marker, score in scores]
+    prompts = [list(ids_of(marker, score["task"]))[: len(score["values"])] for _, marker, score in scores]
     values = [floats(s["values"])[: len(own)] for (_, _, s), own in zip(scores, prompts, strict=True)]
     rows = [(step, score["task"], score["metric"]) for step, _, score in scores]
     frame = pd.DataFrame(rows, columns=["step", "task", "metric"]).astype({"step": "int64"})

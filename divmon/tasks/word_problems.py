@@ -11,9 +11,9 @@ def word_problems() -> Task:
     """Two steps of small numbers each, answered after `####`; for models trained by divmon's demo and its replays."""
     return Task(
         name="word_problems",
-        category="reasoning",
         file=Path(__file__).with_name("word_problems.jsonl"),
         prompt=lambda row: row["prompt"],
+        category_field="category",  # of no group: groups are of real tasks
         rows=64,
         gold=lambda row: row["gold"],
         solution=lambda row: f"#### {row['gold']}",
