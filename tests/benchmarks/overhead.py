@@ -1,67 +1,190 @@
-"""What measuring costs a training run: SFT on the miniature model with and without a budget, one thread.
+"""What the monitor costs a training run, end to end: time against the budget, memory, start.
 
     python tests/benchmarks/overhead.py [steps]
 
-One run each; the share is the monitor's own seconds over the run's, both of the same run, so that a busy machine slows
-both. `measured` counts snapshots by `every`; the start, the end and listed steps are never thinned.
+Each run is a process of its own: SFT of the miniature model with TRL, the monitor at its default cadence (every 100
+steps, the start and the end; K 16, reference 64) on 8 prompts, where a measurement costs about as much as twenty steps.
+
+- by its clock: the monitor's own seconds over the run's, as the run directory records them: preparing, timing the price
+  and measuring.
+- from outside: CPU seconds of the training with the monitor less those without (the mean of a run before and one
+  after), over those with. Nothing hides there; cores that are shared shift it by some percent either way.
+- fixed: preparing, the reference and the last snapshot, which no budget thins by design, so a run must be long enough
+  for them: the reference alone, at four times the samples, is worth four snapshots.
 """
 
 from __future__ import annotations
 
-import copy
+import statistics
+import subprocess
 import sys
 import tempfile
+import time
 import warnings
-from pathlib import Path
+from typing import Any
 
-import torch
-import transformers
-from datasets import Dataset
-from transformers import PrinterCallback
-from trl import SFTConfig, SFTTrainer
+from machine import alone, head, peak_mb, timed
 
-from divmon import DiversityCallback, read_run
-from divmon.miniature import base_model, broad, probe
-
-EVERY = 20
-BUDGETS = (None, 0.2, 0.05)
+BUDGETS = (None, 0.1, 0.05)
+PROMPTS, ROWS = 8, 16
+STARTS = 21
+"""Interpreters started for a median."""
 
 
-def run(folder: Path, steps: int, budget: float | None) -> tuple[float, float, int, float]:
-    model, tokenizer = base_model()
-    monitor = DiversityCallback(
-        probe(16), every=EVERY, max_overhead=budget, embedder="minilm", progress=False, alerts=None, on_error="raise"
-    )
-    trainer = SFTTrainer(
-        copy.deepcopy(model),
-        args=SFTConfig(
-            str(folder), max_steps=steps, per_device_train_batch_size=16, learning_rate=1e-4, use_cpu=True, bf16=False,
-            report_to="none", save_strategy="no", disable_tqdm=True, gradient_checkpointing=False,
-        ),
-        train_dataset=Dataset.from_list(broad(16 * 100)),
-        processing_class=tokenizer,
-        callbacks=[monitor],
-    )  # fmt: skip
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    stored = read_run(folder)
-    spent = stored.manifest["seconds"]
-    reference = stored.provenance[0]["total_seconds"]
-    return spent["monitor"] / spent["run"], reference / spent["run"], len(stored.steps), spent["run"]
+def trainer(folder: str, steps: int, callbacks: list[Any]) -> Any:
+    """SFT of the miniature model, ready to train."""
+    import torch
+    import transformers
+    from datasets import Dataset, disable_progress_bars
+    from transformers import PrinterCallback
+    from trl import SFTConfig, SFTTrainer
 
+    from divmon.miniature import base_model, broad
 
-def main(steps: int = 600) -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
-    rows = []
-    for budget in BUDGETS:
-        with tempfile.TemporaryDirectory() as folder:
-            rows.append((budget, *run(Path(folder), steps, budget)))
-    print(f"\ntorch {torch.__version__}, {steps} steps, every {EVERY}, 16 prompts x 16 (reference 64), MiniLM")
-    print(f"{'max_overhead':>12} {'share':>7} {'of it the reference':>20} {'snapshots':>10} {'run, s':>8}")
-    for budget, share, reference, snapshots, seconds in rows:
-        print(f"{budget or 'none':>12} {share:7.1%} {reference:20.1%} {snapshots:10} {seconds:8.1f}")
+    transformers.logging.disable_progress_bar()
+    disable_progress_bars()
+    model, tokenizer = base_model()
+    made = SFTTrainer(
+        model,
+        args=SFTConfig(
+            folder, max_steps=steps, per_device_train_batch_size=ROWS, learning_rate=1e-4, use_cpu=True, bf16=False,
+            report_to="tensorboard", save_strategy="no", disable_tqdm=True, gradient_checkpointing=False,
+        ),
+        train_dataset=Dataset.from_list(broad(ROWS * 100)),
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )  # fmt: skip
+    made.remove_callback(PrinterCallback)
+    return made
+
+
+def run(steps: int, monitored: bool, budget: float | None = None, metrics: str = "auto") -> dict[str, float]:
+    """One run, in this process."""
+    from divmon import DiversityCallback, read_run
+    from divmon.miniature import probe
+
+    options = {"max_overhead": budget, "metrics": metrics, "embedder": "minilm", "progress": False, "on_error": "raise"}
+    with tempfile.TemporaryDirectory() as folder:
+        made = trainer(folder, steps, [DiversityCallback(probe(PROMPTS), **options)] if monitored else [])
+        cpu, began = time.process_time(), time.perf_counter()
+        made.train()
+        found = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - began, "peak": peak_mb()}
+        if monitored:
+            stored = read_run(folder)
+            spent = stored.manifest["seconds"]
+            took = [facts["total_seconds"] for _, facts in sorted(stored.provenance.items())]
+            # A snapshot's record counts the seconds up to its own end; the last one closes after it was written.
+            fixed = took[0] + spent["monitor"] - took[-2]
+            found |= {"share": spent["monitor"] / spent["run"], "fixed": fixed / spent["run"], "snapshots": len(took)}
+    return found
+
+
+def first() -> dict[str, float]:
+    """Seconds of the parts of the first measurement of a run, at the default 64 prompts, 64 samples each."""
+    import divmon.callback
+    from divmon import DiversityCallback
+    from divmon.encode import TextEncoder
+    from divmon.loggers.tensorboard import tensorboard
+    from divmon.miniature import probe
+    from divmon.monitor import DiversityMonitor
+    from divmon.scoring import Scorer
+    from divmon.store import Store
+
+    spent: dict[str, float] = {}
+    for owner, name in (
+        (DiversityMonitor, "prepare"),
+        (TextEncoder, "load"),
+        (DiversityCallback, "_say_price"),
+        (TextEncoder, "encode"),
+        (Scorer, "score"),
+        (Store, "write"),
+        (tensorboard, "log"),
+        (DiversityMonitor, "take"),
+    ):
+        timed(owner, name, spent, name, time.perf_counter)  # not CPU seconds: answers are judged in other processes
+    with tempfile.TemporaryDirectory() as folder:
+        monitor = DiversityCallback(probe(64), every=None, at_end=False, embedder="minilm", progress=False)
+        made = trainer(folder, 1, [monitor])
+        made.train()
+        assert not monitor.failures, monitor.failures
+        seconds = divmon.read_run(folder).provenance[0]["seconds"]
+    return spent | seconds
+
+
+def started(program: str) -> float:
+    """CPU seconds of a fresh interpreter that runs it."""
+    code = "import resource as r; u = r.getrusage(r.RUSAGE_SELF); print(u.ru_utime + u.ru_stime)"
+    said = subprocess.run([sys.executable, "-c", f"{program}\n{code}"], capture_output=True, text=True, check=True)
+    return float(said.stdout)
+
+
+def medians(programs: list[str], times: int) -> list[float]:
+    """Of alternating starts."""
+    found = [[started(program) for program in programs] for _ in range(times)]
+    return [statistics.median(column) for column in zip(*found, strict=True)]
+
+
+def rows(steps: int) -> list[tuple[str, str, str]]:
+    """What is measured, the number, the target."""
+    bare, ours = medians(["pass", "import divmon"], STARTS)
+    heavy = "import sys, divmon; assert not {'torch', 'transformers', 'numpy', 'pandas'} & set(sys.modules)"
+    started(heavy)
+    trl, callback = medians([f"from trl import SFTTrainer{more}" for more in ("", "\nimport divmon.callback")], 3)
+    found = [
+        (
+            "import divmon, over python -c pass",
+            f"{1000 * (ours - bare):.1f} ms ({1000 * bare:.0f} to {1000 * ours:.0f})",
+            "100 ms",
+        ),
+        ("  loads torch or transformers", "no", "no"),
+        ("the callback, over trl's SFTTrainer", f"{callback - trl:.2f} s ({trl:.1f} to {callback:.1f})", ""),
+    ]
+    parts = alone(first)
+    shown = {
+        "load: the encoder": parts["load"],
+        "load: the rest of what is prepared": parts["prepare"] - parts["load"],
+        "price: timed on two prompts": parts["_say_price"],
+        "sample": parts["sampling"],
+        "judge": parts["judging"],
+        "encode": parts["encode"],
+        "score: the rest": parts["score"] - parts["encode"],
+        "write": parts["write"],
+        "log to TensorBoard": parts["log"],
+    }
+    total = parts["prepare"] + parts["_say_price"] + parts["take"]
+    shown["not covered"] = total - sum(shown.values())
+    found.append(("first measurement, 64 prompts x 64", f"{total:.1f} s", ""))
+    found += [(f"  {name}", f"{value:.2f} s ({value / total:.1%})", "") for name, value in shown.items()]
+    before = alone(run, steps, False)
+    runs = [(budget, alone(run, steps, True, budget)) for budget in BUDGETS]
+    after = alone(run, steps, False)
+    without = {name: (before[name] + after[name]) / 2 for name in before}
+    apart = f"{before['cpu']:.0f} and {after['cpu']:.0f} s CPU, {without['peak']:.0f} MB"
+    found.append((f"{steps} steps without, before and after", apart, ""))
+    for budget, one in runs:
+        limit = "" if budget is None else f"{1.2 * budget:.1%}"
+        found += [
+            (f"max_overhead {budget or 'None'}: by its clock", f"{one['share']:.1%}, fixed {one['fixed']:.1%}", limit),
+            ("  from outside", f"{1 - without['cpu'] / one['cpu']:.1%}", limit),
+            ("  snapshots, of those asked for", f"{one['snapshots']:.0f} of {steps // 100 + 1}", ""),
+            ("  peak memory over training alone", f"{one['peak'] - without['peak']:+.0f} MB", ""),
+        ]
+    cheap = alone(run, 100, True, None, "ead,duplicates,length")
+    found.append(("without an encoder, peak memory over training", f"{cheap['peak'] - without['peak']:+.0f} MB", ""))
+    return found
+
+
+def main(steps: int = 2000) -> None:
+    print(head("torch", "transformers", "trl", "sentence-transformers"))
+    print(f"SFT of the miniature model, {ROWS} rows a step; {PROMPTS} prompts x 16, reference 64, every 100, MiniLM\n")
+    found = rows(steps)
+    wide = max(len(name) for name, _, _ in found)
+    print(f"{'':{wide}}  {'measured':34}  at most")
+    for name, value, limit in found:
+        print(f"{name:{wide}}  {value:34}  {limit}".rstrip())
 
 
 if __name__ == "__main__":

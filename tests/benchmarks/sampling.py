@@ -48,8 +48,8 @@ def matrix(full: bool, device: str) -> list[Work]:
     if device == "cpu" and not full:
         return [
             *(Work(family, "5M", 32, 64, 4) for family in FAMILIES),
-            *(Work(family, "5M", 512, 64, 4) for family in FAMILIES),
-            Work("Olmo3", "5M", 512, 64, 4, ragged=True),
+            *(Work(family, "5M", 512, 64, 2) for family in FAMILIES),
+            Work("Olmo3", "5M", 512, 64, 3, ragged=True),
             Work("Olmo3", "5M", 2048, 64, 1),
             Work("Olmo3", "70M", 512, 64, 1),
         ]
@@ -69,7 +69,7 @@ def matrix(full: bool, device: str) -> list[Work]:
 
 def top_p_matrix() -> list[Work]:
     """The cost of choosing a token: a wide vocabulary on a small model, where it weighs the most."""
-    plain = Work("Olmo3", "5M", 32, 64, 2, vocabulary=WIDE)
+    plain = Work("Olmo3", "5M", 32, 64, 1, vocabulary=WIDE)
     paper = plain.replace(temperature=0.6, top_p=0.95)
     return [plain, paper.replace(peaked=True), paper]
 
