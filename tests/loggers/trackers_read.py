@@ -70,13 +70,13 @@ def _leveldb_records(data: bytes) -> Iterator[bytes]:
 
 
 def mlflow_metrics(uri: str) -> dict[str, list[tuple[int, float]]]:
-    """(step, value) of each metric of the one run in the store."""
+    """(step, value) of each metric of the one run in the store, by step: the store promises no order."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
     (run,) = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
     names = run.data.metrics
-    return {name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)] for name in names}
+    return {name: sorted((m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)) for name in names}
 
 
 def trackio_rows(project: str) -> list[dict[str, Any]]:
