@@ -112,7 +112,7 @@ class DiversityCallback(TrainerCallback):
         starts = self.schedule.at_start or 0 in self.schedule.at
         first = self.monitor.processes.tell(self.monitor.reference is None)
         if starts and (state.global_step == 0 or first):
-            self._measure(args, state, model)
+            self._measure(args, state, control, model)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         # The host's TensorBoard writer is closed before our on_train_end, so the end is measured at the last step.
@@ -122,20 +122,18 @@ class DiversityCallback(TrainerCallback):
         ends = last and self.schedule.at_end
         if ends or self.schedule.due(state.global_step):
             may_wait = not ends and not self.schedule.listed(state.global_step)
-            self._measure(args, state, kwargs["model"], last, may_wait)
-            self._act(state, control)
+            self._measure(args, state, control, kwargs["model"], last, may_wait)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.schedule.on_evaluate:
-            self._measure(args, state, kwargs["model"])
-            self._act(state, control)
+            self._measure(args, state, control, kwargs["model"])
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         # An early stop that another callback asked for after our on_step_end.
         if control.should_training_stop and self.schedule.at_end:
-            self._measure(args, state, kwargs["model"], last=True)
+            self._measure(args, state, control, kwargs["model"], last=True)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -145,7 +143,7 @@ class DiversityCallback(TrainerCallback):
         if not self._active:
             return
         if self.schedule.at_end:
-            self._measure(args, state, kwargs["model"], last=True)
+            self._measure(args, state, control, kwargs["model"], last=True)
         self._safely(self._step(state), self._finish, "the closing table")
         self._safely(self._step(state), self.monitor.close, "closing the store and the loggers")
         self._active = False
@@ -160,11 +158,13 @@ class DiversityCallback(TrainerCallback):
         self,
         args: TrainingArguments,
         state: TrainerState,
+        control: TrainerControl,
         model: Any,
         last: bool = False,
         may_wait: bool = False,
     ) -> None:
-        """Measures, unless this step already was; a failure is recorded and training goes on (contract 2).
+        """Measures and acts on alerts, unless this step already was; what fails is recorded, training goes on
+        (contract 2).
 
         Args:
             may_wait: the budget decides whether this step is measured.
@@ -186,6 +186,7 @@ class DiversityCallback(TrainerCallback):
             "every": self.schedule.every and self.schedule.every * self._budget.thinned,
         }
         self._safely(step, lambda: self._take(model, step, facts, last, may_wait))
+        self._act(state, control)
 
     def _take(self, model: Any, step: int, facts: dict[str, Any], last: bool, may_wait: bool) -> None:
         monitor = self.monitor

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -26,7 +27,11 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code; 2 where there is none of that name."""
+    """Runs a command and returns its exit code; 2 where there is none of that name.
+
+    Where what reads its output has gone (`divmon tasks | head -1`), the command ends without a word, with 141 as a
+    shell counts the signal that ends other programs then.
+    """
     listing = "\n".join(f"  {name:8}{help}" for name, (_, help) in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="divmon",
@@ -38,4 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("arguments", nargs="*", default=[], help="those of the command")
     argv = sys.argv[1:] if argv is None else argv
     module, _ = COMMANDS[parser.parse_args(argv[:1]).command]  # the rest unread: argparse would take a -- out of it
-    return int(importlib.import_module(module).main(argv[1:]))
+    try:
+        code = int(importlib.import_module(module).main(argv[1:]))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        try:
+            print(flush=True)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # flushed once more as the interpreter ends
+            return 141
+        raise  # of another pipe
+    return code

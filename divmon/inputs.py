@@ -248,6 +248,28 @@ def embed_together(tasks: Sequence[Inputs], metrics: Sequence[Metric]) -> None:
                     vars(task)[name] = task.place(cost, own_rows)  # where its cached property looks first
 
 
+def classify_together(tasks: Sequence[Inputs], metrics: Sequence[Metric]) -> None:
+    """Classifies the pairs of sentences of all tasks of a snapshot at once, in batches of like length.
+
+    Each metric is run once with a classifier that only notes what it is asked. Where that fails, or a metric asks for
+    more the second time, the task's own asking makes up for it.
+    """
+    asking = [metric for metric in metrics if "classify_nli" in metric.takes]
+    concerned = [task for task in tasks if any(task.concern(metric) for metric in asking)]
+    if len(concerned) > 1:
+        asked: dict[tuple[str, str], None] = {}
+
+        def note(pairs: Sequence[tuple[str, str]]) -> Tensor:
+            asked.update(dict.fromkeys(pairs))
+            return torch.zeros(len(pairs), 3, dtype=torch.float64)
+
+        with contextlib.suppress(Exception):
+            for task in concerned:
+                for metric in asking:
+                    metric.function(**task.given(metric) | {"classify_nli": note})
+            concerned[0].classify_nli(list(asked))
+
+
 def program(text: str) -> str | None:
     """The code of an answer, as it is taken out to be judged; None where there is none.
 

@@ -174,7 +174,9 @@ class DiversityMonitor:
         before = None
         if options.reference not in ("first", "ref_model", "base"):
             before = reference_run(options.reference, record)
-        self.store = Store(output_dir, say=self.say).open(record, resume_step=resume_step)
+        self.store = Store(output_dir, max_samples_mb=options.max_samples_mb, say=self.say).open(
+            record, resume_step=resume_step
+        )
         before = before or self.store.reference()
         if before is not None:
             judged = [probe for probe in self.probes if self.asking.verifier(probe) is not None]

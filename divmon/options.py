@@ -50,6 +50,8 @@ class Options:
     """Classifier of entailment: a hub id or a local path."""
     output_dir: str | None = None
     """Run directory; "<the trainer's output_dir>/_divmon" where None."""
+    max_samples_mb: float = 500.0
+    """Stored samples of a run (10^6 bytes, compressed); once spent, later samples are kept without their texts."""
     chat: str | bool = "auto"
     """Whether prompts go through the chat template: "auto" looks at the training rows, else true or false."""
     system_prompt: str | None = None
@@ -162,7 +164,12 @@ class Options:
             raise ValueError(f"first_step: expected a whole number of at least 0, got {self.first_step!r}")
         if self.max_reasoning_tokens < 0:
             raise ValueError(f"max_reasoning_tokens: expected 0 or more, got {self.max_reasoning_tokens}")
-        positive = {"max_memory_gb": self.max_memory_gb, "timeout": self.timeout, "max_overhead": self.max_overhead}
+        positive = {
+            "max_memory_gb": self.max_memory_gb,
+            "timeout": self.timeout,
+            "max_overhead": self.max_overhead,
+            "max_samples_mb": self.max_samples_mb,
+        }
         for name, number in positive.items():
             if number is not None and not 0 < number < float("inf"):
                 raise ValueError(f"{name}: expected a number above 0, got {number}")

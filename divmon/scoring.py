@@ -16,7 +16,7 @@ from torch import Tensor
 
 from divmon import metrics as registry
 from divmon.encode import Unavailable
-from divmon.inputs import Inputs, Outputs, Resources, embed_together
+from divmon.inputs import Inputs, Outputs, Resources, classify_together, embed_together
 from divmon.metrics import Metric
 from divmon.stats import from_replicates, jackknife, paired_change
 from divmon.types import Change, Score
@@ -178,6 +178,7 @@ def score(
     classified: dict[tuple[str, str], Tensor] = {}
     tasks = [Inputs(task, resources, num_samples, classified) for task in outputs]
     embed_together(tasks, metrics)
+    classify_together(tasks, metrics)
     for task, inputs in zip(outputs, tasks, strict=True):
         for metric in metrics:
             if not inputs.concern(metric):

@@ -69,6 +69,19 @@ def test_it_saves_and_stops_when_told_to(tmp_path: Path) -> None:
     assert (tmp_path / f"checkpoint-{alarmed}").is_dir()
 
 
+def test_what_an_early_stop_shows_is_acted_on(tmp_path: Path) -> None:
+    """Asked for by a callback after ours, when the step's own chance to measure is over."""
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            control.should_training_stop |= state.global_step == 50
+
+    seen: list[Any] = []
+    trainer = collapsing(tmp_path, Stop(), alerts=["save", seen.append], every=None)
+    assert {alert.step for alert in seen if alert.new} == {50} == {trainer.state.global_step}
+    assert (tmp_path / "checkpoint-50").is_dir()
+
+
 def test_a_function_that_fails_ends_nothing(tmp_path: Path) -> None:
     def broken(alert: Any) -> None:
         raise RuntimeError("no")

@@ -56,6 +56,16 @@ def test_a_bound_below_one_sample_still_draws_one_at_a_time(tmp_path: Path) -> N
     assert cache_token_budget(runs.model(), 1e-6) == 1
 
 
+def test_stored_samples_keep_to_their_bound_and_the_reference_is_kept(tmp_path: Path) -> None:
+    options = {**runs.CHEAP, "output_dir": str(tmp_path), "max_samples_mb": 1e-6, "progress": False}
+    monitor, model = DiversityMonitor(runs.PROBES, **options, loggers=[]), runs.model()
+    for step in (0, 10):
+        monitor.measure(model, tiny.tokenizer(runs.TEXTS), step)
+    monitor.close()
+    kept = divmon.read_run(tmp_path).samples.groupby("step")["text"].count()
+    assert kept.tolist() == [16, 0]
+
+
 def test_peak_counts_what_is_added_only() -> None:
     with Peak() as peak:
         torch.zeros(1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from divmon.cli import COMMANDS, main
+from divmon.cli import main
 
 GOOD = [
     {"id": "a", "prompt": "2 + 2?", "outputs": ["It is 4.", "Four", "Maybe 5?"], "correct": [True, True, False]},
@@ -207,22 +207,6 @@ def test_a_metric_that_fails_is_named_and_the_others_are_scored(
     code, report = score(tmp_path, GOOD, "--metrics", f"ead,{own}:broken")
     assert code == 3 and "ead" in report["metrics"] and "broken" not in report["metrics"]
     assert report["left_out"] == {"broken": "RuntimeError: no luck"} and "broken" in caplog.text
-
-
-def test_the_command_line_starts_without_torch_and_knows_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    probe = (
-        "import sys, divmon.cli\n"
-        "for argv in (['--help'], ['score', '--help']):\n"
-        "    try: divmon.cli.main(argv)\n"
-        "    except SystemExit as end: assert end.code == 0\n"
-        "assert not {'torch', 'transformers', 'pandas', 'numpy'} & set(sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert all(name in done.stdout for name in COMMANDS) and "--ead-vocab-size" in done.stdout
-    with pytest.raises(SystemExit) as caught:
-        main(["scroe"])
-    assert caught.value.code == 2 and "choose from" in capsys.readouterr().err
 
 
 def test_python_m_divmon_score_runs(tmp_path: Path) -> None:

@@ -150,11 +150,17 @@ def test_a_text_that_cannot_be_encoded_costs_no_other_task_its_figures(monkeypat
     assert [one.task for one in scored.scores] == ["task"] and scored.left_out == {"other/sbert": "TypeError: no text"}
 
 
-def test_a_pair_of_sentences_is_classified_once_in_all_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    resources, asked = Resources(embedder="minilm", device="cpu"), []
+@pytest.mark.parametrize("refused", [None, "Five"])
+def test_the_pairs_of_sentences_of_all_tasks_are_classified_together(
+    monkeypatch: pytest.MonkeyPatch, refused: str | None
+) -> None:
+    """Each once, in one call; where that fails, a pair that cannot be read costs no other task its figures."""
+    resources, calls = Resources(embedder="minilm", device="cpu"), []
 
     def classify(pairs: list[tuple[str, str]]) -> torch.Tensor:
-        asked.extend(pairs)
+        calls.append(pairs)
+        if any(refused in pair for pair in pairs):
+            raise TypeError("no sentence")
         return torch.tensor([[0.0, 0.0, 1.0]] * len(pairs))
 
     monkeypatch.setitem(resources.models, "nli", classify)
@@ -162,8 +168,12 @@ def test_a_pair_of_sentences_is_classified_once_in_all_tasks(monkeypatch: pytest
     tasks = [outputs(prompts=1, texts=texts), outputs(prompts=1, texts=[["One. Two", "One. Five", "One. Four"]])]
     tasks[1].task = "second"
     scored = score(tasks, [metrics.load("nli")], resources)
-    assert not scored.left_out and len(scored.scores) == 2
-    assert len(asked) == len(set(asked)) == 7
+    assert len(calls[0]) == len(set(calls[0])) == 7
+    if refused is None:
+        assert len(calls) == 1 and not scored.left_out and len(scored.scores) == 2
+    else:
+        assert [one.task for one in scored.scores] == ["task"]
+        assert scored.left_out == {"second/nli": "TypeError: no sentence"}
 
 
 def test_inputs_are_padded_masked_and_told_apart_by_category(resources: Resources) -> None:

@@ -59,6 +59,7 @@ class Rollouts:
         encoder_share: as `GroupScorer`.
         seed: of which prompts are drawn.
         category: of the prompts; "code" brings the metrics of programs.
+        max_samples_mb: of the windows stored, as `Options` has it.
         say: shows a person one line.
     """
 
@@ -75,6 +76,7 @@ class Rollouts:
         encoder_share: float | None = 0.03,
         seed: int = 0,
         category: Category = "other",
+        max_samples_mb: float = 500.0,
         say: Callable[[str], None] = logger.warning,
         **resources: Any,
     ) -> None:
@@ -92,7 +94,7 @@ class Rollouts:
         self._given = scorer
         self._metrics, self._resources = metrics, resources
         self._encoder_share, self._seed, self._category, self._max_groups = encoder_share, seed, category, max_groups
-        self._min_groups = min_groups
+        self._min_groups, self._max_samples_mb = min_groups, max_samples_mb
         self._say = say
         self._trainer: Any = None
         self._pending: _Batch | None = None
@@ -123,7 +125,8 @@ class Rollouts:
         with undisturbed_rng():
             self._scoring = self._scorer(trainer)
             if folder is not None:
-                self.store = Store(folder, say=self._say).open(self._manifest(trainer), resume_step=resume_step)
+                store = Store(folder, max_samples_mb=self._max_samples_mb, say=self._say)
+                self.store = store.open(self._manifest(trainer), resume_step=resume_step)
                 first = self.store.reference()
                 if first is not None:
                     self._scoring.remember(first)
@@ -287,6 +290,7 @@ def watch_rollouts(trainer: Any, monitor: Any, step: int) -> Rollouts:
         allow_unsandboxed_code=options.allow_unsandboxed_code,
         scorer=monitor.scorer,
         seed=options.seed,
+        max_samples_mb=options.max_samples_mb,
         say=monitor.say,
     )
     rollouts.attach(trainer, monitor.store.path / "rollouts", resume_step=step)

@@ -105,7 +105,7 @@ def _scored(given: argparse.Namespace) -> tuple[list[Snapshot], CompletionsLog]:
 def _store(given: argparse.Namespace, log: CompletionsLog, scorer: Any) -> Any:
     from divmon.store import Store
 
-    return Store(given.out, say=_say).open(
+    return Store(given.out, max_samples_mb=1e6, say=_say).open(  # no more than the logs, which lie there already
         {
             "kind": "rollouts",
             "completions": str(given.output_dir),
