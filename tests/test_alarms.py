@@ -28,14 +28,14 @@ NARROW = [{"prompt": row["prompt"], "completion": f" {PHRASES[i % 4]}"} for i, r
 """Four answers are left to every question; a single one would look like prompts that do not reach the model."""
 
 
-def collapsing(out: Path, *others: Any, **options: Any) -> Any:
+def collapsing(out: Path, *others: Any, max_steps: int = 100, **options: Any) -> Any:
     """The model's many answers become one."""
     callback = DiversityCallback(PROMPTS, **{**OPTIONS, "on_error": "raise", **options}, progress=False)
     trainer = runs.sft(
         out,
         [callback, *others],
         rows=NARROW,
-        max_steps=100,
+        max_steps=max_steps,
         learning_rate=1e-2,
         report_to="tensorboard",
         save_strategy="no",
@@ -86,12 +86,13 @@ def test_a_function_that_fails_ends_nothing(tmp_path: Path) -> None:
     def broken(alert: Any) -> None:
         raise RuntimeError("no")
 
-    trainer = collapsing(tmp_path, alerts=broken, on_error="warn")
-    assert trainer.state.global_step == 100
+    trainer = collapsing(tmp_path, alerts=broken, on_error="warn", max_steps=60)
+    assert trainer.state.global_step == 60
+    assert any("RuntimeError: no" in failure["reason"] for failure in divmon.read_run(tmp_path).manifest["failures"])
 
 
 def test_none_tests_nothing(tmp_path: Path) -> None:
-    collapsing(tmp_path, alerts=None)
+    collapsing(tmp_path, alerts=None, max_steps=20)
     assert "alerts" not in divmon.read_run(tmp_path).manifest
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,18 @@ def test_the_trainer_is_found_without_its_frame() -> None:
     trainer = runs.sft(Path("unused"), [callback])
     assert trainer in [found for found in _referrers(callback) if hasattr(found, "callback_handler")]
     assert find_trainer(callback) is trainer
+
+
+def test_the_frame_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking through every object of the process takes a good part of a second."""
+
+
+    def never(callback: Any) -> Iterator[Any]:
+        yield pytest.fail("the trainer's frame was enough")
+
+    monkeypatch.setattr("divmon.trainers._referrers", never)
+    runs.sft(tmp_path, [DiversityCallback(runs.PROBES, **quiet())], max_steps=1).train()
+    assert read_run(tmp_path).steps == [0, 1]
 
 
 def test_no_trainer_still_measures_into_a_run_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
