@@ -113,7 +113,6 @@ def test_the_trainer_is_found_without_its_frame() -> None:
 def test_the_frame_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking through every object of the process takes a good part of a second."""
 
-
     def never(callback: Any) -> Iterator[Any]:
         yield pytest.fail("the trainer's frame was enough")
 
