@@ -86,11 +86,6 @@ class DiversityCallback(TrainerCallback):
             self.monitor.reference_model = reference_model(self.options.reference, trainer, model)
         if state.is_world_process_zero:
             self.monitor.loggers = host_loggers(trainer, args, state, control, inner, self._step(state))
-            if trainer is None:
-                self.monitor.say(
-                    "divmon: found no trainer that holds this callback, so scores go to a TensorBoard run of its own"
-                    " and to active global runs; pass trainer= to log into the trainer's"
-                )
         if self.options.processes == "main" and not state.is_world_process_zero:
             return
         self.monitor.prepare(
@@ -109,9 +104,8 @@ class DiversityCallback(TrainerCallback):
         if (self._parts or self._composition) and state.is_world_process_zero:
             self._safely(self._step(state), lambda: self._describe_data(args.world_size), "what the data are made of")
         self.monitor.seconds = self._elapsed  # loading the encoder, timing the price: the training waited for it too
-        starts = self.schedule.at_start or 0 in self.schedule.at
         first = self.monitor.processes.tell(self.monitor.reference is None)
-        if starts and (state.global_step == 0 or first):
+        if (self.schedule.at_start or 0 in self.schedule.at) and (state.global_step == 0 or first):
             self._measure(args, state, control, model)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -173,8 +167,7 @@ class DiversityCallback(TrainerCallback):
         if not self._active or step == self._tried:
             return
         self._tried = step
-        processes = args.world_size
-        examples = state.global_step * args.train_batch_size * args.gradient_accumulation_steps * processes
+        examples = state.global_step * args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         facts = {
             "epoch": state.epoch,
             "examples": examples,
@@ -223,8 +216,8 @@ class DiversityCallback(TrainerCallback):
         if not may_wait:
             return True
         budget, monitor, thinned = self._budget, self.monitor, self._budget.thinned
-        since = step - self.options.first_step
-        allowed = budget.allows(since, elapsed=self._elapsed, measuring=monitor.seconds, cost=self._cost)
+        own = step - self.options.first_step
+        allowed = budget.allows(own, elapsed=self._elapsed, measuring=monitor.seconds, cost=self._cost)
         if budget.thinned != thinned and budget.every is not None and monitor.store is not None:
             now, before = budget.every * budget.thinned, monitor.store.manifest.get("thinned", [])
             if now not in [change["every"] for change in before]:  # each cadence is said once, however steps waver
@@ -281,17 +274,13 @@ class DiversityCallback(TrainerCallback):
             step = seconds_per_step(unwrapped(model), rows, rows_per_step)
         if monitor.store is None:
             return
-        assert options.reference_samples is not None
-        assert monitor.asking is not None
+        assert options.reference_samples is not None and monitor.asking is not None
         shown = monitor.asking.requests(1)[0].prompt.text  # of this stage: the manifest's is of the line's first
         monitor.say(f"divmon: a prompt as the model sees it: {shown!r}")
         self._cost = price.seconds
-        share = None
-        if step is not None and state.max_steps > 0:
-            planned = [s for s in self.schedule.planned(state.max_steps) if s >= state.global_step]
-            extra = options.reference_samples / options.num_samples - 1 if monitor.reference is None else 0
-            measuring = (len(planned) + extra) * price.seconds
-            share = measuring / (measuring + step * (state.max_steps - state.global_step))
+        planned = [s for s in self.schedule.planned(state.max_steps) if s >= state.global_step]
+        extra = options.reference_samples / options.num_samples - 1 if monitor.reference is None else 0
+        share = price.share(len(planned) + extra, state.max_steps - state.global_step, step)
         monitor.say(price.sentence(share, options.max_overhead))
         monitor.store.update(price={**vars(price), "share_of_training": share})
 
@@ -299,7 +288,6 @@ class DiversityCallback(TrainerCallback):
         monitor, elapsed = self.monitor, self._elapsed
         if monitor.store is None:
             return
-        share = monitor.seconds / max(elapsed, 1e-9)
         monitor.store.update(seconds={"run": elapsed, "monitor": monitor.seconds})
         steps = monitor.store.steps()
         if len(steps) > 1:
@@ -308,5 +296,5 @@ class DiversityCallback(TrainerCallback):
             monitor.say(closing_table(monitor.store.read(steps[-1])))
         monitor.say(
             f"divmon: {len(steps)} snapshots in {monitor.store.path}; {monitor.seconds:.3g} s of {elapsed:.3g} s"
-            f" ({100 * share:.2g} %) went into measuring"
+            f" ({100 * monitor.seconds / max(elapsed, 1e-9):.2g} %) went into measuring"
         )

@@ -162,7 +162,8 @@ def _fine_tune(
 
 def _check_extra() -> None:
     """That what only the `demo` extra brings is there: said now and not after minutes of training."""
-    from divmon.encode import TextEncoder, Unavailable
+    from divmon.encode import TextEncoder
+    from divmon.obtain import Unavailable
 
     if importlib.util.find_spec("matplotlib") is None:
         raise DemoError("the picture needs matplotlib, which is not installed; run: pip install 'divmon[demo]'")

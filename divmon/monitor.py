@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,9 +14,9 @@ from divmon.alerts.during import Alarms
 from divmon.asking import Asking
 from divmon.config import given_options
 from divmon.drawing import Engine
-from divmon.engines import Drawer, make_sampler
+from divmon.engines import Drawer, make_sampler, make_scorer
 from divmon.guard import undisturbed_rng
-from divmon.loggers import Logger, own_loggers
+from divmon.loggers import Logger, close_all, own_loggers, show_all
 from divmon.manifest import manifest
 from divmon.memory import Peak
 from divmon.pricing import Price, price
@@ -28,8 +27,6 @@ from divmon.scoring import Scorer
 from divmon.sharding import unwrapped, whole
 from divmon.store import Store
 from divmon.types import Probe, Snapshot
-
-logger = logging.getLogger("divmon")
 
 
 class DiversityMonitor:
@@ -101,8 +98,7 @@ class DiversityMonitor:
         """
         if not self._prepared:
             self.prepare(model, tokenizer, output_dir=self.options.output_dir or "divmon", resume_step=step)
-        there = self.store is not None and step in self.store.steps()
-        if self.processes.tell(there):
+        if self.processes.tell(self.store is not None and step in self.store.steps()):
             raise ValueError(f"step {step} is already measured; give each measurement its own step")
         snapshot = self.take(model, step, facts)
         self.alarms.act()
@@ -128,8 +124,8 @@ class DiversityMonitor:
         """
         options = self.options
         self.processes = Processes(options.timeout, alone=options.processes == "main")
-        wrong: Exception | None = None
-        try:
+
+        def here() -> None:
             # Loading an encoder initialises weights, data sets shuffle: none of it may move the training's generators.
             with undisturbed_rng():
                 self.asking = Asking(options, processing_class, train_dataset, eval_dataset)
@@ -137,14 +133,8 @@ class DiversityMonitor:
                     self._sampler = make_sampler(options, model, self.asking.renderer, self.processes, self.trainer)
                 if self.processes.is_main:
                     self._prepare_main(model, Path(output_dir), resume_step)
-        except Exception as error:
-            wrong = error
-        said = self.processes.everyones(f"{type(wrong).__name__}: {wrong}" if wrong is not None else "")
-        if wrong is not None:
-            raise wrong
-        for rank, line in enumerate(said):
-            if line:
-                raise RuntimeError(f"process {rank} cannot measure, so none does: {line}")
+
+        self.processes.all_or_none(here)
         self._prepared = True
 
     def whole(self, model: Any) -> AbstractContextManager[None]:
@@ -155,18 +145,7 @@ class DiversityMonitor:
         """What the main process alone does: score, store and log."""
         assert self.asking is not None
         options = self.options
-        self.scorer = Scorer(
-            options.metrics,
-            categories={prompt.category for probe in self.probes for prompt in probe.prompts},
-            embedder=options.embedder,
-            code_embedder=options.code_embedder,
-            nli_model=options.nli_model,
-            device=None if model is None else str(next(model.parameters()).device),
-            lives=options.encoder_lives,
-            max_memory_gb=options.max_memory_gb,
-            vocab_size=len(self.asking.renderer.tokenizer),
-            seed=options.seed,
-        )
+        self.scorer = make_scorer(options, self.asking, model)
         for line in self.asking.cannot_judge():
             self.say(line)
         drawn_by = self.engine if model is None else unwrapped(model)
@@ -274,13 +253,8 @@ class DiversityMonitor:
 
     def show(self, snapshot: Snapshot, probes: Sequence[Probe], loggers: Sequence[Logger] | None = None) -> None:
         """Logs to every place, whatever becomes of one; to all the monitor's where none are given."""
-        for out in (self.loggers or []) if loggers is None else loggers:
-            try:
-                out.log(snapshot, probes)
-            except Exception as error:
-                if self.options.on_error == "raise":
-                    raise
-                logger.warning("divmon: could not log step %d to %s: %s", snapshot.step, type(out).__name__, error)
+        places = (self.loggers or []) if loggers is None else loggers
+        show_all(places, snapshot, probes, strict=self.options.on_error == "raise")
 
     def price(self, model: Any) -> Price:
         """What one measurement costs, timed on two prompts; every process must call it."""
@@ -311,11 +285,7 @@ class DiversityMonitor:
         if self.store is not None:
             self.store.close()
             self.store = None
-        for out in self.loggers or []:
-            try:
-                out.close()
-            except Exception as error:
-                logger.warning("divmon: could not close %s: %s", type(out).__name__, error)
+        close_all(self.loggers or [])
 
     def say(self, line: str) -> None:
         """Shows a person one line."""

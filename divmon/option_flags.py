@@ -65,7 +65,8 @@ def config_of(given: argparse.Namespace, **defaults: Any) -> Any:
     where = f"{given.config}: " if given.config else ""
     try:
         config = DiversityConfig(**defaults | (_from_file(given.config) if given.config else {}) | flags)
-        _check_names(config.options)
+        check_metrics(config.options)
+        check_probes(config.options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}{error}") from None
     return config
@@ -83,12 +84,16 @@ def _from_file(path: str) -> dict[str, Any]:
     return {str(name).removeprefix(PREFIX): value for name, value in values.items()}
 
 
-def _check_names(options: Options) -> None:
-    """That there are the tasks and metrics named, as far as can be told without importing torch."""
+def check_metrics(options: Options) -> None:
+    """Raises ValueError where a metric that is named is not there, as far as can be told without importing torch."""
     asked = options.metrics.split(",") if isinstance(options.metrics, str) else options.metrics
     for name in map(str.strip, asked):
         if name and name != "auto" and ":" not in name and name not in metrics.available():
             metrics.load(name)
+
+
+def check_probes(options: Options) -> None:
+    """Raises ValueError where a task or a file that is named is not there."""
     if not isinstance(options.probes, str) or os.path.isfile(options.probes.rpartition("@")[2]):
         return
     for part in map(str.strip, options.probes.split(",")):

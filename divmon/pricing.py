@@ -29,6 +29,12 @@ class Price:
     tokens: int
     seconds: float
 
+    def share(self, measurements: float, steps: int, seconds_per_step: float | None) -> float | None:
+        """Of the time of a training that has so many steps to go; None where that is not known."""
+        if seconds_per_step is None or steps <= 0:
+            return None
+        return measurements * self.seconds / (measurements * self.seconds + seconds_per_step * steps)
+
     def sentence(self, share: float | None, max_overhead: float | None = None) -> str:
         of_training = "" if share is None else f", about {100 * share:.2g} % of training at this schedule"
         if max_overhead is not None:

@@ -98,13 +98,28 @@ class Processes:
         self._talk(lambda: dist.gather_object(value, into, dst=0, group=self._groups[0]))
         return values if self.is_main else [value]
 
-    def everyones(self, value: T) -> list[T]:
-        """Each process's value by rank, in all."""
+    def all_or_none(self, action: Callable[[], None]) -> None:
+        """What every process does to be able to measure; where it fails in one, it has failed in all.
+
+        Raises:
+            Exception: what failed here.
+            RuntimeError: what failed in another process, with its rank; or one did not come.
+        """
         import torch.distributed as dist
 
-        values: list[Any] = [value] * self.count
-        self._talk(lambda: dist.all_gather_object(values, value, group=self._groups[0]))
-        return values
+        wrong: Exception | None = None
+        try:
+            action()
+        except Exception as error:
+            wrong = error
+        said = [""] * self.count
+        own = "" if wrong is None else f"{type(wrong).__name__}: {wrong}"
+        self._talk(lambda: dist.all_gather_object(said, own, group=self._groups[0]))
+        if wrong is not None:
+            raise wrong
+        for rank, line in enumerate(said):
+            if line:
+                raise RuntimeError(f"process {rank} cannot measure, so none does: {line}")
 
     def largest(self, value: int) -> int:
         """The largest of the processes' values, in all."""

@@ -15,9 +15,9 @@ from typing import Any
 from torch import Tensor
 
 from divmon import metrics as registry
-from divmon.encode import Unavailable
 from divmon.inputs import Inputs, Outputs, Resources, classify_together, embed_together
 from divmon.metrics import Metric
+from divmon.obtain import Unavailable
 from divmon.stats import from_replicates, jackknife, paired_change
 from divmon.types import Change, Score
 

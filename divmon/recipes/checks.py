@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from divmon.option_flags import check_metrics, check_probes
 from divmon.options import Options
 from divmon.recipes import Recipe, Stage
 from divmon.recipes.file import RecipeError, closest, fits, wanted
@@ -70,10 +71,15 @@ def _check_monitor(recipe: Recipe) -> None:
         if name not in options:
             raise recipe.file.error(("monitor", name), f"DiversityCallback has no such option{closest(name, options)}")
     try:
-        Options(**recipe.monitor)
+        given = Options(**recipe.monitor)
     except (TypeError, ValueError) as error:
         key = ("monitor", str(error).partition(":")[0])
         raise recipe.file.error(key if key in recipe.file.lines else ("monitor",), str(error)) from None
+    for name, check_names in (("metrics", check_metrics), ("probes", check_probes)):
+        try:
+            check_names(given)
+        except ValueError as error:
+            raise recipe.file.error(("monitor", name), str(error)) from None
     for stage in recipe.stages.values():
         for name in stage.monitor:
             if name not in PER_STAGE:

@@ -8,24 +8,18 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import os
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from divmon.loggers import say
-from divmon.miniature.lineages import NAME as MINIATURE
-from divmon.plain import plain, strict_json
-from divmon.reading import FOLDER, list_steps
 from divmon.recipes import Recipe, Scale, Stage, load
 from divmon.recipes.file import RecipeError
-from divmon.recipes.plan import accelerate_file, accelerate_settings, plan, steps, trl_args
+from divmon.recipes.plan import accelerate_file, accelerate_settings, plan
+from divmon.replay.lineage import Lineage, ReplayError, is_main
 
 _EPILOG = """examples:
   divmon replay recipes/olmo3/think.yaml --dry-run
@@ -34,10 +28,6 @@ _EPILOG = """examples:
   divmon replay --checkpoints --help        measures published checkpoints in place of training
 
 A replay that was stopped goes on at its last whole checkpoint when the same command is given again."""
-
-
-class ReplayError(RuntimeError):
-    """A replay cannot go on; the message says why and what to do."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,169 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ReplayError, RecipeError) as error:
         print(f"divmon replay: {error}", file=sys.stderr)
         return 1
-    if _is_main() and not _is_launched():
+    if is_main() and not _is_launched():
         from divmon.replay.timetable import timetable
 
         say(f"divmon replay: {recipe.name} is through; its time\n{timetable(lineage)}")
     return 0
-
-
-class Lineage:
-    """The folder of one recipe's replay: which stages are done, and where their models are."""
-
-    def __init__(self, recipe: Recipe, out: Path, seed: int | None = None) -> None:
-        if recipe.base == MINIATURE:
-            import torch
-
-            torch.set_num_threads(1)  # at this size two are slower on shared cores, and sums in one repeat bit for bit
-            recipe = dataclasses.replace(recipe, base=str(_miniature_base(seed or 0)))
-        self.recipe, self.out, self.seed = recipe, out, seed
-        self.folder = out / recipe.name
-        self.run_directory = self.folder / FOLDER
-
-    def run(self, stage: Stage) -> None:
-        """Trains a stage to its end, or goes on with it; a reused one is measured as the start of this line.
-
-        Raises:
-            ReplayError: what it starts from is not there, or it was begun with other settings.
-        """
-        if stage.recipe != self.recipe.name:
-            self._take_over(stage)
-        elif self.is_done(stage):
-            say(f"divmon replay: {self.recipe.name}/{stage.name} is done, in {self.final(stage)}")
-        else:
-            from divmon.replay.stage import train
-
-            self._begin(stage)
-            began = time.perf_counter()
-            taken = train(self, stage)
-            if _is_main():
-                self._record(stage, steps=taken, finished=True, seconds=time.perf_counter() - began)
-
-    def is_done(self, stage: Stage) -> bool:
-        if stage.recipe != self.recipe.name:
-            return self.record_of(stage).get("finished", False)
-        return (self.final(stage) / "config.json").exists() and self.record_of(stage).get("finished", False)
-
-    def final(self, stage: Stage) -> Path:
-        """Where the stage's model is, or will be."""
-        return self.out / stage.recipe / str(stage.key[-1]) / "final"
-
-    def start(self, stage: Stage) -> str:
-        """The model that a stage starts from: a hub id or a folder.
-
-        Raises:
-            ReplayError: it is the end of another stage, which is not there yet.
-        """
-        if stage.start == "base":
-            return self.recipe.base
-        before = self.recipe.stages.get(stage.start)
-        if before is None:
-            return stage.start
-        if self.is_done(before):
-            return str(self.record_of(before).get("model", self.final(before)))
-        published = f", or start from the published one: --set {stage.name}.start={before.produces}"
-        raise ReplayError(
-            f"stage {stage.name!r} starts where {before.name!r} ends, which is not in {self.folder}: replay that first"
-            f" (--stage {before.name})" + (published if before.produces and self.recipe.scale == "full" else "")
-        )
-
-    def first_step(self, stage: Stage) -> int:
-        """Steps of the line before this stage: those taken, or for a stage that was left out those planned."""
-        total = 0
-        for before in self.recipe.stages.values():
-            if before.name == stage.name:
-                break
-            total += self.record_of(before).get("steps", steps(before).value or 0)
-        return total
-
-    def settings(self, stage: Stage) -> dict[str, Any]:
-        """The arguments of the stage's TRL config."""
-        made = trl_args(stage, str(self.folder / stage.name))
-        return made if self.seed is None else {**made, "seed": self.seed, "data_seed": self.seed}
-
-    def _take_over(self, stage: Stage) -> None:
-        """Another recipe's stage: base and end of it are measured here, so that this line has one reference."""
-        from divmon.replay.stage import measure
-
-        if self.is_done(stage):
-            return
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ReplayError(
-                f"stage {stage.name!r} is measured in one process, without a launcher: --stage {stage.name}"
-            )
-        theirs = load(stage.file.path, scale=self.recipe.scale)
-        other = Lineage(theirs, self.out, self.seed)
-        original = theirs.stages[str(stage.key[-1])]
-        if other.is_done(original):
-            model, taken = str(other.final(original)), other.record_of(original)["steps"]
-        elif self.recipe.scale == "full":
-            if stage.produces is None:
-                raise ReplayError(f"stage {stage.name!r} is {theirs.name}/{original.name}, which is not in {self.out}")
-            model, taken = stage.produces, steps(stage).value or 0
-        else:
-            other.run(original)
-            model, taken = str(other.final(original)), other.record_of(original)["steps"]
-        began = time.perf_counter()
-        there = list_steps(self.run_directory)
-        for step, measured, name in ((0, self.recipe.base, "base"), (taken, model, stage.name)):
-            if step not in there:
-                measure(self, stage, measured, step, name)
-        self._record(stage, steps=taken, model=model, finished=True, seconds=time.perf_counter() - began)
-
-    # -- replay.json
-
-    def _begin(self, stage: Stage) -> None:
-        """Notes the settings; those of a stage that was begun must be the same."""
-        start = self.recipe.base if stage.start == "base" else stage.start
-        now = plain(self.settings(stage) | {"start": start, "data": stage.data.path})
-        before = self.record_of(stage).get("settings")
-        begun = list((self.folder / stage.name).glob("checkpoint-*"))
-        if before and begun:
-            for name in sorted({*before, *now} - {"output_dir", "gradient_accumulation_steps", "logging_dir"}):
-                if before.get(name) != now.get(name):
-                    raise ReplayError(
-                        f"stage {stage.name!r} in {self.folder / stage.name} was begun with {name} ="
-                        f" {before.get(name)!r}, now it is {now.get(name)!r}; give another --out, or what it began with"
-                    )
-        if _is_main():
-            self._record(stage, settings=now, first_step=self.first_step(stage), finished=False)
-
-    def record_of(self, stage: Stage) -> dict[str, Any]:
-        """What replay.json says of a stage; empty where it says nothing."""
-        return dict(self._records().get("stages", {}).get(stage.name, {}))
-
-    def _records(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads((self.folder / "replay.json").read_bytes()))
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise ReplayError(f"{self.folder / 'replay.json'} is damaged ({error}); give another --out") from None
-
-    def _record(self, stage: Stage, **facts: Any) -> None:
-        whole = {"recipe": self.recipe.name, "file": str(self.recipe.file.path), "scale": self.recipe.scale}
-        records = {**self._records(), **whole}
-        records.setdefault("stages", {})[stage.name] = {**self.record_of(stage), **facts}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / "replay.json.tmp"
-        temporary.write_bytes(strict_json(plain(records), indent=1))
-        temporary.replace(self.folder / "replay.json")
-
-
-def _miniature_base(seed: int) -> Path:
-    """The folder of the miniature's base model, which is trained where it is not cached."""
-    from divmon.loggers.console import progress_bar
-    from divmon.miniature.base import LINEAGES, base_folder, cache_folder, is_cached
-
-    if is_cached(seed, LINEAGES):
-        return base_folder(seed, config=LINEAGES)
-    say(f"divmon replay: training the miniature's base model, about two minutes; kept in {cache_folder()}")
-    try:
-        with progress_bar("base model", LINEAGES.steps) as done:
-            return base_folder(seed, config=LINEAGES, progress=lambda *_: done(1))
-    except OSError as error:
-        raise ReplayError(f"the base model cannot be kept in {cache_folder()} ({error}); set DIVMON_CACHE") from None
 
 
 LAUNCHED = "DIVMON_LAUNCHED"
@@ -252,10 +84,6 @@ LAUNCHED = "DIVMON_LAUNCHED"
 def _is_launched() -> bool:
     """A launcher of several processes started this one."""
     return "WORLD_SIZE" in os.environ or LAUNCHED in os.environ
-
-
-def _is_main() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _again(stage: Stage, given: argparse.Namespace) -> list[str]:

@@ -12,12 +12,12 @@ from divmon.miniature.lineages import NAME as MINIATURE
 from divmon.miniature.lineages import stage_rows
 from divmon.recipes import Data, Stage
 from divmon.recipes.checks import LOCAL, config_class, read_template
-from divmon.replay import ReplayError
+from divmon.replay.lineage import ReplayError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from divmon.replay import Lineage
+    from divmon.replay.lineage import Lineage
 
 
 STATES = shutil.ignore_patterns(

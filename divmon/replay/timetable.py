@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from divmon.reading import list_steps, read_run
 
 if TYPE_CHECKING:
-    from divmon.replay import Lineage
+    from divmon.replay.lineage import Lineage
 
 PHASES = ("sampling", "judging", "scoring")
 

@@ -154,7 +154,8 @@ def _encoded(texts: Sequence[str], encoder: str | None, how: str) -> tuple[Mappi
 
     if how == "auto" and len(texts) > groups.FEW and not torch.cuda.is_available():
         return {}, f"; with {len(texts):,} texts to encode it is done by meaning where asked for (--groups meaning)"
-    from divmon.encode import TextEncoder, Unavailable
+    from divmon.encode import TextEncoder
+    from divmon.obtain import Unavailable
 
     try:
         embedding_ND = TextEncoder(encoder).encode(texts).double().cpu().numpy()

@@ -5,37 +5,23 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from divmon.guard import undisturbed_rng
-from divmon.rendering import Think
-from divmon.rendering.chat_template import assistant_header, own_tokenizer, tokenizer_copy
-from divmon.rollouts.groups import TASK, Draw, Group
+from divmon.rollouts.batches import Batch, decoding_of, groups_of, opens_reasoning, tokenizer_of
+from divmon.rollouts.groups import TASK, Draw
 from divmon.rollouts.scores import GroupScorer
 from divmon.rollouts.verdicts import GroupJudge, Threshold
 from divmon.scoring import Scorer
 from divmon.store import Store
-from divmon.types import Category, Finish, Probe, Prompt, Snapshot
+from divmon.types import Category, Probe, Prompt, Snapshot
 
 logger = logging.getLogger("divmon")
 
 TAPPED = "_calculate_rewards"
 """The trainer's method that sees each generation batch once, in training and in evaluation."""
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """What the tap saw of one generation batch: references, nothing computed."""
-
-    inputs: Any
-    prompts: Any
-    completions: Any
-    ids: Any
-    rewards: Any
-    """[N, F] of all processes; the four above are this process's part."""
 
 
 class Rollouts:
@@ -97,7 +83,7 @@ class Rollouts:
         self._min_groups, self._max_samples_mb = min_groups, max_samples_mb
         self._say = say
         self._trainer: Any = None
-        self._pending: _Batch | None = None
+        self._pending: Batch | None = None
         self._scoring: GroupScorer | None = None
 
     # -- the tap
@@ -165,39 +151,15 @@ class Rollouts:
     def _note(self, seen: dict[str, Any], rewards: Any) -> None:
         if self._trainer is not None and self._trainer.model.training:
             local = seen["inputs"], seen["prompts"], seen["completions"], seen["completion_ids_list"]
-            self._pending = _Batch(*local, rewards)
+            self._pending = Batch(*local, rewards)
 
     def _settle(self) -> None:
         """Takes the groups out of the batch that the tap saw last."""
         batch, self._pending = self._pending, None
         if batch is not None:
-            for group in self._groups(batch):
+            for group in groups_of(self._trainer, batch):
                 self._draw.add(group)
             self._batches += 1
-
-    def _groups(self, batch: _Batch) -> Iterator[Group]:
-        """The batch's groups, whole: with several processes from what the trainer has gathered for its own log.
-
-        Token ids and the rows' other columns are of this process's part alone, the first.
-        """
-        trainer = self._trainer
-        prompts, completions = batch.prompts, batch.completions
-        if trainer.accelerator.num_processes > 1:
-            prompts, completions = list(trainer._logs["prompt"]), list(trainer._logs["completion"])
-        total, size, here = len(batch.rewards), trainer.num_generations, len(batch.prompts)
-        if not len(prompts) == len(completions) == total or total % size:
-            raise ValueError(
-                f"expected prompts and completions for {total} rewards, in groups of {size}; got {len(prompts)} and"
-                f" {len(completions)}"
-            )
-        ends = _ends(trainer)
-        finishes: list[Finish] = ["eos" if len(ids) and int(ids[-1]) in ends else "length" for ids in batch.ids]
-        finishes += ["unknown"] * (total - here)
-        n_tokens = [*map(len, batch.ids), *[None] * (total - here)]
-        for start in range(0, total, size):
-            its = slice(start, start + size)
-            row = batch.inputs[start] if start < here else None
-            yield Group(prompts[start], completions[its], batch.rewards[its], finishes[its], n_tokens[its], row)
 
     def _safely(self, action: Callable[[], Any], what: str = "a batch of rollouts could not be read") -> None:
         """Whatever fails in the tap never reaches training."""
@@ -229,7 +191,7 @@ class Rollouts:
             return None
         with undisturbed_rng():  # verifiers and encoders may draw from the generators
             self._scoring.judge.weights = self._trainer.reward_weights.tolist()
-            facts = {"batches": batches, **_decoding(self._trainer), **facts}
+            facts = {"batches": batches, **decoding_of(self._trainer), **facts}
             snapshot = self._scoring.snapshot(drawn, step, facts)
             prompts = snapshot.provenance["prompts"].items()
             self.probes = [Probe(TASK, tuple(Prompt(id, text, category=self._category) for id, text in prompts))]
@@ -244,7 +206,7 @@ class Rollouts:
         scorer = self._given or Scorer(
             self._metrics,
             categories={self._category},
-            **{"device": str(trainer.accelerator.device), "vocab_size": len(_tokenizer(trainer)), "seed": self._seed}
+            **{"device": str(trainer.accelerator.device), "vocab_size": len(tokenizer_of(trainer)), "seed": self._seed}
             | self._resources,
         )
         weights = trainer.reward_weights.tolist()
@@ -252,7 +214,7 @@ class Rollouts:
             scorer,
             GroupJudge(trainer.reward_func_names, weights, **self._judging, say=self._say),
             encoder_share=self._encoder_share,
-            opens_reasoning=_opens_reasoning(trainer),
+            opens_reasoning=opens_reasoning(trainer),
             category=self._category,
         )
 
@@ -270,7 +232,7 @@ class Rollouts:
             "max_groups": self._max_groups,
             "encoder_share": self._encoder_share,
             "seed": self._seed,
-            **_decoding(trainer),
+            **decoding_of(trainer),
         }
 
 
@@ -295,25 +257,3 @@ def watch_rollouts(trainer: Any, monitor: Any, step: int) -> Rollouts:
     )
     rollouts.attach(trainer, monitor.store.path / "rollouts", resume_step=step)
     return rollouts
-
-
-def _decoding(trainer: Any) -> dict[str, Any]:
-    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-    decoding = {"max_new_tokens": trainer.args.max_completion_length}
-    decoding |= {name: getattr(trainer.args, name, None) for name in names}
-    return {"decoding": {TASK: decoding}, "sampler": f"rollouts of {type(trainer).__name__}"}
-
-
-def _tokenizer(trainer: Any) -> Any:
-    return own_tokenizer(trainer.processing_class)
-
-
-def _ends(trainer: Any) -> set[int]:
-    """Tokens that close a completion, as the trainer itself counts those that were cut off."""
-    tokenizer = _tokenizer(trainer)
-    return {*(getattr(trainer, "eos_token_ids", None) or [tokenizer.eos_token_id]), tokenizer.pad_token_id}
-
-
-def _opens_reasoning(trainer: Any) -> bool:
-    kwargs = getattr(trainer, "chat_template_kwargs", None) or {}
-    return assistant_header(tokenizer_copy(trainer.processing_class), kwargs)[1].rstrip().endswith(Think().open)

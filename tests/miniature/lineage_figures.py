@@ -22,7 +22,7 @@ import torch
 from divmon import compare, read_run
 from divmon.monitor import DiversityMonitor
 from divmon.recipes import load
-from divmon.replay import Lineage
+from divmon.replay.lineage import Lineage
 from divmon.replay.stage import make_tokenizer, options
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "olmo3"
