@@ -18,6 +18,7 @@ OPTIONS = {
     "metrics": "ead,sbert,length",
     "embedder": "minilm",
     "num_samples": 8,
+    "reference_samples": 16,
     "max_new_tokens": 12,
     "every": 20,
     "temperature": 1.0,
@@ -92,7 +93,7 @@ def test_a_function_that_fails_ends_nothing(tmp_path: Path) -> None:
 
 
 def test_none_tests_nothing(tmp_path: Path) -> None:
-    collapsing(tmp_path, alerts=None, max_steps=20)
+    collapsing(tmp_path, alerts=None, max_steps=20, metrics="ead")
     assert "alerts" not in divmon.read_run(tmp_path).manifest
 
 

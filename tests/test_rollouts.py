@@ -262,13 +262,14 @@ def test_what_fails_in_the_tap_never_reaches_training(
     tmp_path: Path, broken: str, unwatched: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from divmon import rollouts as module
+    from divmon.rollouts import batches
 
     rollouts, taken = Rollouts(**CHEAP), []
     trainer = rl_runs.trainer("grpo", tmp_path, [rl_runs.tap(rollouts, tmp_path / "store", taken)], max_steps=4)
     if broken == "noting":
-        monkeypatch.setattr(module, "_Batch", None)
+        monkeypatch.setattr(module, "Batch", None)
     elif broken == "reading":
-        monkeypatch.setattr(module, "_ends", lambda trainer: 1 / 0)
+        monkeypatch.setattr(batches, "_ends", lambda trainer: 1 / 0)
     else:
         monkeypatch.setattr(module.Draw, "add", lambda self, group: group.nothing)
     trainer.train()
