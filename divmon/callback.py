@@ -86,6 +86,7 @@ class DiversityCallback(TrainerCallback):
             self.monitor.reference_model = reference_model(self.options.reference, trainer, model)
         if state.is_world_process_zero:
             self.monitor.loggers = host_loggers(trainer, args, state, control, inner, self._step(state))
+        self.monitor.alarms.check(args.world_size, self.options.processes)
         if self.options.processes == "main" and not state.is_world_process_zero:
             return
         self.monitor.prepare(
@@ -166,7 +167,6 @@ class DiversityCallback(TrainerCallback):
         step = self._step(state)
         if not self._active or step == self._tried:
             return
-        self._tried = step
         examples = state.global_step * args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         facts = {
             "epoch": state.epoch,
@@ -185,12 +185,12 @@ class DiversityCallback(TrainerCallback):
         monitor = self.monitor
 
         def wanted() -> bool:
-            stored = monitor.store is None or step in monitor.store.steps()
-            return not stored and self._affordable(step, may_wait)
+            return monitor.store is not None and step not in monitor.store.steps() and self._affordable(step, may_wait)
 
         # The main process knows what is stored (a resumed run may have this step) and what it costs.
         if not monitor.processes.decide(wanted, otherwise=False):
             return
+        self._tried = step
         first, before = monitor.reference is None, monitor.seconds
         monitor.take(model, step, facts, at_end=last)
         self._cost = monitor.seconds - before

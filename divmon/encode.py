@@ -89,7 +89,11 @@ class TextEncoder:
         embeddings = self._model.encode(
             texts, batch_size=len(texts), convert_to_tensor=True, show_progress_bar=False, device=str(self.device)
         )
-        return torch.nn.functional.normalize(embeddings.float(), dim=-1)
+        unit = torch.nn.functional.normalize(embeddings.float(), dim=-1)
+        # Encoders of static word vectors have none for some texts, the empty one for a start. Equal texts must still be
+        # alike, so all these stand in one direction.
+        unit[unit.norm(dim=-1) < 0.5] = torch.eye(1, unit.shape[-1], device=unit.device)
+        return unit
 
     def _named(self, name: str) -> Any:
         if name == "minilm":

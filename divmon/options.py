@@ -177,8 +177,8 @@ class Options:
             raise ValueError(f"alert_delta: expected a share above 0 and below 1 (0.05), got {self.alert_delta}")
         if self.max_overhead is not None and self.max_overhead >= 1:
             raise ValueError(f"max_overhead: expected a share below 1 (0.05 is 5 percent), got {self.max_overhead}")
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature: expected 0 (greedy) or above, got {self.temperature}")
+        if self.temperature != 0 and not 1e-3 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature: expected 0 (greedy), or 0.001 and above, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p: expected above 0 and at most 1 (1 keeps every token), got {self.top_p}")
         choices = {

@@ -144,8 +144,7 @@ class Sampler:
         batch: list[_Unit] = []
         for unit in sorted(units, key=lambda u: (u.count, u.cache_tokens // u.count)):
             together = [*batch, unit]
-            rows = max(u.cache_tokens for u in together) * len(together)
-            if batch and (rows > budget or unit.count != batch[0].count):
+            if batch and (_cache_tokens(together) > budget or unit.count != batch[0].count):
                 yield batch
                 together = [unit]
             batch = together
@@ -226,6 +225,13 @@ class Sampler:
             deadline=self._deadline,
             together=self.together,
         )
+
+
+def _cache_tokens(batch: list[_Unit]) -> int:
+    """Of a batch, where each row has room for the longest prompt and the longest completion of all."""
+    prompt = max(len(unit.request.prompt.input_ids) for unit in batch)
+    new = max(unit.request.decoding.max_new_tokens for unit in batch)
+    return (prompt + new) * sum(unit.count for unit in batch)
 
 
 def _parts(unit: _Unit, budget: int) -> list[_Unit]:

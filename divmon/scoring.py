@@ -210,14 +210,16 @@ def _across(metric: Metric, inputs: Inputs) -> list[Score]:
     answered = [p for p, texts in enumerate(inputs.texts_PK) if any(text is not None for text in texts)]
     given = _take(inputs.given(metric), answered)
     figures = _figures(metric, given)
+    over = dict.fromkeys(figures, len(answered))
     if metric.leave_one_out is None:
         without = _recomputed(metric, given, len(answered), figures)
     else:
         one_pass = metric.leave_one_out(**_take(inputs.given(metric, metric.leave_one_out), answered))
-        without = {name: value_P.tolist() for name, value_P in one_pass.items()}
+        without = {name: value_P[~value_P.isnan()].tolist() for name, value_P in one_pass.items()}
+        over |= {name: len(replicates) for name, replicates in without.items() if replicates}
     scores = []
     for name, value in figures.items():
-        interval = from_replicates(value.item(), without[name], n=len(answered))
+        interval = from_replicates(value.item(), without.get(name, []), n=over[name])
         scores.append(Score(inputs.outputs.task, name, interval.value, interval.low, interval.high, interval.n))
     return scores
 

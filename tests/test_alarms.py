@@ -102,6 +102,22 @@ def test_an_unknown_action_is_an_error_when_the_callback_is_built() -> None:
         DiversityCallback(PROMPTS, alerts="log,shout")
 
 
+def test_one_process_of_several_cannot_stop_the_run() -> None:
+    """It would leave the others waiting for it, for ever or until they are killed."""
+    from divmon.alerts.during import Alarms
+    from divmon.options import Options
+
+    for alerts in ("log", "log,stop", ["save"]):
+        alarms = Alarms(Options(alerts=alerts), print)
+        alarms.check(1, "main")
+        alarms.check(2, "all")
+        if alerts == "log":
+            alarms.check(2, "main")
+        else:
+            with pytest.raises(ValueError, match="processes='main' only one of them measures"):
+                alarms.check(2, "main")
+
+
 def test_a_resumed_run_goes_on_with_its_tests(tmp_path: Path) -> None:
     class Stop(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

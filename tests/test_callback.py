@@ -99,6 +99,16 @@ def test_added_after_construction_and_named(tmp_path: Path) -> None:
         assert read_run(tmp_path / name).scores.step.nunique() == 2
 
 
+def test_an_early_stop_is_measured_though_the_budget_had_passed_its_step_over(tmp_path: Path) -> None:
+    class Stop(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            control.should_training_stop |= state.global_step == 8
+
+    ours = DiversityCallback(runs.PROBES, **quiet(every=4, max_overhead=1e-6))
+    runs.sft(tmp_path, [ours, Stop()], max_steps=20).train()
+    assert read_run(tmp_path).steps == [0, 8]
+
+
 def test_the_trainer_is_found_without_its_frame() -> None:
     """Called from a place with no trainer in sight, what refers to the callback leads to it."""
     from divmon.trainers import _referrers, find_trainer

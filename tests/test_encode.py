@@ -16,6 +16,8 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from divmon import encode, obtain
 from divmon.encode import CodeEncoder, NLIClassifier, TextEncoder
+from divmon.metrics.sbert import sbert
+from divmon.metrics.vendi import vendi
 from divmon.obtain import Unavailable, minilm_folder
 
 
@@ -63,6 +65,21 @@ def test_each_distinct_text_is_encoded_once(minilm: TextEncoder, monkeypatch: py
     monkeypatch.setattr(minilm, "_embed", lambda texts: seen.extend(texts) or embed(texts))
     minilm.encode(["same"] * 50 + ["other"])
     assert sorted(seen) == ["other", "same"]
+
+
+def test_texts_that_an_encoder_has_no_direction_for_are_alike(tmp_path: Path) -> None:
+    """Static word vectors give the empty text none; two empty answers are no more diverse than two equal ones."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import StaticEmbedding
+
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    SentenceTransformer(modules=[StaticEmbedding(words, embedding_dim=8)], device="cpu").save(str(tmp_path))
+    rows = TextEncoder(str(tmp_path), device="cpu").encode(["", "a", "", "b"])
+    assert torch.allclose(rows.norm(dim=-1), torch.ones(4)) and torch.equal(rows[0], rows[2])
+    both, there = rows[[0, 2]][None], torch.ones(1, 2, dtype=torch.bool)
+    assert sbert(both, there)["sbert"].item() == pytest.approx(0, abs=1e-12)
+    assert vendi(both, there)["vendi2_at8"].item() == pytest.approx(1)
 
 
 def test_what_memory_does_not_hold_is_halved(minilm: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ def test_the_defaults_are_the_papers_protocol() -> None:
         ({"reference_samples": 8}, "at least num_samples"),
         ({"top_p": 1.5}, "top_p"),
         ({"temperature": -1}, "temperature"),
+        ({"temperature": 1e-30}, "0.001 and above"),
         ({"chat": "perhaps"}, "chat: expected 'auto'"),
         ({"think": "maybe"}, "think: expected one of auto, on, off"),
         ({"on_error": "ignore"}, "on_error: expected one of warn, raise"),

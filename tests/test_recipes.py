@@ -189,6 +189,30 @@ def test_a_task_that_is_not_there_is_said_before_anything_runs(made: Path) -> No
         check(load(made, sets=["monitor.probes=startr"]))
 
 
+@pytest.mark.parametrize(
+    ("stage", "sets", "expected"),
+    [
+        ("sft", ["num_train_epochs=1.5"], 6),  # of 4 each
+        ("sft", ["num_train_epochs=0.3"], 2),
+        ("sft", ["packing=true"], None),  # without data.tokens
+        ("rl", ["num_train_epochs=1"], 5),  # 11 prompts x 2, of which 10 make whole batches
+        ("rl", ["num_train_epochs=1", "num_iterations=2"], 10),
+        ("rl", ["num_train_epochs=1", "steps_per_generation=2"], 4),
+    ],
+)
+def test_the_steps_planned_are_those_that_the_trainer_takes(
+    made: Path, stage: str, sets: list[str], expected: int | None
+) -> None:
+    given = [f"{stage}.args.max_steps=-1", "rl.data.rows=11", *(f"{stage}.args.{value}" for value in sets)]
+    assert steps(load(made, sets=given).stages[stage]).value == expected
+
+
+def test_packing_without_a_length_is_planned_by_trls_default(made: Path) -> None:
+    sets = ["sft.args.max_steps=-1", "sft.args.packing=true", "sft.data.tokens=10000", "sft.args.num_train_epochs=1"]
+    assert steps(load(made, sets=sets).stages["sft"]).value == 3  # of 4 x 1,024
+    assert steps(load(made, sets=[*sets, "sft.args.max_length=null"]).stages["sft"]).value is None
+
+
 def test_the_batch_is_the_recipes_on_any_number_of_processes(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = load(made).stages["sft"]
     assert accumulation(stage) == 2

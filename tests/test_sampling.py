@@ -14,8 +14,8 @@ import torch
 
 from divmon.drawing import Request
 from divmon.rendering import Renderer
-from divmon.sampling import Sampler
-from divmon.types import Decoding, Prompt, Sample
+from divmon.sampling import Sampler, _Unit
+from divmon.types import Decoding, Prompt, RenderedPrompt, Sample
 
 TEXTS = ["what is one plus two?", "what?", "it is three. what is one plus one plus two plus two?", "is it one?"]
 
@@ -42,6 +42,22 @@ def draw(model: Any, *, n: int = 4, step: int = 3, seed: int = 7, **options: Any
 def test_a_sample_is_the_same_in_any_batch(budget: int) -> None:
     model = wide("olmo3")
     assert draw(model, max_batch_tokens=budget) == draw(model, max_batch_tokens=777)
+
+
+def test_a_batch_has_room_for_its_longest_prompt_beside_its_longest_completion() -> None:
+    """Each row of a batch is as wide as the widest: a long prompt and a long answer of another fill both."""
+    sampler = Sampler(wide("llama"), Renderer(tiny.tokenizer(TEXTS), chat=False), max_batch_tokens=33_000)
+    sizes = [(2000, 50), (2000, 50), (50, 2000), (50, 2000), (10, 10), (10, 10)]
+    units = [
+        _Unit(Request(RenderedPrompt("task", str(i), "", (1,) * prompt), Decoding(max_new_tokens=new), 4), 0, 4)
+        for i, (prompt, new) in enumerate(sizes)
+    ]
+    batches = list(sampler._batches(units))
+    assert sorted(unit.request.key for batch in batches for unit in batch) == sorted(u.request.key for u in units)
+    for batch in batches:
+        prompts, new = zip(*(sizes[int(unit.request.prompt.id)] for unit in batch), strict=True)
+        assert (max(prompts) + max(new)) * 4 * len(batch) <= 33_000
+    assert len(batches) == 2, "with the short ones, the long prompts still fit; with the long answers they do not"
 
 
 def test_the_first_samples_of_many_are_those_of_few() -> None:

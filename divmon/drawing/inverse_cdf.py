@@ -175,7 +175,9 @@ def _mass_from(probs_RV: torch.Tensor, bits_R1: torch.Tensor) -> torch.Tensor:
 def _invert(cdf_RC: torch.Tensor, uniform_R: torch.Tensor) -> torch.Tensor:
     """First column [rows, 1] whose CDF exceeds uniform x total: never one of probability zero."""
     total_R1 = cdf_RC[:, -1:]
-    target_R1 = (uniform_R.to(cdf_RC.device).unsqueeze(-1) * total_R1.double()).to(cdf_RC.dtype)
+    # Apple's devices have no float64; float32 is fine enough for a vocabulary.
+    total = total_R1 if cdf_RC.device.type == "mps" else total_R1.double()
+    target_R1 = (uniform_R.to(total.dtype).to(cdf_RC.device).unsqueeze(-1) * total).to(cdf_RC.dtype)
     # Rounding to float32 may reach the total itself, beyond which there is nothing left to pick.
     target_R1 = torch.minimum(target_R1, torch.nextafter(total_R1, torch.zeros_like(total_R1)))
     picked_R1 = torch.searchsorted(cdf_RC, target_R1, right=True)

@@ -14,7 +14,8 @@ Constants a metric's file may set:
 
 A file may also define `pairwise(...) -> Tensor[P, K, K]`: the distances its mean is a mean of, NaN where undefined.
 One with `ACROSS_PROMPTS` may define `leave_one_out(...) -> dict[str, Tensor[P]]`: its figures without each prompt in
-turn, in one pass. Without it they are recomputed for their interval, which is a loop.
+turn, in one pass; NaN for a prompt that a figure is not taken over. A figure that it leaves out has no interval.
+Without it all are recomputed for their interval, which is a loop.
 """
 
 from __future__ import annotations

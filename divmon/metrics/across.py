@@ -46,7 +46,10 @@ def across(
 def leave_one_out(
     texts_PK: list[list[str | None]], embeddings_PKD: Tensor, mask_PK: Tensor, vocab_size: int = 50257
 ) -> dict[str, Tensor]:
-    """The figures [P] without each prompt in turn, in one pass."""
+    """The figures [P] without each prompt in turn, in one pass; `traced` is NaN for a prompt that it is not taken over.
+
+    `traced_chance` has none: it is a constant of the design.
+    """
     gram_PP, answered_P, enough_P = _gram(embeddings_PKD, mask_PK), mask_PK.any(1), mask_PK.sum(1) >= 2
     seen_O, drawn_OP, alone_OP = _ngrams(texts_PK)
     n_P, tracing_P = (there_P.sum() - there_P.double() for there_P in (answered_P, enough_P))
@@ -56,8 +59,7 @@ def leave_one_out(
         "across_ead": ead_P.where(n_P >= 2, torch.nan),
         "across_sbert": (1 - (sum_P - n_P) / (n_P * (n_P - 1))).where(n_P >= 2, torch.nan),
         "across_vendi": _vendi_without(gram_PP, n_P).where(n_P >= 2, torch.nan),
-        "traced": _traced_without(embeddings_PKD, mask_PK).where(tracing_P >= 2, torch.nan),
-        "traced_chance": (1 / tracing_P).where(tracing_P >= 2, torch.nan),
+        "traced": _traced_without(embeddings_PKD, mask_PK).where(enough_P & (tracing_P >= 2), torch.nan),
     }
 
 

@@ -93,13 +93,26 @@ def steps(stage: Stage) -> Amount:
     if args.get("packing"):
         if data.tokens is None:
             return Amount(None, "data.tokens is not given")
-        row = stage.global_batch * args["max_length"]
+        longest = args.get("max_length", 1024)
+        if longest is None:
+            return Amount(None, "max_length is null, so the length of a packed row is not known")
+        row = stage.global_batch * longest
         return Amount(math.ceil(data.tokens * epochs / row), f"{epochs} x {data.tokens:,} tokens / {row:,} a step")
     if data.rows is None:
         return Amount(None, "data.rows is not given")
-    examples = data.rows * (args.get("num_generations", 8) if stage.trainer == "grpo" else 1)
+    examples = _completions(stage, data.rows) if stage.trainer == "grpo" else data.rows
     what = f"{epochs} x {examples:,} {'completions' if stage.trainer == 'grpo' else 'rows'}"
-    return Amount(math.ceil(examples / stage.global_batch) * math.ceil(epochs), f"{what} / {stage.global_batch}")
+    return Amount(math.ceil(epochs * math.ceil(examples / stage.global_batch)), f"{what} / {stage.global_batch}")
+
+
+def _completions(stage: Stage, rows: int) -> int:
+    """That GRPO trains on in an epoch: of whole generation batches, each as often as it iterates over it."""
+    args, each = stage.args, stage.args.get("num_generations", 8)
+    batch = args.get("generation_batch_size") or stage.global_batch
+    if args.get("steps_per_generation"):
+        batch = per_device(stage) * processes(stage) * args["steps_per_generation"]
+    prompts = max(1, batch // each)
+    return rows // prompts * prompts * each * args.get("num_iterations", 1)
 
 
 def tokens(stage: Stage) -> Amount:

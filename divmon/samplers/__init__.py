@@ -85,14 +85,14 @@ class NonFiniteLogits(RuntimeError):
 
 
 def not_finite(logits: torch.Tensor) -> torch.Tensor:
-    """Whether any logit is NaN or infinitely likely; minus infinity only rules a token out."""
-    return (~(logits.amax(-1) < torch.inf)).any()  # a NaN is the largest, and not less than anything
+    """Whether any logit is NaN or infinitely likely, or a row rules every token out; minus infinity rules out one."""
+    return (~(logits.amax(-1).abs() < torch.inf)).any()  # a NaN is the largest, and not less than anything
 
 
 def check_decoding(temperature: float, top_p: float) -> None:
     """Raises ValueError where a decoding setting is out of range."""
-    if not 0 <= temperature < float("inf"):
-        raise ValueError(f"temperature must be 0 (greedy) or above, got {temperature}")
+    if temperature != 0 and not 1e-3 <= temperature < float("inf"):  # logits over less may be infinite
+        raise ValueError(f"temperature must be 0 (greedy), or 0.001 and above, got {temperature}")
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1 (1 keeps every token), got {top_p}")
 

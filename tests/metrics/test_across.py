@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -82,12 +84,15 @@ SAID = ["yes", "yes yes", "no. it is not", "a b c d e f", "a b c d", "", "f e d 
 
 
 def recomputed(words: list[list[str | None]], embeddings_PKD: Tensor, mask_PK: Tensor) -> dict[str, list[float]]:
-    """The figures of the others, for each prompt."""
+    """The figures of the others, for each prompt; `traced` without those it is taken over, its chance has none."""
     without = []
     for p in range(len(words)):
         kept = [q for q in range(len(words)) if q != p]
         without.append(across([words[q] for q in kept], embeddings_PKD[kept], mask_PK[kept], 50))
-    return {name: [figures[name].item() for figures in without] for name in without[0]}
+    found = {name: [figures[name].item() for figures in without] for name in without[0]}
+    del found["traced_chance"]
+    enough = (mask_PK.sum(1) >= 2).tolist()
+    return found | {"traced": [x if there else math.nan for x, there in zip(found["traced"], enough, strict=True)]}
 
 
 def same(found: dict[str, Tensor], expected: dict[str, list[float]]) -> None:

@@ -188,3 +188,11 @@ def test_a_diverged_model_is_named() -> None:
         model.lm_head.weight.fill_(float("nan"))
     with pytest.raises(RuntimeError, match="diverged"):
         divmon.sample(model, torch.tensor([[5, 6]]), num_samples=2, max_new_tokens=4)
+
+
+def test_a_row_that_rules_every_token_out_is_not_sampled_from() -> None:
+    from divmon.samplers import not_finite
+
+    ruled_out = torch.full((1, 4), -torch.inf)
+    assert not_finite(ruled_out) and not_finite(torch.tensor([[0.0, torch.nan]])) and not_finite(-ruled_out)
+    assert not not_finite(torch.tensor([[-torch.inf, 0.0]]))
