@@ -2,69 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import killed_and_resumed
 import pytest
 
 from divmon.store import Store, read_run
 
-RESUMED = """
-import os, signal, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-import runs
-from divmon import DiversityCallback, store
-from divmon.samplers import live
-from transformers import TrainerCallback
-
-out, how = Path(sys.argv[1]), sys.argv[2]
-state = {"step": 0}
-
-def die(*args, **kwargs):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-class Kill(TrainerCallback):
-    def on_step_begin(self, args, trainer_state, control, **kwargs):
-        step = trainer_state.global_step + 1
-        if step == 8 and how == "sampling":  # half way through the completions of step 8
-            forwards = iter(range(5))
-            live._Forward.__call__, forward = (
-                lambda *a: forward(*a) if next(forwards, None) is not None else die(), live._Forward.__call__
-            )
-        if step == 8 and how == "writing":  # its samples are on the disk, its scores are not
-            write = store._write_whole
-            store._write_whole = lambda path, data: write(path, data) if "samples" in path.name else die()
-
-    def on_step_end(self, args, trainer_state, control, **kwargs):
-        if trainer_state.global_step == 10 and how == "training":
-            die()
-
-alone = how == "without"
-monitor = DiversityCallback(runs.PROBES, progress=False, on_error="raise", **{**runs.CHEAP, "every": 4})
-callbacks = [Kill()] if alone else [Kill(), monitor]
-steps = {"max_steps": 6, "lr_scheduler_type": "constant"} if alone else {"max_steps": 20}
-trainer = runs.sft(out, callbacks, save_strategy="steps", save_steps=6, **steps)
-trainer.train(resume_from_checkpoint=how == "resume")
-"""
-
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
-    """Runs RESUMED in a folder of this name."""
+    """Trains in a folder of this name: in a process of its own where that will be killed, else in this one."""
     root = tmp_path_factory.mktemp("resumed")
 
     def run(folder: str, how: str) -> Path:
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "HF_HUB_OFFLINE": "1"}
-        arguments = [sys.executable, "-c", RESUMED, str(root / folder), how]
-        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=240)
-        killed = how in ("sampling", "writing", "training")
-        assert done.returncode == (-signal.SIGKILL if killed else 0), done.stderr[-3000:]
+        if how not in ("sampling", "writing", "training"):
+            killed_and_resumed.train(root / folder, how)
+            return root / folder
+        arguments = [sys.executable, killed_and_resumed.__file__, str(root / folder), how]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=240)
+        assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
         return root / folder
 
     run("whole", "through")
