@@ -236,8 +236,7 @@ def embed_together(tasks: Sequence[Inputs], metrics: Sequence[Metric]) -> None:
     Where that fails each task asks for its own later, so that an unreadable text costs no other task its figures.
     """
     for cost, name in (("encoder", "embeddings_PKD"), ("code_encoder", "code_embeddings_PKD")):
-        asking = [metric for metric in metrics if name in metric.takes]
-        concerned = [task for task in tasks if any(task.concern(metric) for metric in asking)]
+        concerned, _ = _asked_by(tasks, metrics, name)
         if len(concerned) > 1:
             encoder = concerned[0].resources.models[cost]
             assert isinstance(encoder, TextEncoder)
@@ -254,8 +253,7 @@ def classify_together(tasks: Sequence[Inputs], metrics: Sequence[Metric]) -> Non
     Each metric is run once with a classifier that only notes what it is asked. Where that fails, or a metric asks for
     more the second time, the task's own asking makes up for it.
     """
-    asking = [metric for metric in metrics if "classify_nli" in metric.takes]
-    concerned = [task for task in tasks if any(task.concern(metric) for metric in asking)]
+    concerned, asking = _asked_by(tasks, metrics, "classify_nli")
     if len(concerned) > 1:
         asked: dict[tuple[str, str], None] = {}
 
@@ -268,6 +266,12 @@ def classify_together(tasks: Sequence[Inputs], metrics: Sequence[Metric]) -> Non
                 for metric in asking:
                     metric.function(**task.given(metric) | {"classify_nli": note})
             concerned[0].classify_nli(list(asked))
+
+
+def _asked_by(tasks: Sequence[Inputs], metrics: Sequence[Metric], name: str) -> tuple[list[Inputs], list[Metric]]:
+    """The tasks of which some metric asks for this input, and those metrics."""
+    asking = [metric for metric in metrics if name in metric.takes]
+    return [task for task in tasks if any(task.concern(metric) for metric in asking)], asking
 
 
 def program(text: str) -> str | None:

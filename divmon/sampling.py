@@ -40,8 +40,9 @@ class _Unit:
     count: int
 
     @property
-    def cache_tokens(self) -> int:
-        return (len(self.request.prompt.input_ids) + self.request.decoding.max_new_tokens) * self.count
+    def row_tokens(self) -> int:
+        """That the cache holds of one of them."""
+        return len(self.request.prompt.input_ids) + self.request.decoding.max_new_tokens
 
 
 class Sampler:
@@ -142,7 +143,7 @@ class Sampler:
         budget = -self._largest(-(self.max_batch_tokens or cache_token_budget(self.model, self.max_memory_gb)))
         units = [part for unit in units for part in _parts(unit, budget)]
         batch: list[_Unit] = []
-        for unit in sorted(units, key=lambda u: (u.count, u.cache_tokens // u.count)):
+        for unit in sorted(units, key=lambda u: (u.count, u.row_tokens)):
             together = [*batch, unit]
             if batch and (_cache_tokens(together) > budget or unit.count != batch[0].count):
                 yield batch
@@ -236,7 +237,7 @@ def _cache_tokens(batch: list[_Unit]) -> int:
 
 def _parts(unit: _Unit, budget: int) -> list[_Unit]:
     """A prompt whose samples do not fit the budget together is prefilled more than once."""
-    most = max(1, budget * unit.count // unit.cache_tokens)
+    most = max(1, budget // unit.row_tokens)
     starts = range(0, unit.count, most)
     return [_Unit(unit.request, unit.first + at, min(most, unit.count - at)) for at in starts]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import tiny
+from transformers import TrainerCallback
 
 WALL_CLOCK = ("runtime", "per_second", "step_time")
 ROWS = [
@@ -17,6 +18,16 @@ TEXTS = [row["prompt"] + row["completion"] for row in ROWS]
 PROBES = [{"id": f"p{i}", "prompt": row["prompt"]} for i, row in enumerate(ROWS[::16])]
 CHEAP = {"metrics": "ead,length", "num_samples": 2, "reference_samples": 4, "max_new_tokens": 8, "every": 10}
 """A monitor that measures the least, so that tests of the machinery are fast."""
+
+
+class StopAt(TrainerCallback):
+    """Ends a training after a step, as early stopping does."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop |= state.global_step == self.step
 
 
 def model(kind: str = "olmo3", **config: Any) -> Any:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import runs
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers import TrainerCallback
 
 import divmon
 from divmon import DiversityCallback
@@ -72,13 +71,8 @@ def test_it_saves_and_stops_when_told_to(tmp_path: Path) -> None:
 
 def test_what_an_early_stop_shows_is_acted_on(tmp_path: Path) -> None:
     """Asked for by a callback after ours, when the step's own chance to measure is over."""
-
-    class Stop(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            control.should_training_stop |= state.global_step == 50
-
     seen: list[Any] = []
-    trainer = collapsing(tmp_path, Stop(), alerts=["save", seen.append], every=None)
+    trainer = collapsing(tmp_path, runs.StopAt(50), alerts=["save", seen.append], every=None)
     assert {alert.step for alert in seen if alert.new} == {50} == {trainer.state.global_step}
     assert (tmp_path / "checkpoint-50").is_dir()
 
@@ -119,14 +113,10 @@ def test_one_process_of_several_cannot_stop_the_run() -> None:
 
 
 def test_a_resumed_run_goes_on_with_its_tests(tmp_path: Path) -> None:
-    class Stop(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            control.should_training_stop |= state.global_step == 50
-
     def train(resume: bool) -> None:
         seen: list[Any] = []
         callback = DiversityCallback(PROMPTS, **OPTIONS, alerts=seen.append, at_end=False, progress=False)
-        callbacks = [callback] if resume else [callback, Stop()]
+        callbacks = [callback] if resume else [callback, runs.StopAt(50)]
         trainer = runs.sft(
             tmp_path,
             callbacks,

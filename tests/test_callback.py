@@ -100,12 +100,8 @@ def test_added_after_construction_and_named(tmp_path: Path) -> None:
 
 
 def test_an_early_stop_is_measured_though_the_budget_had_passed_its_step_over(tmp_path: Path) -> None:
-    class Stop(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            control.should_training_stop |= state.global_step == 8
-
     ours = DiversityCallback(runs.PROBES, **quiet(every=4, max_overhead=1e-6))
-    runs.sft(tmp_path, [ours, Stop()], max_steps=20).train()
+    runs.sft(tmp_path, [ours, runs.StopAt(8)], max_steps=20).train()
     assert read_run(tmp_path).steps == [0, 8]
 
 
@@ -289,11 +285,9 @@ def test_a_random_transform_of_the_training_data_does_not_run(tmp_path: Path) ->
 
 
 def test_an_early_stop_is_measured_as_the_end(tmp_path: Path) -> None:
-    class Stop(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            control.should_training_stop |= state.global_step == 7
-
-    trainer = runs.sft(tmp_path, [DiversityCallback(runs.PROBES, **quiet(every=None)), Stop()], report_to="tensorboard")
+    trainer = runs.sft(
+        tmp_path, [DiversityCallback(runs.PROBES, **quiet(every=None)), runs.StopAt(7)], report_to="tensorboard"
+    )
     os.environ.pop("TENSORBOARD_LOGGING_DIR", None)
     trainer.train()
     assert sorted(read_run(tmp_path).scores.step.unique()) == [0, 7]

@@ -70,19 +70,11 @@ def test_a_resumed_run_decomposes_against_the_same_reference(tmp_path: Path) -> 
             callback = DiversityCallback(GOLD, **options(tmp_path, output_dir=str(tmp_path / name / "divmon")))
             trainer = runs.sft(tmp_path / name, [callback], max_steps=20, save_strategy="steps", save_steps=10)
             if stop == 10:
-                trainer.add_callback(Stop())
+                trainer.add_callback(runs.StopAt(10))
             trainer.train(resume_from_checkpoint=len(stops) == 2 and stop == 20)
     whole, parts = (Store(tmp_path / name / "divmon").read(20) for name in ("whole", "parts"))
     assert whole.decomposition == parts.decomposition
     assert [c.metric for c in whole.changes] == [c.metric for c in parts.changes]
-
-
-from transformers import TrainerCallback  # noqa: E402
-
-
-class Stop(TrainerCallback):
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        control.should_training_stop |= state.global_step == 10
 
 
 def test_a_verifier_that_fails_costs_verdicts_and_not_the_run(tmp_path: Path) -> None:

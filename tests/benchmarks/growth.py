@@ -23,31 +23,15 @@ import statistics
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from machine import alone, exponent, head, peak_mb, timed
+from machine import alone, exponent, head, peak_mb, quiet_model, timed
 
 PROMPTS = (64, 128, 256, 512, 1024)
 SAMPLES = (4, 8, 16, 32, 64)
 LOOKS = 3
-TASK = "word_problems"
-
-
-def quiet() -> Any:
-    """The miniature model and its tokenizer; one thread, no advice."""
-    import torch
-    import transformers
-
-    from divmon.miniature import base_model
-
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    return base_model()
 
 
 def look(prompts: int, samples: int) -> dict[str, float]:
@@ -60,7 +44,7 @@ def look(prompts: int, samples: int) -> dict[str, float]:
     from divmon.scoring import Scorer
     from divmon.store import Store
 
-    model, tokenizer = quiet()
+    model, tokenizer = quiet_model()
     spent: dict[str, float] = {}
     for owner, name in (
         (Sampler, "draw"),
@@ -70,7 +54,7 @@ def look(prompts: int, samples: int) -> dict[str, float]:
         (tensorboard, "log"),
         (DiversityMonitor, "measure"),
     ):
-        timed(owner, name, spent, name, time.process_time)
+        timed(owner, name, spent, time.process_time)
     found = []
     with tempfile.TemporaryDirectory() as folder:
         monitor = DiversityMonitor(
@@ -102,7 +86,7 @@ def measure_once(folder: str) -> None:
     from divmon import DiversityMonitor
     from divmon.miniature import probe
 
-    model, tokenizer = quiet()
+    model, tokenizer = quiet_model()
     monitor = DiversityMonitor(probe(64), embedder="minilm", progress=False, output_dir=folder, loggers=[], alerts=None)
     for step in (0, 100):
         monitor.measure(model, tokenizer, step=step, examples=16 * step, tokens=1000 * step)

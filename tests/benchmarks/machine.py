@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -44,8 +45,22 @@ def peak_mb() -> float:
         return int(next(line for line in status if line.startswith("VmHWM:")).split()[1]) * 1024 / 1e6
 
 
-def timed(owner: Any, name: str, spent: dict[str, float], part: str, clock: Callable[[], float]) -> None:
-    """From here on adds the seconds of every call of a function or method to a part."""
+def quiet_model() -> Any:
+    """The miniature model and its tokenizer; one thread, no advice."""
+    import torch
+    import transformers
+
+    from divmon.miniature import base_model
+
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return base_model()
+
+
+def timed(owner: Any, name: str, spent: dict[str, float], clock: Callable[[], float]) -> None:
+    """From here on adds the seconds of every call of a function or method to those spent under its name."""
     inner = getattr(owner, name)
 
     @functools.wraps(inner)
@@ -54,7 +69,7 @@ def timed(owner: Any, name: str, spent: dict[str, float], part: str, clock: Call
         try:
             return inner(*args, **kwargs)
         finally:
-            spent[part] = spent.get(part, 0.0) + clock() - began
+            spent[name] = spent.get(name, 0.0) + clock() - began
 
     setattr(owner, name, outer)
 

@@ -21,10 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from typing import Any
 
-from machine import alone, head, peak_mb, timed
+from machine import alone, head, peak_mb, quiet_model, timed
 
 BUDGETS = (None, 0.1, 0.05)
 PROMPTS, ROWS = 8, 16
@@ -34,20 +33,14 @@ STARTS = 21
 
 def trainer(folder: str, steps: int, callbacks: list[Any]) -> Any:
     """SFT of the miniature model, ready to train."""
-    import torch
-    import transformers
     from datasets import Dataset, disable_progress_bars
     from transformers import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
-    from divmon.miniature import base_model, broad
+    from divmon.miniature import broad
 
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     disable_progress_bars()
-    model, tokenizer = base_model()
+    model, tokenizer = quiet_model()
     made = SFTTrainer(
         model,
         args=SFTConfig(
@@ -87,7 +80,7 @@ def run(steps: int, monitored: bool, budget: float | None = None, metrics: str =
         began = time.perf_counter()
         made.train()
         wall = time.perf_counter() - began
-        found = {"wall": wall, "steps": clock.seconds / steps, "beside": 1 - clock.seconds / wall, "peak": peak_mb()}
+        found = {"steps": clock.seconds / steps, "beside": 1 - clock.seconds / wall, "peak": peak_mb()}
         if monitored:
             stored = read_run(folder)
             spent = stored.manifest["seconds"]
@@ -120,7 +113,7 @@ def first() -> dict[str, float]:
         (tensorboard, "log"),
         (DiversityMonitor, "take"),
     ):
-        timed(owner, name, spent, name, time.perf_counter)  # not CPU seconds: answers are judged in other processes
+        timed(owner, name, spent, time.perf_counter)  # not CPU seconds: answers are judged in other processes
     with tempfile.TemporaryDirectory() as folder:
         monitor = DiversityCallback(probe(64), every=None, at_end=False, embedder="minilm", progress=False)
         made = trainer(folder, 1, [monitor])
