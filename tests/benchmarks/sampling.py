@@ -1,8 +1,8 @@
 """Drawing K = 16 samples a prompt: divmon against what people would use instead, and against the limit.
 
-    python tests/benchmarks/sampling.py [--full] [--only TEXT] > tests/results/sampling.txt
+    python tests/benchmarks/sampling.py [--full] [--only TEXT] [--rounds 5] > tests/results/sampling.txt
 
-The quick table takes some twenty minutes on one core, `--full` hours. On a GPU it has the 1B and 7B shapes too.
+The quick table takes some twenty minutes on one core, `--full` about ten hours. On a GPU there are the 1B and 7B too.
 
 - divmon: `Sampler.draw`, from requests to samples with their text, batches by its own budget.
 - limit: the prompts of each of its batches forwarded once, then one bare forward a token, rows gone at once as they
@@ -15,7 +15,7 @@ The same lengths for all: a row stops after a number of tokens fixed beforehand,
 median 0.4 of the limit and sigma 0.7, cut at the limit, in another order for each prompt. `generate` takes the rule as
 a stopping criterion (handed to TRL's call of it too), divmon as the stopper that looks for stop strings otherwise.
 
-One thread, CPU seconds (on a GPU wall seconds, synchronized), the ways in turn, 5 rounds after a warm-up; a ratio is
+One thread, CPU seconds (on a GPU wall seconds, synchronized), the ways in turn, rounds after a warm-up; a ratio is
 the median over rounds of the ratio within one, its range behind it. Tokens are new tokens of rows that had not stopped.
 """
 
@@ -23,21 +23,16 @@ from __future__ import annotations
 
 import argparse
 import gc
-import platform
 import statistics
-import sys
 import time
 import warnings
-from pathlib import Path
 
-import numpy as np
 import torch
 import transformers
-import trl
+from machine import head
 from sampling_ways import TRL_BATCH, Way, ways
 from sampling_work import FAMILIES, Work, tokenizer
 
-RUNS = 5
 OF_LIMIT, OVER_GENERATE, OVER_GENERATE_512, OVER_TRL = 0.85, 1.0, 1.5, 4.0
 WIDE = 100_278
 """Olmo 3's vocabulary."""
@@ -45,27 +40,30 @@ WIDE = 100_278
 
 def matrix(full: bool, device: str) -> list[Work]:
     """The default is what takes twenty minutes on a core, or on a GPU the shapes that need one."""
-    if device == "cpu" and not full:
-        return [
-            *(Work(family, "5M", 32, 64, 4) for family in FAMILIES),
-            *(Work(family, "5M", 512, 64, 2) for family in FAMILIES),
-            Work("Olmo3", "5M", 512, 64, 3, ragged=True),
-            Work("Olmo3", "5M", 2048, 64, 1),
-            Work("Olmo3", "5M", 32, 512, 1),
-            Work("Olmo3", "70M", 512, 64, 1),
-        ]
-    prompts = {"5M": 8, "70M": 2} if device == "cpu" else {"5M": 64, "70M": 64, "1B": 64, "7B": 16}
+    sizes = ("5M", "70M") if device == "cpu" else ("5M", "70M", "1B", "7B")
     grid = [
-        Work(family, size, prompt, new, many)
-        for size, many in prompts.items()
+        Work(family, size, prompt, new, _prompts(device, size, prompt, new))
+        for size in sizes
         for family in FAMILIES
         for prompt in (32, 512, 2048)
         for new in (64, 512)
     ]
-    if not full:
+    if not full and device == "cpu":
+        olmo = [("5M", 2048, 64), ("5M", 32, 512), ("70M", 512, 64)]
+        small = [("5M", 32, 64), ("5M", 512, 64)]
+        grid = [w for w in grid if (w.size, w.prompt, w.new) in [*small, *(olmo if w.family == "Olmo3" else [])]]
+    elif not full:
         few = ((32, 512), (512, 64), (2048, 64))
-        grid = [work for work in grid if work.size in ("1B", "7B") and (work.prompt, work.new) in few]
-    return [*grid, Work("Olmo3", "70M", 512, 64, prompts["70M"], ragged=True)]
+        grid = [w for w in grid if w.size in ("1B", "7B") and (w.prompt, w.new) in few]
+    mixed = Work("Olmo3", "5M", 512, 64, 3, ragged=True)
+    return [*grid, mixed if device == "cpu" else mixed.replace(size="70M", prompts=64)]
+
+
+def _prompts(device: str, size: str, prompt: int, new: int) -> int:
+    """As many as fit in one round's patience."""
+    if device != "cpu":
+        return 16 if size == "7B" else 64
+    return {32: 4, 512: 2}.get(prompt, 1) if (size, new) == ("5M", 64) else 1
 
 
 def top_p_matrix() -> list[Work]:
@@ -85,14 +83,14 @@ def seconds(way: Way, device: str) -> tuple[float, int]:
     return clock() - began, tokens
 
 
-def measured(work: Work, device: str, competitors: list[str]) -> tuple[str, dict[str, float]]:
+def measured(work: Work, device: str, competitors: list[str], rounds: int) -> tuple[str, dict[str, float]]:
     """A line of the table, and its ratios."""
     model, words = work.model(device), tokenizer(work.vocabulary)
     each = {name: way for name, way in ways(work, model, words).items() if name in competitors}
     rates: dict[str, list[float]] = {name: [] for name in each}
     for name in ("divmon", "limit") if "limit" in each else ("divmon",):
         each[name]()
-    for _ in range(RUNS):
+    for _ in range(rounds):
         for name, way in each.items():
             took, tokens = seconds(way, device)
             rates[name].append(tokens / took)
@@ -106,12 +104,12 @@ def measured(work: Work, device: str, competitors: list[str]) -> tuple[str, dict
     return line, ratios
 
 
-def table(works: list[Work], device: str, competitors: list[str]) -> list[tuple[Work, dict[str, float]]]:
+def table(works: list[Work], device: str, competitors: list[str], rounds: int) -> list[tuple[Work, dict[str, float]]]:
     head = f"{'shape, prompt / new':24} {'rows':>7} {'divmon':>9}"
     print(head + "".join(f" {name:>9} {'ratio':>6} {'(range)':13}" for name in competitors[1:]))
     found = []
     for work in works:
-        line, ratios = measured(work, device, competitors)
+        line, ratios = measured(work, device, competitors, rounds)
         kind = (
             f"  {work.vocabulary:,} words, T {work.temperature}, top-p {work.top_p}" if work.vocabulary == WIDE else ""
         )
@@ -128,37 +126,25 @@ def target(words: str, wanted: float, found: list[tuple[Work, dict[str, float]]]
         print(f"{words}: lowest {ratios[name]:.2f} ({worst.name.strip()}); {verdict}")
 
 
-def head(device: str) -> None:
-    cpu = next((x.split(":")[1].strip() for x in _cpuinfo() if x.startswith("model name")), platform.processor())
-    where = torch.cuda.get_device_name() + ", bf16" if device == "cuda" else f"{cpu}, float32, one thread"
-    print("python tests/benchmarks/sampling.py", *sys.argv[1:])
-    versions = f"torch {torch.__version__}, transformers {transformers.__version__}, trl {trl.__version__}"
-    print(f"{where}; python {platform.python_version()}, {versions}, numpy {np.__version__}")
-    print(f"new tokens a second of {'wall' if device == 'cuda' else 'CPU'} time; median of {RUNS} rounds\n")
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-
-
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--full", action="store_true", help="every shape, prompt and number of new tokens")
     options.add_argument("--only", default="", help="rows whose name holds this, such as '70M   512'")
     options.add_argument("--against", default="limit,generate,TRL")
+    options.add_argument("--rounds", type=int, default=5)
     given = options.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     against = ["divmon", *given.against.split(",")]
-    head(device)
-    print("temperature 1, top-p 1")
-    found = table([w for w in matrix(given.full, device) if given.only in w.name], device, against)
-    print("\nthe choice of tokens from a wide vocabulary")
-    wide = [w for w in top_p_matrix() if given.only in w.name]
-    table(wide, device, [name for name in against if name != "TRL"])
+    print(head("torch", "transformers", "trl", "numpy"))
+    where = f"{torch.cuda.get_device_name()}, bf16, wall" if device == "cuda" else "float32, CPU"
+    print(f"new tokens a second ({where} time), median of {given.rounds} rounds\n\ntemperature 1, top-p 1")
+    found = table([w for w in matrix(given.full, device) if given.only in w.name], device, against, given.rounds)
+    if wide := [w for w in top_p_matrix() if given.only in w.name]:
+        print("\nthe choice of tokens from a wide vocabulary")
+        table(wide, device, [name for name in against if name != "TRL"], given.rounds)
     print()
     if "limit" in against:
         target(f"of the limit at least {OF_LIMIT}", OF_LIMIT, found, "limit")
