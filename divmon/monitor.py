@@ -207,11 +207,9 @@ class DiversityMonitor:
         with self._bar(step, num_samples) as done, Peak() as peak:
             snapshot, measured = pipeline.measure(
                 self.probes,
-                render=self.asking.render,
+                self.asking.requests(num_samples),
                 sampler=self._engine(model),
                 scorer=self.scorer,
-                decodings=self.asking.decodings,
-                num_samples=num_samples,
                 comparable_samples=options.num_samples,
                 seed=options.seed,
                 step=step,

@@ -12,20 +12,17 @@ from divmon.drawing import Engine, Request
 from divmon.inputs import Outputs
 from divmon.reference import Reference, Rows, in_rows, since
 from divmon.scoring import Scorer
-from divmon.types import Decoding, Probe, Prompt, RenderedPrompt, Sample, Score, Snapshot, Verdict
+from divmon.types import Probe, Sample, Score, Snapshot, Verdict
 
 Judge = Callable[[Probe, Sequence[Sample]], list[Verdict]]
-Render = Callable[[Probe, Prompt], RenderedPrompt]
 
 
 def measure(
     probes: Sequence[Probe],
+    requests: Sequence[Request],
     *,
-    render: Render,
     sampler: Engine,
     scorer: Scorer,
-    decodings: dict[str, Decoding],
-    num_samples: int,
     comparable_samples: int,
     seed: int,
     step: int,
@@ -38,8 +35,7 @@ def measure(
     """Draws, judges, scores and compares once.
 
     Args:
-        decodings: how each probe is drawn, by its name.
-        num_samples: completions drawn for each prompt, N.
+        requests: the prompts of the probes, all as often, N times.
         comparable_samples: K, the first of them that figures which depend on their number take.
         judge: gives a verdict for each sample of a task, or none where nothing judges it.
         reference: what changes are taken against; None where this is the reference itself.
@@ -50,11 +46,7 @@ def measure(
         The snapshot, and the same as a reference for later ones.
     """
     began = time.perf_counter()
-    requests = [
-        Request(render(probe, prompt), decodings[probe.name], num_samples)
-        for probe in probes
-        for prompt in probe.prompts
-    ]
+    num_samples = max((request.num_samples for request in requests), default=comparable_samples)
     drawing = sampler.draw(requests, seed=seed, step=step, progress=progress)
     drawn = time.perf_counter()
     by_task = {probe.name: [s for s in drawing.samples if s.task == probe.name] for probe in probes}
@@ -91,7 +83,7 @@ def measure(
         provenance={
             "num_samples": num_samples,
             "seed": seed,
-            "decoding": {name: vars(decoding) for name, decoding in decodings.items()},
+            "decoding": {request.prompt.task: vars(request.decoding) for request in requests},
             "sampler": sampler.name,
             "sampler_reason": sampler.reason,
             "tokens_drawn": drawing.tokens,

@@ -121,6 +121,8 @@ def draw(
         known = {prompt.id: prompt for prompt in asked.prompts}
         return [Verdict(text(step, known[s.prompt_id], s.index)[1], answer=s.text) for s in samples]
 
+    decoding = Decoding(**DECODING)
+    rendered = [RenderedPrompt(task.name, prompt.id, str(prompt.content), (1, 2)) for prompt in task.prompts]
     options = {"num_samples": num_samples, "max_new_tokens": None, "max_reasoning_tokens": 2048}
     facts = {"options": options, "encoders": scorer.encoders(), "metrics": scorer.names}
     facts["vocab_size"] = scorer.resources.vocab_size
@@ -129,11 +131,9 @@ def draw(
         for step in steps:
             snapshot, measured = pipeline.measure(
                 [task],
-                render=lambda asked, prompt: RenderedPrompt(asked.name, prompt.id, str(prompt.content), (1, 2)),
+                [Request(prompt, decoding, num_samples if reference else 2 * num_samples) for prompt in rendered],
                 sampler=engine,
                 scorer=scorer,
-                decodings={"sums": Decoding(**DECODING)},
-                num_samples=num_samples if reference else 2 * num_samples,
                 comparable_samples=num_samples,
                 seed=0,
                 step=step,

@@ -11,6 +11,7 @@ from divmon import metrics, pipeline
 from divmon.comparison.members import Member
 from divmon.comparison.settings import settings
 from divmon.curves import Curves
+from divmon.drawing import Request
 from divmon.encode import MNLI, UNIXCODER
 from divmon.judging import judge
 from divmon.plain import plain
@@ -95,14 +96,11 @@ def _scored(run: Run, scorer: Scorer, num_samples: int, verifiers: dict[str, Any
     reference, found, engine = None, [], Replay(run.folder)
     for step in run.provenance:
         stored = run.read(step)
-        decodings = stored.provenance.get("decoding", {})
         snapshot, measured = pipeline.measure(
             run.probes,
-            render=_as_asked,
+            _requests(run.probes, stored, num_samples),
             sampler=engine,
             scorer=scorer,
-            decodings={p.name: Decoding(**_decoding(decodings.get(p.name, {}))) for p in run.probes},
-            num_samples=max((sample.index + 1 for sample in stored.samples), default=num_samples),
             comparable_samples=num_samples,
             seed=0,
             step=step,
@@ -114,6 +112,16 @@ def _scored(run: Run, scorer: Scorer, num_samples: int, verifiers: dict[str, Any
         snapshot = replace(snapshot, provenance={**snapshot.provenance, **stored.provenance})
         found.append(replace(measured, snapshot=snapshot))
     return found
+
+
+def _requests(probes: Sequence[Probe], stored: Snapshot, num_samples: int) -> list[Request]:
+    """What was asked for then."""
+    drawn = max((sample.index + 1 for sample in stored.samples), default=num_samples)
+    said = stored.provenance.get("decoding", {})
+    decodings = {probe.name: Decoding(**_decoding(said.get(probe.name, {}))) for probe in probes}
+    return [
+        Request(_as_asked(probe, prompt), decodings[probe.name], drawn) for probe in probes for prompt in probe.prompts
+    ]
 
 
 def _as_asked(probe: Probe, prompt: Prompt) -> RenderedPrompt:

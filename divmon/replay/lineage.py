@@ -108,15 +108,14 @@ class Lineage:
         theirs = load(stage.file.path, scale=self.recipe.scale)
         other = Lineage(theirs, self.out, self.seed)
         original = theirs.stages[str(stage.key[-1])]
+        if self.recipe.scale != "full" and not other.is_done(original):
+            other.run(original)
         if other.is_done(original):
             model, taken = str(other.final(original)), other.record_of(original)["steps"]
-        elif self.recipe.scale == "full":
-            if stage.produces is None:
-                raise ReplayError(f"stage {stage.name!r} is {theirs.name}/{original.name}, which is not in {self.out}")
-            model, taken = stage.produces, steps(stage).value or 0
+        elif stage.produces is None:
+            raise ReplayError(f"stage {stage.name!r} is {theirs.name}/{original.name}, which is not in {self.out}")
         else:
-            other.run(original)
-            model, taken = str(other.final(original)), other.record_of(original)["steps"]
+            model, taken = stage.produces, steps(stage).value or 0
         began = time.perf_counter()
         there = list_steps(self.run_directory)
         for step, measured, name in ((0, self.recipe.base, "base"), (taken, model, stage.name)):

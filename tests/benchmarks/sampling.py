@@ -42,7 +42,7 @@ def matrix(full: bool, device: str) -> list[Work]:
     """The default is what takes twenty minutes on a core, or on a GPU the shapes that need one."""
     sizes = ("5M", "70M") if device == "cpu" else ("5M", "70M", "1B", "7B")
     grid = [
-        Work(family, size, prompt, new, _prompts(device, size, prompt, new))
+        Work(family, size, prompt, new, _prompts(device, size, prompt))
         for size in sizes
         for family in FAMILIES
         for prompt in (32, 512, 2048)
@@ -59,11 +59,11 @@ def matrix(full: bool, device: str) -> list[Work]:
     return [*grid, mixed if device == "cpu" else mixed.replace(size="70M", prompts=64)]
 
 
-def _prompts(device: str, size: str, prompt: int, new: int) -> int:
-    """As many as fit in one round's patience."""
+def _prompts(device: str, size: str, prompt: int) -> int:
+    """So many that a batch has several, as a look's has, where a round ends in minutes."""
     if device != "cpu":
         return 16 if size == "7B" else 64
-    return {32: 4, 512: 2}.get(prompt, 1) if (size, new) == ("5M", 64) else 1
+    return {32: 4, 512: 2 if size == "5M" else 1}.get(prompt, 1)
 
 
 def top_p_matrix() -> list[Work]:

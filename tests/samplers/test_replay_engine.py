@@ -62,11 +62,9 @@ def test_other_metrics_score_them(run: Path, renderer: Renderer) -> None:
     before = stored.read(10)
     again, _ = measure(
         stored.probes,
-        render=lambda probe, prompt: renderer.render(probe.name, prompt),
+        requests(run, renderer, 10, 2),
         sampler=Replay(run),
         scorer=Scorer("ead,distinct_n", categories={"other"}, vocab_size=len(renderer.tokenizer)),
-        decodings={stored.probes[0].name: requests(run, renderer, 10, 2)[0].decoding},
-        num_samples=2,
         comparable_samples=2,
         seed=0,
         step=10,
