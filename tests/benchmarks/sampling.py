@@ -1,6 +1,6 @@
 """Drawing K = 16 samples a prompt: divmon against what people would use instead, and against the limit.
 
-    python tests/benchmarks/sampling.py [--full] [--only TEXT] [--rounds 5] > tests/results/sampling.txt
+    python tests/benchmarks/sampling.py [--full] [--only TEXT] [--rounds 5] [--prompts N] > tests/results/sampling.txt
 
 The quick table takes some twenty minutes on one core, `--full` about ten hours. On a GPU there are the 1B and 7B too.
 
@@ -132,6 +132,7 @@ def main() -> None:
     options.add_argument("--only", default="", help="rows whose name holds this, such as '70M   512'")
     options.add_argument("--against", default="limit,generate,TRL")
     options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--prompts", type=int, help="so many in every row")
     given = options.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
@@ -141,7 +142,9 @@ def main() -> None:
     print(head("torch", "transformers", "trl", "numpy"))
     where = f"{torch.cuda.get_device_name()}, bf16, wall" if device == "cuda" else "float32, CPU"
     print(f"new tokens a second ({where} time), median of {given.rounds} rounds\n\ntemperature 1, top-p 1")
-    found = table([w for w in matrix(given.full, device) if given.only in w.name], device, against, given.rounds)
+    works = [work for work in matrix(given.full, device) if given.only in work.name]
+    works = [work.replace(prompts=given.prompts or work.prompts) for work in works]
+    found = table(works, device, against, given.rounds)
     if wide := [w for w in top_p_matrix() if given.only in w.name]:
         print("\nthe choice of tokens from a wide vocabulary")
         table(wide, device, [name for name in against if name != "TRL"], given.rounds)
