@@ -60,6 +60,15 @@ def test_every_chart_is_drawn_with_a_name_and_a_table(look: Any, page: Path) -> 
     assert first[0] == "narrow" and first[1] == "0"
 
 
+def test_what_lies_below_does_not_move_as_charts_are_drawn(look: Any, page: Path) -> None:
+    tab = look(page)
+    places = "e => [...document.querySelectorAll('figure:not([hidden]), #samples')].map(e => [e.id, e.offsetTop])"
+    before = dict(tab.evaluate(places))
+    all_drawn(tab)
+    moved = {name: top - before[name] for name, top in tab.evaluate(places)}
+    assert max(map(abs, moved.values())) < 2, moved
+
+
 def test_choosing_a_metric_and_an_axis_draws_it(look: Any, page: Path) -> None:
     tab = look(page)
     all_drawn(tab)

@@ -69,8 +69,7 @@ function config(name) {
 }
 
 async function draw(place, name, values, about) {
-  let chart = place.querySelector(".chart");
-  if (!chart) place.append((chart = element("div", { class: "chart" })), tableOf(place, name));
+  const chart = place.querySelector(".chart");
   place.values = values;
   const details = place.querySelector(":scope > details");
   if (details.open) fillTable(details, name, values);
@@ -85,7 +84,7 @@ async function draw(place, name, values, about) {
 
 function tableOf(place, name) {
   const details = element("details", {}, element("summary", {}, "The numbers"));
-  details.addEventListener("toggle", () => details.open && fillTable(details, name, place.values));
+  details.addEventListener("toggle", () => details.open && place.values && fillTable(details, name, place.values));
   return details;
 }
 
@@ -112,9 +111,11 @@ const waiting = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) if (isIntersecting && !seen.has(target)) show(target);
 }, { rootMargin: "300px" });
 
+const nameOf = (place) => (place.dataset.run === undefined ? place.id : "parts");
+
 async function show(place) {
   seen.add(place);
-  const name = place.dataset.run === undefined ? place.id : "parts";
+  const name = nameOf(place);
   const values = name === "parts" ? chosen("parts").filter((r) => r.run === place.dataset.run) : drawn[name]();
   await draw(place, name, values, describe(place));
 }
@@ -157,6 +158,8 @@ for (const [what, colour] of facts.terms) {
   swatch.style.background = colour;
   $("key").append(element("li", {}, swatch, what));
 }
+// Room for each before it is drawn: what lies below does not move under the reader's pointer.
+for (const place of document.querySelectorAll("figure")) place.append(element("div", { class: "chart" }), tableOf(place, nameOf(place)));
 if (facts.groups.length < 2) for (const name of ["difference", "equal"]) $(name).hidden = true;
 options($("task"), facts.tasks, state.task);
 for (const name of ["task", "metric", "axis"]) {
