@@ -17,7 +17,8 @@ import pytest
 
 from divmon import read_run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+"""Beyond the project's limit of 300 s: the replays of a seed count as part of its first test."""
 
 STORY = (
     "seed 2 gives the main teacher of Think-SFT the style with most words to choose, whose nouns the model does not"
