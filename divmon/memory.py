@@ -13,8 +13,14 @@ try:
 except ImportError:  # Windows has none
     resource = None  # type: ignore[assignment]
 
-CPU_CACHE_BYTES = 1 << 30
-"""Cache of a batch on a CPU: larger ones are no faster there."""
+CPU_CACHE_BYTES = 2 << 30
+"""Cache of a batch on a CPU: of long answers twice this draws a fifth more tokens a second, half of it a fifth fewer.
+
+Fixed, and not a share of what is free: where a process may take less than its machine has, the system kills it in
+place of raising an error, and batches that vary with the machine's load would not repeat to the last bit.
+"""
+CPU_ROWS = 1024
+"""Rows of a batch on a CPU: of a small model's, thousands are no faster than these, and hold more."""
 SHARE_OF_FREE = 0.4
 """Of a device's free memory: growing a cache by concatenation holds it twice for a moment."""
 SMALLEST_BUDGET = 2048
@@ -39,6 +45,11 @@ def cache_token_budget(model: Any, max_memory_gb: float | None = None) -> int:
     if max_memory_gb is not None:  # asked for, so it goes below the smallest that is sensible too
         return max(int(min(available, max_memory_gb * 1e9)) // per_token, 1)
     return max(available // per_token, SMALLEST_BUDGET)
+
+
+def most_rows(model: Any) -> int:
+    """Samples that are worth drawing together, however small they are."""
+    return CPU_ROWS if next(model.parameters()).device.type == "cpu" else sys.maxsize
 
 
 def _cache_bytes_per_token(config: Any, element_size: int) -> int:

@@ -21,7 +21,7 @@ from divmon.drawing.completions import from_ids
 from divmon.drawing.inverse_cdf import uniforms
 from divmon.drawing.stop_strings import StopStrings, completing_tokens
 from divmon.guard import undisturbed
-from divmon.memory import cache_token_budget, is_out_of_memory, release_memory
+from divmon.memory import cache_token_budget, is_out_of_memory, most_rows, release_memory
 from divmon.rendering import Renderer
 from divmon.samplers import Batch, DecodeBatch, Lockstep, NonFiniteLogits, TooLate, left_pad
 from divmon.samplers.generate import generate
@@ -139,13 +139,15 @@ class Sampler:
             self.reason = "greedy tokens equal to generate's"
 
     def _batches(self, units: list[_Unit]) -> Iterator[list[_Unit]]:
-        """Prompts of like length and number of samples together, as many as the budget holds."""
+        """Prompts of like length and number of samples together, as many as the budget holds and as are worth it."""
         budget = -self._largest(-(self.max_batch_tokens or cache_token_budget(self.model, self.max_memory_gb)))
-        units = [part for unit in units for part in _parts(unit, budget)]
+        rows = most_rows(self.model)
+        units = [part for unit in units for part in _parts(unit, min(rows, budget // unit.row_tokens))]
         batch: list[_Unit] = []
         for unit in sorted(units, key=lambda u: (u.count, u.row_tokens)):
             together = [*batch, unit]
-            if batch and (_cache_tokens(together) > budget or unit.count != batch[0].count):
+            full = _cache_tokens(together) > budget or unit.count * len(together) > rows
+            if batch and (full or unit.count != batch[0].count):
                 yield batch
                 together = [unit]
             batch = together
@@ -235,9 +237,9 @@ def _cache_tokens(batch: list[_Unit]) -> int:
     return (prompt + new) * sum(unit.count for unit in batch)
 
 
-def _parts(unit: _Unit, budget: int) -> list[_Unit]:
-    """A prompt whose samples do not fit the budget together is prefilled more than once."""
-    most = max(1, budget // unit.row_tokens)
+def _parts(unit: _Unit, most: int) -> list[_Unit]:
+    """A prompt whose samples do not fit a batch together is prefilled more than once."""
+    most = max(1, most)
     starts = range(0, unit.count, most)
     return [_Unit(unit.request, unit.first + at, min(most, unit.count - at)) for at in starts]
 

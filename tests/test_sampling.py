@@ -14,6 +14,7 @@ import torch
 
 from divmon.drawing import Request
 from divmon.rendering import Renderer
+from divmon.samplers.live import live
 from divmon.sampling import Sampler, _Unit
 from divmon.types import Decoding, Prompt, RenderedPrompt, Sample
 
@@ -58,6 +59,24 @@ def test_a_batch_has_room_for_its_longest_prompt_beside_its_longest_completion()
         prompts, new = zip(*(sizes[int(unit.request.prompt.id)] for unit in batch), strict=True)
         assert (max(prompts) + max(new)) * 4 * len(batch) <= 33_000
     assert len(batches) == 2, "with the short ones, the long prompts still fit; with the long answers they do not"
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(3, 3), (8, 8), (11, 8), (16, 16)])
+def test_a_batch_on_a_cpu_has_no_more_rows_than_are_worth_it(
+    rows: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much memory there is, of four prompts with four samples each."""
+    model, together = wide("llama"), []
+
+    def counted(model: Any, batch: Any) -> Any:
+        together.append(len(batch.limits_R))
+        return live(model, batch)
+
+    whole = draw(model)
+    monkeypatch.setattr("divmon.sampling.live", counted)
+    monkeypatch.setattr("divmon.memory.CPU_ROWS", rows)
+    assert draw(model, how="live") == whole
+    assert sum(together) == 16 and max(together) == expected
 
 
 def test_the_first_samples_of_many_are_those_of_few() -> None:
