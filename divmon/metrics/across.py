@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -11,6 +13,7 @@ COST = "encoder"
 
 _MAX_N = 5
 _TIE = 1e-6  # cosines closer than float32 embeddings can tell apart
+_BLOCK = 1 << 20  # cosines at a time: 4 MB, and as much again a few times for what is made of them
 _STEP, _REACH = 0.5, 38.0  # of the integral over log t: both its errors are below float64's rounding
 
 
@@ -93,15 +96,18 @@ def _vendi_without(gram_PP: Tensor, n_P: Tensor) -> Tensor:
     return (((x_I.sum() - own_P) * n_P.log() - left_P) / n_P).exp()
 
 
-def _cosines(embeddings_PKD: Tensor, mask_PK: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each answer with the mean of its own prompt's others [P, K], and with each prompt's mean [P, K, P]."""
+def _cosines(embeddings_PKD: Tensor, mask_PK: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Of some prompts C at a time: which, and their answers' cosines with the mean of their own prompt's others [C, K]
+    and with each prompt's mean [C, K, Q]; of all at once these grow with the square of the prompts."""
     sum_PD = (embeddings_PKD * mask_PK[..., None]).sum(1)
-    cosine_PKQ = embeddings_PKD @ normalize(sum_PD, dim=-1).T
-    others_PKD = normalize(sum_PD[:, None, :] - embeddings_PKD, dim=-1)
-    own_PK = (embeddings_PKD * others_PKD).sum(-1)
-    itself = torch.arange(len(mask_PK), device=mask_PK.device)
-    cosine_PKQ[itself, :, itself] = own_PK
-    return own_PK, cosine_PKQ
+    mean_QD = normalize(sum_PD, dim=-1)
+    for some_C in torch.arange(len(mask_PK), device=mask_PK.device).split(max(1, _BLOCK // max(1, mask_PK.numel()))):
+        some_CKD = embeddings_PKD[some_C]
+        others_CKD = normalize(sum_PD[some_C, None, :] - some_CKD, dim=-1)
+        own_CK = (some_CKD * others_CKD).sum(-1)
+        cosine_CKQ = some_CKD @ mean_QD.T
+        cosine_CKQ[torch.arange(len(some_C), device=some_C.device), :, some_C] = own_CK
+        yield some_C, own_CK, cosine_CKQ
 
 
 def _traced(embeddings_PKD: Tensor, mask_PK: Tensor) -> dict[str, float]:
@@ -109,34 +115,37 @@ def _traced(embeddings_PKD: Tensor, mask_PK: Tensor) -> dict[str, float]:
     prompts = int(enough_P.sum())
     if prompts < 2:
         return {"traced": torch.nan, "traced_chance": torch.nan}
-    own_PK, cosine_PKQ = _cosines(embeddings_PKD[enough_P], mask_PK[enough_P])
-    # Equal cosines, as when all answers are one text, count as a draw among them and not as the first prompt's.
-    best_PK = cosine_PKQ.amax(-1) - _TIE
-    credit_PK = (own_PK >= best_PK).double() / (cosine_PKQ >= best_PK[..., None]).sum(-1)
-    return {"traced": credit_PK[mask_PK[enough_P]].mean().item(), "traced_chance": 1 / prompts}
+    mask_PK, credits = mask_PK[enough_P], []
+    for _, own_CK, cosine_CKQ in _cosines(embeddings_PKD[enough_P], mask_PK):
+        # Equal cosines, as when all answers are one text, count as a draw among them and not as the first prompt's.
+        best_CK = cosine_CKQ.amax(-1) - _TIE
+        credits.append((own_CK >= best_CK).double() / (cosine_CKQ >= best_CK[..., None]).sum(-1))
+    return {"traced": torch.cat(credits)[mask_PK].mean().item(), "traced_chance": 1 / prompts}
 
 
 def _traced_without(embeddings_PKD: Tensor, mask_PK: Tensor) -> Tensor:
     """`traced` [P] of the others; of no meaning where they are fewer than two."""
     enough_P = mask_PK.sum(1) >= 2
     mask_PK = mask_PK & enough_P[:, None]
+    credit_P, change_P = embeddings_PKD.new_zeros(2, len(mask_PK), dtype=torch.float64)
     if len(mask_PK) < 2:
-        return embeddings_PKD.new_zeros(len(mask_PK), dtype=torch.float64)
-    own_PK, cosine_PKQ = _cosines(embeddings_PKD, mask_PK)
-    cosine_PKQ[:, :, ~enough_P] = -torch.inf
-    top_PK2, nearest_PK2 = cosine_PKQ.topk(2)
-    best_PK, second_PK = (top_PK2 - _TIE).unbind(-1)
-    near_PKQ = cosine_PKQ >= best_PK[..., None]
-    near_PK, hit_PK = near_PKQ.sum(-1), (own_PK >= best_PK).double()
-    credit_PK = hit_PK / near_PK
-    # Without one of those that share a draw the others get more; without the nearest the second sets the bar.
-    gain_PK = hit_PK / (near_PK - 1).clamp(min=1) - credit_PK
-    bared_PK = (own_PK >= second_PK).double() / ((cosine_PKQ >= second_PK[..., None]).sum(-1) - 1)
-    change_PKQ = near_PKQ * gain_PK[..., None]
-    change_PKQ.scatter_(2, nearest_PK2[..., :1], (bared_PK - credit_PK)[..., None])
-    itself = torch.arange(len(mask_PK), device=mask_PK.device)
-    change_PKQ[itself, :, itself] = 0  # without its prompt the answer goes too
-    credit_P, change_P = (credit_PK * mask_PK).sum(1), change_PKQ[mask_PK].sum(0)
+        return credit_P
+    for some_C, own_CK, cosine_CKQ in _cosines(embeddings_PKD, mask_PK):
+        cosine_CKQ[:, :, ~enough_P] = -torch.inf
+        top_CK2, nearest_CK2 = cosine_CKQ.topk(2)
+        best_CK, second_CK = (top_CK2 - _TIE).unbind(-1)
+        near_CKQ = cosine_CKQ >= best_CK[..., None]
+        near_CK, hit_CK = near_CKQ.sum(-1), (own_CK >= best_CK).double()
+        credit_CK = hit_CK / near_CK
+        # Without one of those that share a draw the others get more; without the nearest the second sets the bar.
+        gain_CK = hit_CK / (near_CK - 1).clamp(min=1) - credit_CK
+        bared_CK = (own_CK >= second_CK).double() / ((cosine_CKQ >= second_CK[..., None]).sum(-1) - 1)
+        change_CKQ = near_CKQ * gain_CK[..., None]
+        change_CKQ.scatter_(2, nearest_CK2[..., :1], (bared_CK - credit_CK)[..., None])
+        itself = torch.arange(len(some_C), device=some_C.device)
+        change_CKQ[itself, :, some_C] = 0  # without its prompt the answer goes too
+        credit_P[some_C] = (credit_CK * mask_PK[some_C]).sum(1)
+        change_P += change_CKQ[mask_PK[some_C]].sum(0)
     return (credit_P.sum() - credit_P + change_P) / (mask_PK.sum() - mask_PK.sum(1))
 
 

@@ -136,3 +136,15 @@ def test_without_each_prompt_of_many_is_as_recomputed(noise: float) -> None:
     embeddings_PKD[1::2, 0] = torch.nn.functional.normalize(embeddings_PKD[0, 0] + 1e-3 * own[1::2, 0], dim=-1)
     words, mask_PK = texts(40, 5), torch.ones(40, 5, dtype=torch.bool)
     same(leave_one_out(words, embeddings_PKD, mask_PK, 50), recomputed(words, embeddings_PKD, mask_PK))
+
+
+@pytest.mark.parametrize("at_a_time", [1, 3, 1000])
+def test_tracing_some_prompts_at_a_time_is_as_all_at_once(monkeypatch: pytest.MonkeyPatch, at_a_time: int) -> None:
+    mask_PK = torch.rand(40, 5, generator=torch.Generator().manual_seed(0)) < 0.6
+    said_PK = torch.randint(30, (40, 5), generator=torch.Generator().manual_seed(1))  # some twice: draws are shared
+    embeddings_PKD = random_units(2, 30, 24)[said_PK] * mask_PK[..., None]
+    whole = across(texts(40, 5), embeddings_PKD, mask_PK), leave_one_out(texts(40, 5), embeddings_PKD, mask_PK)
+    monkeypatch.setattr("divmon.metrics.across._BLOCK", at_a_time * 200)
+    parts = across(texts(40, 5), embeddings_PKD, mask_PK), leave_one_out(texts(40, 5), embeddings_PKD, mask_PK)
+    for found, expected in zip(parts, whole, strict=True):
+        same(found, {name: value.tolist() for name, value in expected.items()})
