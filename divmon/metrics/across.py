@@ -96,18 +96,25 @@ def _vendi_without(gram_PP: Tensor, n_P: Tensor) -> Tensor:
     return (((x_I.sum() - own_P) * n_P.log() - left_P) / n_P).exp()
 
 
-def _cosines(embeddings_PKD: Tensor, mask_PK: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _cosines(embeddings_PKD: Tensor, mask_PK: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Of some prompts C at a time: which, and their answers' cosines with the mean of their own prompt's others [C, K]
     and with each prompt's mean [C, K, Q]; of all at once these grow with the square of the prompts."""
     sum_PD = (embeddings_PKD * mask_PK[..., None]).sum(1)
     mean_QD = normalize(sum_PD, dim=-1)
-    for some_C in torch.arange(len(mask_PK), device=mask_PK.device).split(max(1, _BLOCK // max(1, mask_PK.numel()))):
+    at_a_time = max(1, _BLOCK // max(1, mask_PK.numel()))
+    for first in range(0, len(mask_PK), at_a_time):
+        some_C = slice(first, first + at_a_time)
         some_CKD = embeddings_PKD[some_C]
         others_CKD = normalize(sum_PD[some_C, None, :] - some_CKD, dim=-1)
         own_CK = (some_CKD * others_CKD).sum(-1)
         cosine_CKQ = some_CKD @ mean_QD.T
-        cosine_CKQ[torch.arange(len(some_C), device=some_C.device), :, some_C] = own_CK
+        _with_itself(cosine_CKQ, some_C).copy_(own_CK.T)
         yield some_C, own_CK, cosine_CKQ
+
+
+def _with_itself(of_CKQ: Tensor, some_C: slice) -> Tensor:
+    """The view [K, C] of what prompts C have with themselves."""
+    return of_CKQ.diagonal(some_C.start, dim1=0, dim2=2)
 
 
 def _traced(embeddings_PKD: Tensor, mask_PK: Tensor) -> dict[str, float]:
@@ -142,8 +149,7 @@ def _traced_without(embeddings_PKD: Tensor, mask_PK: Tensor) -> Tensor:
         bared_CK = (own_CK >= second_CK).double() / ((cosine_CKQ >= second_CK[..., None]).sum(-1) - 1)
         change_CKQ = near_CKQ * gain_CK[..., None]
         change_CKQ.scatter_(2, nearest_CK2[..., :1], (bared_CK - credit_CK)[..., None])
-        itself = torch.arange(len(some_C), device=some_C.device)
-        change_CKQ[itself, :, some_C] = 0  # without its prompt the answer goes too
+        _with_itself(change_CKQ, some_C).zero_()  # without its prompt the answer goes too
         credit_P[some_C] = (credit_CK * mask_PK[some_C]).sum(1)
         change_P += change_CKQ[mask_PK[some_C]].sum(0)
     return (credit_P.sum() - credit_P + change_P) / (mask_PK.sum() - mask_PK.sum(1))
