@@ -62,7 +62,7 @@ def stop_after(lengths_R: torch.Tensor, prompt: int) -> StoppingCriteriaList:
 def ways(work: Work, model: Any, tokenizer: Any) -> dict[str, Way]:
     """By name; "divmon" is to be called first, for "generate" and "limit" decode together what it did."""
     texts, lengths = work.texts(), work.lengths()
-    drawn, divmon = _divmon(work, model, tokenizer, texts, lengths)
+    drawn, divmon = divmon_way(work, model, tokenizer)
     return {
         "divmon": divmon,
         "limit": _limit(work, model, tokenizer, texts, drawn),
@@ -71,7 +71,8 @@ def ways(work: Work, model: Any, tokenizer: Any) -> dict[str, Way]:
     }
 
 
-def _divmon(work: Work, model: Any, tokenizer: Any, texts: list[str], lengths: torch.Tensor) -> tuple[Stopping, Way]:
+def divmon_way(work: Work, model: Any, tokenizer: Any) -> tuple[Stopping, Way]:
+    texts, lengths = work.texts(), work.lengths()
     renderer = Renderer(tokenizer, chat=False)
     decoding = Decoding(work.new, work.temperature, work.top_p)
     requests = [Request(renderer.render("task", Prompt(str(i), text)), decoding, K) for i, text in enumerate(texts)]
