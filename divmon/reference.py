@@ -65,9 +65,13 @@ def since(
         if before is None or task not in verdicts or task not in reference.verdicts:
             continue
         sides = (before, now, reference.verdicts[task], verdicts[task])
-        parts = decompose(*sides)
-        view = paper_view(*sides, num_samples=num_samples).as_dict() if metric in COSINE else None
-        terms = plain(within(pairs(before, reference.verdicts[task]), pairs(now, verdicts[task])))
+        try:
+            parts = decompose(*sides)
+            view = paper_view(*sides, num_samples=num_samples).as_dict() if metric in COSINE else None
+            terms = plain(within(pairs(before, reference.verdicts[task]), pairs(now, verdicts[task])))
+        except Exception as error:  # costs this metric its decomposition, and nothing else
+            scored.leave_out(f"{task}/{metric}/decomposition", error)
+            continue
         found.setdefault(task, {})[metric] = {**parts.as_dict(), "paper": view, "per_prompt": terms}
         changes += terms_as_changes(task, metric, parts)
     return changes, found

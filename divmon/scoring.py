@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from divmon import metrics as registry
@@ -30,12 +31,18 @@ of so many groups beyond it."""
 
 @dataclass
 class Scored:
-    """The scores of one snapshot, and the metrics that failed: "task/metric" -> reason."""
+    """The scores of one snapshot, and what failed: "task/metric" or "task/metric/decomposition" -> reason."""
 
     scores: list[Score] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     distances: dict[tuple[str, str], Tensor] = field(default_factory=dict)
-    """(task, metric) -> [P, N, N] of each metric that is a mean over pairs, where asked for."""
+    """(task, metric) -> [P, N, N] of each metric that is a mean over pairs, where asked for; N is that of all samples,
+    and pairs that the metric was not given (of samples beyond the first K) are NaN."""
+
+    def leave_out(self, name: str, error: Exception) -> None:
+        """Notes what failed of a measurement that goes on without it."""
+        self.left_out[name] = f"{type(error).__name__}: {error}"
+        logger.warning("divmon: left out of this measurement: %s: %s", name, self.left_out[name])
 
 
 def select(names: str | Iterable[Any], resources: Resources, has_code: bool = False) -> list[Metric]:
@@ -186,12 +193,9 @@ def score(
             try:
                 scored.scores += _across(metric, inputs) if metric.across_prompts else _per_prompt(metric, inputs)
                 if distances and metric.pairwise is not None:
-                    pairwise = metric.pairwise(**inputs.given(metric, metric.pairwise))
-                    scored.distances[task.task, metric.name] = pairwise
+                    scored.distances[task.task, metric.name] = _pairwise(metric, inputs)
             except Exception as error:  # whatever a metric raises, training goes on and the record says why
-                reason = f"{type(error).__name__}: {error}"
-                scored.left_out[f"{task.task}/{metric.name}"] = reason
-                logger.warning("metric %s left out of task %s: %s", metric.name, task.task, reason)
+                scored.leave_out(f"{task.task}/{metric.name}", error)
     return scored
 
 
@@ -204,6 +208,26 @@ def _per_prompt(metric: Metric, inputs: Inputs) -> list[Score]:
         interval = jackknife(metric.aggregate.get(name, "mean"), values)
         scores.append(Score(inputs.outputs.task, name, interval.value, interval.low, interval.high, interval.n, values))
     return scores
+
+
+def _pairwise(metric: Metric, inputs: Inputs) -> Tensor:
+    """The distances between all N samples of each prompt, beside which verdicts of N samples stand.
+
+    Raises:
+        ValueError: the metric gave another shape.
+    """
+    assert metric.pairwise is not None
+    distance_PKK = torch.as_tensor(metric.pairwise(**inputs.given(metric, metric.pairwise))).double()
+    prompts, wide = len(inputs.outputs.texts), inputs.width
+    given = wide if metric.uses_all_samples else min(inputs.num_samples, wide)
+    if distance_PKK.shape != (prompts, given, given):
+        raise ValueError(
+            f"'pairwise' has the shape {tuple(distance_PKK.shape)}, expected [prompts, samples, samples],"
+            f" {(prompts, given, given)}"
+        )
+    return (
+        torch.nn.functional.pad(distance_PKK, (0, wide - given) * 2, value=torch.nan) if given < wide else distance_PKK
+    )
 
 
 def _across(metric: Metric, inputs: Inputs) -> list[Score]:

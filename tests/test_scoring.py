@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from divmon import encode, metrics, obtain
+from divmon.decomposition import decompose
 from divmon.encode import TextEncoder
 from divmon.inputs import Inputs, Outputs, Resources, program
 from divmon.obtain import Unavailable
@@ -222,7 +223,31 @@ def test_a_metric_that_fails_is_left_out_with_its_reason_and_the_others_go_on(
         "task/strict": "ValueError: it needs correct_PK, which these outputs do not have",
         "task/misshapen": "ValueError: 'misshapen' has the shape (7,), expected one value for each prompt",
     }
-    assert "metric broken left out of task task" in caplog.text
+    assert "left out of this measurement: task/broken: RuntimeError: no such luck" in caplog.text
+
+
+def test_distances_are_of_all_samples_whatever_a_metric_takes(resources: Resources) -> None:
+    """So that verdicts of all N samples stand beside them: pairs that a metric was not given are undefined."""
+    texts = [[f"```python\nx = {a}\ny = f(x, {a * b})\n```" for a in range(8)] for b in range(3)]
+    given = Outputs("t", list("abc"), ["code"] * 3, texts, correct=[[True] * 8] * 3)
+    scored = score([given], [metrics.load("ast_subtree"), metrics.load("sbert")], resources, 2, distances=True)
+    assert scored.left_out == {}
+    first_k, every = scored.distances["t", "ast_subtree"], scored.distances["t", "sbert"]
+    assert first_k.shape == every.shape == (3, 8, 8)
+    assert first_k[:, :2, :2].isfinite().sum() == 3 * 2 and first_k.isfinite().sum() == 3 * 2
+    assert every.isfinite().sum() == 3 * 8 * 7
+    parts = decompose(first_k, first_k[:, :5, :5], [[True] * 8] * 3, [[True] * 5] * 3)
+    assert parts.n == 3 and parts.change == 0
+
+
+def test_a_pairwise_of_another_shape_costs_its_metric_alone(tmp_path: Path, resources: Resources) -> None:
+    (tmp_path / "own.py").write_text(
+        "import torch\ndef own(mask_PK): return mask_PK.double().sum(1)\n"
+        "def pairwise(mask_PK): return torch.zeros(2, 2)\n"
+    )
+    given = Outputs("t", ["a"], ["other"], [["x", "y", "z"]])
+    scored = score([given], [metrics.load(f"{tmp_path}/own.py:own")], resources, 2, distances=True)
+    assert "expected [prompts, samples, samples], (1, 2, 2)" in scored.left_out["t/own"]
 
 
 @pytest.mark.parametrize("prompts", [20, 131])

@@ -63,6 +63,26 @@ def test_quality_and_decomposition_stand_beside_diversity_and_the_run_is_the_sam
     assert not store.read(0).decomposition, "the reference has nothing before it"
 
 
+def test_a_decomposition_that_fails_costs_its_metric_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from divmon import reference
+
+    asked = []
+
+    def refuse(*sides: Any) -> Any:
+        asked.append(sides)
+        raise ValueError("these do not fit one another")
+
+    monkeypatch.setattr(reference, "decompose", refuse)
+    callback = DiversityCallback(GOLD, **{**options(tmp_path), "on_error": "warn"})
+    runs.sft(tmp_path / "run", [callback], max_steps=10).train()
+    assert asked and callback.failures == []
+    run = read_run(tmp_path / "divmon")
+    assert run.steps == [0, 10]
+    reason = {"prompts/sbert/decomposition": "ValueError: these do not fit one another"}
+    assert run.provenance[10]["left_out"] == reason
+    assert run.changes.query("step == 10 and metric == 'sbert'").change.notna().all()
+
+
 def test_a_resumed_run_decomposes_against_the_same_reference(tmp_path: Path) -> None:
     """The reference's distances are not stored; they are computed again from its texts."""
     for name, stops in {"whole": [20], "parts": [10, 20]}.items():

@@ -54,10 +54,7 @@ def _rows(task: Task, first: Side, second: Side) -> Iterator[dict[str, Any]]:
     metrics = [metric for name, metric in found[0][0].distances if name == task.name]
     for metric in (metric for metric in metrics if (task.name, metric) in found[1][0].distances):
         distances = [measured.distances[task.name, metric][kept] for measured, kept in found]
-        verdicts = [
-            [measured.verdicts[task.name][p][: distance_PNN.shape[1]] for p in kept]
-            for (measured, kept), distance_PNN in zip(found, distances, strict=True)
-        ]
+        verdicts = [[measured.verdicts[task.name][p] for p in kept] for measured, kept in found]
         parts = decompose(*distances, *verdicts)
         for part in ("change", *TERMS, "correct_pair_change"):
             stratum = part.removeprefix("narrowing_")

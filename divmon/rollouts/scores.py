@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from divmon import health, quality
-from divmon.decomposition import decompose, pairs
+from divmon.decomposition import Decomposition, decompose, pairs
 from divmon.loggers import shown
 from divmon.pipeline import outputs
 from divmon.reference import Reference, Rows, in_rows, terms_as_changes
@@ -99,7 +99,7 @@ class GroupScorer:
             scored.distances,
             {TASK: rows} if rows else {},
         )
-        changes, decomposition, how = self._since(measured)
+        changes, decomposition, how = self._since(measured, scored)
         measured.snapshot.provenance |= {
             "compared": how,
             "seconds": {"judging": judged - began, "scoring": time.perf_counter() - judged},
@@ -139,7 +139,7 @@ class GroupScorer:
             True,
         )
 
-    def _since(self, now: Reference) -> tuple[list[Change], dict[str, dict[str, Any]], str]:
+    def _since(self, now: Reference, scored: Scored) -> tuple[list[Change], dict[str, dict[str, Any]], str]:
         """Changes and decompositions since the first window, and in words how the two were compared."""
         before = self.reference
         if before is None:
@@ -157,15 +157,12 @@ class GroupScorer:
         found: dict[str, Any] = {}
         for key in now.distances.keys() & before.distances.keys() if now.verdicts and before.verdicts else ():
             sides = [(side.distances[key], side.verdicts[TASK]) for side in (before, now)]
-            if paired:
-                kept = [[there.index(id) for id in both] for there in (ids_before, ids)]
-                (then_d, then_v), (now_d, now_v) = (
-                    (distance[rows], [verdicts[p] for p in rows])
-                    for (distance, verdicts), rows in zip(sides, kept, strict=True)
-                )
-                parts = decompose(then_d, now_d, then_v, now_v)
-            else:
-                parts = decompose_unpaired(*(pairs(*side) for side in sides))
+            kept = [[there.index(id) for id in both] for there in (ids_before, ids)] if paired else None
+            try:
+                parts = _parts(sides, kept)
+            except Exception as error:  # costs this metric its decomposition, and nothing else
+                scored.leave_out(f"{'/'.join(key)}/decomposition", error)
+                continue
             found[key[1]] = {**parts.as_dict(), "paired": paired}
             changes += terms_as_changes(*key, parts)
         return changes, {TASK: found} if found else {}, how
@@ -180,6 +177,20 @@ class GroupScorer:
                 c = unpaired_change(score.values, before[score.metric], how)
                 changes.append(Change(TASK, score.metric, c.reference, c.now, c.change, c.low, c.high, c.n))
         return changes
+
+
+def _parts(sides: Sequence[tuple[Any, Rows]], kept: Sequence[Sequence[int]] | None) -> Decomposition:
+    """The decomposition between two windows' distances and verdicts.
+
+    Args:
+        kept: of each side the rows of the prompts that both have; None where windows are compared without pairing.
+    """
+    if kept is None:
+        return decompose_unpaired(*(pairs(*side) for side in sides))
+    (then_d, then_v), (now_d, now_v) = (
+        (distance[rows], [verdicts[p] for p in rows]) for (distance, verdicts), rows in zip(sides, kept, strict=True)
+    )
+    return decompose(then_d, now_d, then_v, now_v)
 
 
 class _Allowance:

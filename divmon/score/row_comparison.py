@@ -94,11 +94,7 @@ def _decompositions(now: Side, reference: Side, match: Match) -> tuple[dict[str,
         before_PNN = reference.scored.distances.get(name)
         if before_PNN is None:  # it failed there, which is said
             continue
-        # A metric that takes the first K has distances of no more, so neither verdicts.
-        verdicts = [
-            [row[: distance_PNN.shape[1]] for row in corrects(side.verdicts or [])]
-            for side, distance_PNN in ((reference, before_PNN), (now, now_PNN))
-        ]
+        verdicts = [corrects(side.verdicts or []) for side in (reference, now)]
         both = (before_PNN, now_PNN[match.now], verdicts[0], [verdicts[1][p] for p in match.now])
         _, metric = name
         parts[metric] = decompose(*both).as_dict()

@@ -1,0 +1,70 @@
+"""A user's script in a process of its own, and what its run must have left behind.
+
+Only sizes are cut here (steps, prompts, new tokens); a journey that sets any other option hides what users meet.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import divmon
+
+HEADLINE = {"sbert", "ead", "vendi_at4"}
+"""Figures that every task has, none of which may be undefined."""
+
+BEGIN = """
+import copy
+from datasets import Dataset
+from divmon import DiversityCallback, DiversityMonitor
+from divmon.miniature import base_model, broad, narrow
+
+model, tokenizer = base_model(0)
+"""
+
+
+def run_script(script: str, folder: Path, timeout: float = 280) -> str:
+    """Runs it as `python script.py` in that folder; returns what a person sees.
+
+    Raises:
+        AssertionError: it did not end well, or said that something failed.
+    """
+    path = folder / "script.py"
+    path.write_text(BEGIN + textwrap.dedent(script))
+    return run_command([sys.executable, str(path)], folder, timeout)
+
+
+def run_command(command: list[str], folder: Path, timeout: float = 280) -> str:
+    """As `run_script`, of a command line."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    package = str(Path(divmon.__file__).parents[1])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH")]))
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
+    seen = ended.stdout + ended.stderr
+    assert ended.returncode == 0, seen[-4000:]
+    for bad in ("Traceback", "failed, training goes on", "left out of this measurement"):
+        assert bad not in seen, seen[-4000:]
+    return seen
+
+
+def read_healthy(folder: Path, steps: list[int]) -> Any:
+    """The run that lies there, every measurement of which must have come through whole.
+
+    Raises:
+        AssertionError: a snapshot is missing, a failure is recorded, or a headline figure is undefined.
+    """
+    run = divmon.read_run(folder)
+    assert not run.manifest.get("failures"), run.manifest["failures"]
+    assert run.steps == steps
+    left_out = {step: facts["left_out"] for step, facts in run.provenance.items() if facts.get("left_out")}
+    assert not left_out
+    scores = run.scores
+    for task in {probe.name for probe in run.probes}:
+        own = scores[(scores.task == task) & scores.metric.isin(HEADLINE)]
+        assert len(own) == len(HEADLINE) * len(steps), f"{task} has not every headline figure at every step"
+        assert own["mean"].notna().all(), own[own["mean"].isna()]
+    return run
