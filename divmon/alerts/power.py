@@ -87,7 +87,7 @@ def sight(distance_PNN: Any, verdicts: Verdicts | None, num_samples: int) -> Sig
         None where a prompt's samples are too few to be parted.
     """
     distances = as_distances(distance_PNN)
-    measured_N = np.isfinite(distances).any((0, 1))  # a metric that takes the first K has no pair beyond them
+    measured_N = np.asarray(np.isfinite(distances).any((0, 1)))  # a metric that takes the first K has no pair beyond them
     distances = distances[:, measured_N][:, :, measured_N]
     verdicts = verdicts and [[v for v, there in zip(row, measured_N, strict=False) if there] for row in verdicts]
     prompts, samples = distances.shape[:2]
