@@ -12,14 +12,14 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "DiversityCallback": "divmon.callback",
-    "DiversityConfig": "divmon.config",
+    "DiversityConfig": "divmon.training.config",
     "DiversityMonitor": "divmon.monitor",
     "Probe": "divmon.types",
     "Prompt": "divmon.types",
-    "Think": "divmon.rendering",
-    "compare": "divmon.comparison.compare",
-    "read_run": "divmon.store",
-    "sample": "divmon.samplers.live",
+    "Think": "divmon.prompts.rendering",
+    "compare": "divmon.analysis.comparison.compare",
+    "read_run": "divmon.storage.writer",
+    "sample": "divmon.sampling.engines.live",
 }
 __all__ = sorted(_WHERE)
 

@@ -10,19 +10,20 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from divmon.budget import Budget
-from divmon.composition import Composition
-from divmon.composition.record import describe
-from divmon.composition.rows import parts_of
 from divmon.guard import undisturbed_rng
-from divmon.loggers import host_loggers
 from divmon.loggers.console import console
+from divmon.loggers.places import host_loggers
 from divmon.monitor import DiversityMonitor
-from divmon.pricing import seconds_per_step
-from divmon.processes import Disconnected
-from divmon.rollouts import Rollouts, watch_rollouts
-from divmon.sharding import unwrapped
-from divmon.trainers import find_trainer, readable_rows, reference_model
+from divmon.training.budget import Budget
+from divmon.training.composition import Composition
+from divmon.training.composition.record import describe
+from divmon.training.composition.rows import parts_of
+from divmon.training.cost import seconds_per_step
+from divmon.training.distributed import Disconnected
+from divmon.training.rollouts import Rollouts, watch_rollouts
+from divmon.training.schedule import Schedule
+from divmon.training.sharded_models import unwrapped
+from divmon.training.trainer_access import find_trainer, readable_rows, reference_model
 
 logger = logging.getLogger("divmon")
 
@@ -35,7 +36,7 @@ class DiversityCallback(TrainerCallback):
 
     Args:
         probes: what to ask: a task's name, several, a JSONL file, strings, a Dataset, "eval", a `Probe`; every form of
-            `divmon.probes.resolve`. The default is 64 prompts that ship with the package.
+            `divmon.prompts.probes.resolve`. The default is 64 prompts that ship with the package.
         config: the options as a `DiversityConfig`, for parsers and YAML files.
         trainer: the trainer, where it cannot be found by itself.
         tokenizer: where the trainer has none; a processor gives its tokenizer.
@@ -50,7 +51,7 @@ class DiversityCallback(TrainerCallback):
     ) -> None:
         self.monitor = DiversityMonitor(probes, config=config, **options)
         self.options = self.monitor.options
-        self.schedule = self.options.schedule
+        self.schedule = Schedule.of(self.options)
         self.trainer = trainer
         self.tokenizer = tokenizer
         data = self.options.data

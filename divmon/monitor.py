@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from divmon import pipeline
-from divmon.alerts.during import Alarms
-from divmon.asking import Asking
-from divmon.config import given_options
-from divmon.drawing import Engine
-from divmon.engines import Drawer, make_sampler, make_scorer
-from divmon.guard import undisturbed_rng
-from divmon.loggers import Logger, close_all, own_loggers, show_all
-from divmon.manifest import manifest
-from divmon.memory import Peak
-from divmon.pricing import Price, price
-from divmon.processes import Processes, Spread
-from divmon.reference import Reference, reference_run
-from divmon.sampling import Sampler
-from divmon.scoring import Scorer
-from divmon.sharding import unwrapped, whole
-from divmon.store import Store
+from divmon.guard import Peak, undisturbed_rng
+from divmon.loggers import Logger, close_all, show_all
+from divmon.loggers.places import own_loggers
+from divmon.sampling import Engine
+from divmon.sampling.sampler import Sampler
+from divmon.scoring.reference import Reference, reference_run
+from divmon.scoring.scorer import Scorer
+from divmon.storage.writer import Store
+from divmon.training.alarms import Alarms
+from divmon.training.config import given_options
+from divmon.training.cost import Price, price
+from divmon.training.distributed import Processes, Spread
+from divmon.training.manifest import manifest
+from divmon.training.protocol import Asking
+from divmon.training.setup import Drawer, make_sampler, make_scorer
+from divmon.training.sharded_models import unwrapped, whole
 from divmon.types import Probe, Snapshot
 
 
@@ -39,11 +39,11 @@ class DiversityMonitor:
     >>> snapshot = monitor.measure(model, tokenizer, step=100)                # doctest: +SKIP
 
     Args:
-        probes: what to ask; every form of `divmon.probes.resolve`.
+        probes: what to ask; every form of `divmon.prompts.probes.resolve`.
         config: the options as a `DiversityConfig`.
         loggers: where the scores go; TensorBoard under the output directory, active global runs and the console where
             not given.
-        engine: draws in place of a model in this process: a server, stored samples (`divmon.samplers`).
+        engine: draws in place of a model in this process: a server, stored samples (`divmon.sampling.engines`).
         options: by keyword, see `divmon.options.Options`; `every`, `at` and the like mean nothing here.
 
     Raises:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib.util
+import inspect
 import json
 import os
+import sys
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-
-from divmon.schedule import Schedule
 
 
 @dataclass
@@ -138,10 +141,6 @@ class Options:
         assert not isinstance(self.chat_template_kwargs, str), "parsed when the options were made"
         return self.chat_template_kwargs or {}
 
-    @property
-    def schedule(self) -> Schedule:
-        return Schedule(self.every, tuple(self.at or ()), self.geometric, self.at_start, self.at_end, self.on_evaluate)
-
     def _check(self) -> None:
         from_one = {
             "num_prompts": self.num_prompts,
@@ -193,7 +192,17 @@ class Options:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        self.schedule  # noqa: B018 - building it checks it
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        if self.every is not None and self.every < 1:
+            raise ValueError(f"every: expected a number of steps of at least 1, or None for never, got {self.every}")
+        if any(step < 0 for step in self.at or ()):
+            raise ValueError(f"at: expected steps of at least 0, got {self.at}")
+        if self.geometric is not None and self.geometric <= 1:
+            raise ValueError(
+                f"geometric: expected a ratio above 1 (2 measures at 1, 2, 4, 8, ...), got {self.geometric}"
+            )
 
     def record(self) -> dict[str, Any]:
         """The options as plain data, for the manifest; objects by their type and name."""
@@ -230,3 +239,36 @@ def _json_object(name: str, text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{name}: expected a JSON object, got {text!r}")
     return value
+
+
+def from_file(kind: str, name: str) -> Callable[..., Any]:
+    """The function that `name` ("file.py:function") names.
+
+    Args:
+        kind: what it is to be, for the messages: "metric", "verifier".
+
+    Raises:
+        ValueError: there is no such file or function, or the file cannot be imported.
+    """
+    path, _, function = name.rpartition(":")
+    if not Path(path).is_file():
+        raise ValueError(f"{kind} {name!r}: there is no file {path!r}; expected 'file.py:function'")
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    if script and Path(script).resolve() == Path(path).resolve():
+        raise ValueError(
+            f"{kind} {name!r}: {path} is the script that is running, and importing it would run it again; hand over the"
+            f" function itself, or move it to a file of its own"
+        )
+    spec = importlib.util.spec_from_file_location(f"divmon_{kind}_{Path(path).stem}", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{kind} {name!r}: {path!r} is not a Python file; expected 'file.py:function'")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the user's own file may raise anything
+        raise ValueError(f"{kind} {name!r}: {path} cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(getattr(module, function, None)):
+        there = ", ".join(n for n, f in vars(module).items() if inspect.isfunction(f)) or "none"
+        raise ValueError(f"{kind} {name!r}: {path} defines no function {function!r}; it has {there}")
+    return getattr(module, function)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from divmon import health, quality
-from divmon.drawing import Engine, Request
-from divmon.inputs import Outputs
-from divmon.reference import Reference, Rows, in_rows, since
-from divmon.scoring import Scorer
+from divmon.sampling import Engine, Request
+from divmon.scoring import quality, soundness
+from divmon.scoring.metric_inputs import Outputs
+from divmon.scoring.reference import Reference, Rows, in_rows, since
+from divmon.scoring.scorer import Scorer
 from divmon.types import Probe, Sample, Score, Snapshot, Verdict
 
 Judge = Callable[[Probe, Sequence[Sample]], list[Verdict]]
@@ -66,7 +66,7 @@ def measure(
     scores = list(scored.scores)
     for probe in probes:
         task = probe, by_task[probe.name], judged[probe.name]
-        scores += [*health.rates(*task), *quality_scores(*task, num_samples, comparable_samples)]
+        scores += [*soundness.rates(*task), *quality_scores(*task, num_samples, comparable_samples)]
     ids = {task.task: list(task.prompt_ids) for task in answers}
     changes, decomposition = (
         since(reference, scores, scored, rows, scorer, ids, comparable_samples) if reference is not None else ([], {})
@@ -89,7 +89,7 @@ def measure(
             "tokens_drawn": drawing.tokens,
             "seconds": {"sampling": drawn - began, "judging": decided - drawn, "scoring": done - decided},
             "left_out": scored.left_out,
-            "suspicion": health.suspicion(drawing.samples),
+            "suspicion": soundness.suspicion(drawing.samples),
             "completions": len(drawing.samples),
         },
     )
@@ -141,7 +141,7 @@ def quality_scores(
         return in_rows(probe, samples, values, num_samples)
 
     correct = rows([verdict.correct for verdict in verdicts])
-    cut_off = rows([health.cut_off(*pair) for pair in zip(samples, verdicts, strict=True)])
+    cut_off = rows([soundness.cut_off(*pair) for pair in zip(samples, verdicts, strict=True)])
     answers = rows([verdict.answer for verdict in verdicts])
     figures = quality.quality(
         correct, comparable_samples, cut_off=[[bool(c) for c in row] for row in cut_off], answers=answers

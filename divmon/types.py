@@ -8,7 +8,9 @@ Plain data, without torch: the store writes exactly these, and every other file 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,6 +26,15 @@ TRUNCATED_LIMIT = 0.1
 
 CUT_OFF = "cut off before its answer"
 """The reason of the verdict None on a completion that ended before it answered."""
+
+TERMS = {
+    "quality_control": "quality control",
+    "narrowing_correct": "real narrowing",
+    "narrowing_wrong": "change among wrong answers",
+    "narrowing_cross": "change among wrong answers (against correct ones)",
+}
+"""The parts of a change and what each may be called: only what correct answers lose is real narrowing, since a change
+among wrong answers may be cleaner errors."""
 
 Category = Literal["summarization", "code", "reasoning", "instruction", "creative", "values", "other"]
 
@@ -169,7 +180,7 @@ class Snapshot:
     scores: list[Score] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     decomposition: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """task -> pairwise metric -> `divmon.decomposition.Decomposition.as_dict()`, where there are verdicts."""
+    """task -> pairwise metric -> `divmon.scoring.decomposition.Decomposition.as_dict()`, where there are verdicts."""
     missing: dict[tuple[str, str], str] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -187,3 +198,39 @@ class Snapshot:
 
     def replace(self, **changes: Any) -> Snapshot:
         return dataclasses.replace(self, **changes)
+
+
+# -- the same as strict JSON, for the store, the command line and child processes
+
+
+def plain(value: Any) -> Any:
+    """`value` in the terms of strict JSON, so that no stray type can cost a run its snapshot.
+
+    NaN becomes None, an infinity text, numpy's and torch's numbers Python's, a dataclass a dictionary; what JSON has no
+    word for becomes its `str`, without the memory address that would differ between two runs.
+    """
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None if math.isnan(value) else str(value)
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(plain, value), key=str)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(fields(value))
+    if hasattr(value, "tolist"):  # numpy and torch: a number for what has no dimension, else lists
+        return plain(value.tolist())
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
+
+
+def fields(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass, shallow: `dataclasses.asdict` copies every value, which takes ten times as long."""
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+def strict_json(value: Any, indent: int | None = None) -> bytes:
+    """Strict JSON in ASCII: a lone surrogate that a tokenizer let through has no UTF-8, but has an escape."""
+    return json.dumps(value, allow_nan=False, indent=indent, separators=None if indent else (",", ":")).encode()

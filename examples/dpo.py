@@ -11,7 +11,7 @@ from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
 from divmon import DiversityCallback, read_run
-from divmon.miniature import base_model, draw_problem, probe, solve
+from divmon.lineages.miniature import base_model, draw_problem, probe, solve
 
 out = sys.argv[1] if len(sys.argv) > 1 else "runs/dpo"
 model, tokenizer = base_model()

@@ -10,8 +10,8 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from divmon import DiversityCallback, read_run
-from divmon.miniature import base_model, draw_problem, probe
-from divmon.rewards import math_answer
+from divmon.lineages.miniature import base_model, draw_problem, probe
+from divmon.training.rewards import math_answer
 
 out = sys.argv[1] if len(sys.argv) > 1 else "runs/grpo"
 model, tokenizer = base_model()

@@ -23,7 +23,7 @@ def my_metric(texts_PK):
 
 if __name__ == "__main__":
     from divmon import DiversityMonitor
-    from divmon.miniature import base_model, probe
+    from divmon.lineages.miniature import base_model, probe
 
     monitor = DiversityMonitor(probe(16), metrics=["ead", my_metric], output_dir="runs/my_metric/_divmon", chat=False)
     snapshot = monitor.measure(*base_model())

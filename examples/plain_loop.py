@@ -8,7 +8,7 @@ import sys
 import torch
 
 from divmon import DiversityMonitor
-from divmon.miniature import base_model, narrow, probe
+from divmon.lineages.miniature import base_model, narrow, probe
 
 out = sys.argv[1] if len(sys.argv) > 1 else "runs/plain_loop"
 model, tokenizer = base_model()

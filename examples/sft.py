@@ -11,7 +11,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from divmon import DiversityCallback, read_run
-from divmon.miniature import base_model, narrow, probe
+from divmon.lineages.miniature import base_model, narrow, probe
 
 out = sys.argv[1] if len(sys.argv) > 1 else "runs/sft"
 model, tokenizer = base_model()

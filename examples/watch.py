@@ -14,7 +14,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from divmon import read_run
-from divmon.miniature import base_model, narrow, probe
+from divmon.lineages.miniature import base_model, narrow, probe
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/watch")
 out.mkdir(parents=True, exist_ok=True)

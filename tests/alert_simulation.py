@@ -15,12 +15,11 @@ import numpy as np
 import simulation
 from simulation import POPULATION, RIGHT, WRONG, Policy
 
-from divmon.alerts import Alert, Alerts
-from divmon.alerts.tests import SHARE
-from divmon.decomposition import Pairs
-from divmon.plain import plain
-from divmon.types import Probe, Prompt, Score, Snapshot
-from divmon.within import within
+from divmon.scoring.alerts import Alert, Alerts
+from divmon.scoring.alerts.statistics import SHARE
+from divmon.scoring.decomposition import Pairs
+from divmon.scoring.within_strata import within
+from divmon.types import Probe, Prompt, Score, Snapshot, plain
 
 PROMPTS, SAMPLES, REFERENCE_SAMPLES, LOOKS = 64, 16, 64, 50
 ACCURACIES = (0.1, 0.9)

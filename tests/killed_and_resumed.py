@@ -12,8 +12,9 @@ import runs
 import torch
 from transformers import TrainerCallback
 
-from divmon import DiversityCallback, store
-from divmon.samplers import live
+from divmon import DiversityCallback
+from divmon.sampling.engines import live
+from divmon.storage import writer as store
 
 
 def die(*args: Any, **kwargs: Any) -> Any:

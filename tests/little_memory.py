@@ -9,10 +9,10 @@ from pathlib import Path
 import tiny
 import torch
 
-from divmon.drawing import Request
-from divmon.rendering import Renderer
-from divmon.samplers import live as live_module
-from divmon.sampling import Sampler
+from divmon.prompts.rendering import Renderer
+from divmon.sampling import Request
+from divmon.sampling.engines import live as live_module
+from divmon.sampling.sampler import Sampler
 from divmon.types import Decoding, Prompt
 
 torch.set_num_threads(1)
@@ -39,7 +39,7 @@ def main() -> None:
 
     import divmon.sampling
 
-    divmon.sampling.live = counted  # type: ignore[assignment]
+    divmon.sampling.sampler.live = counted  # type: ignore[assignment]
     sampler.draw(requests[:1], seed=0, step=0)
     batches.clear()
     whole = sampler.draw(requests, seed=0, step=0)

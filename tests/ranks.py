@@ -18,10 +18,11 @@ import runs
 import torch
 import torch.distributed as dist
 
-from divmon import DiversityCallback, pipeline, processes
-from divmon.samplers import live as live_module
-from divmon.sampling import Sampler
-from divmon.store import Store
+from divmon import DiversityCallback, pipeline
+from divmon.sampling.engines import live as live_module
+from divmon.sampling.sampler import Sampler
+from divmon.storage.writer import Store
+from divmon.training import distributed as processes
 
 torch.set_num_threads(1)
 RANK = int(os.environ["RANK"])

@@ -11,7 +11,7 @@ import rl_runs
 import runs
 import torch
 
-from divmon.rollouts import Rollouts
+from divmon.training.rollouts import Rollouts
 
 torch.set_num_threads(1)
 

@@ -80,7 +80,7 @@ def tap(rollouts: Any, folder: Path | None = None, taken: list[Any] | None = Non
 
     class Tap(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            from divmon.trainers import find_trainer
+            from divmon.training.trainer_access import find_trainer
 
             rollouts.attach(find_trainer(self), folder, resume_step=state.global_step)
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from divmon import pipeline
-from divmon.drawing import Drawing, Request
-from divmon.scoring import Scorer
-from divmon.stats import jackknife
-from divmon.store import Store
+from divmon.sampling import Drawing, Request
+from divmon.scoring.scorer import Scorer
+from divmon.scoring.stats import jackknife
+from divmon.storage.writer import Store
 from divmon.types import Decoding, Probe, Prompt, RenderedPrompt, Sample, Score, Snapshot, Verdict
 
 DECODING = {"max_new_tokens": 64, "temperature": 0.6, "top_p": 0.95, "stop": ()}

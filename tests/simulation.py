@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from divmon.decomposition import decompose
-from divmon.paper import paper_view
+from divmon.scoring.decomposition import decompose
+from divmon.scoring.paper_view import paper_view
 
 POPULATION, RIGHT, WRONG, DIMENSIONS, WITHIN = 4096, 5, 8, 24, 0.03
 SCENARIOS = ("accuracy rises", "correct answers narrow", "both")

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import divmon
 from divmon import DiversityCallback
-from divmon.alerts import replay_alerts
+from divmon.scoring.alerts import replay_alerts
 
 OPTIONS = {
     "metrics": "ead,sbert,length",
@@ -98,8 +98,8 @@ def test_an_unknown_action_is_an_error_when_the_callback_is_built() -> None:
 
 def test_one_process_of_several_cannot_stop_the_run() -> None:
     """It would leave the others waiting for it, for ever or until they are killed."""
-    from divmon.alerts.during import Alarms
     from divmon.options import Options
+    from divmon.training.alarms import Alarms
 
     for alerts in ("log", "log,stop", ["save"]):
         alarms = Alarms(Options(alerts=alerts), print)

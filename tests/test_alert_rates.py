@@ -14,10 +14,10 @@ from alert_simulation import Truth
 from scipy import stats as scipy_stats
 from test_alerts import test_of, traced
 
-from divmon.alerts import ALPHA
-from divmon.alerts.power import sight
-from divmon.alerts.tests import DELTA, TESTS, Figures
-from divmon.decomposition import pairs
+from divmon.scoring.alerts import ALPHA
+from divmon.scoring.alerts.power import sight
+from divmon.scoring.alerts.statistics import DELTA, TESTS, Figures
+from divmon.scoring.decomposition import pairs
 from divmon.types import Snapshot
 
 RESULTS = Path(__file__).parent / "results" / "alerts.txt"

@@ -19,17 +19,18 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from transformers import TrainerControl
 
-from divmon import DiversityCallback, metrics, scoring
-from divmon.alerts import ALPHA, Alert, Alerts, act, actions, replay, replay_alerts
-from divmon.alerts.tests import DELTA, SHARE, TESTS, Figures, Finding, paired
-from divmon.decomposition import pairs
-from divmon.inputs import Inputs, Outputs, Resources
-from divmon.plain import plain
-from divmon.reading import read_run
-from divmon.reference import Reference
-from divmon.store import Store
-from divmon.types import TRUNCATED_LIMIT, Score, Snapshot
-from divmon.within import within
+from divmon import DiversityCallback
+from divmon.scoring import metrics
+from divmon.scoring import scorer as scoring
+from divmon.scoring.alerts import ALPHA, Alert, Alerts, act, actions, replay, replay_alerts
+from divmon.scoring.alerts.statistics import DELTA, SHARE, TESTS, Figures, Finding, paired
+from divmon.scoring.decomposition import pairs
+from divmon.scoring.metric_inputs import Inputs, Outputs, Resources
+from divmon.scoring.reference import Reference
+from divmon.scoring.within_strata import within
+from divmon.storage.reader import read_run
+from divmon.storage.writer import Store
+from divmon.types import TRUNCATED_LIMIT, Score, Snapshot, plain
 
 VALUES = st.lists(st.floats(-2, 2).map(lambda x: round(x, 3)), min_size=3, max_size=20)
 

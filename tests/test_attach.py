@@ -17,9 +17,9 @@ import tiny
 import transformers
 
 from divmon import DiversityCallback
-from divmon.attach import attached
-from divmon.config import DiversityConfig
-from divmon.reading import read_run
+from divmon.cli.attach import attached
+from divmon.storage.reader import read_run
+from divmon.training.config import DiversityConfig
 
 CONFIG = {"probes": runs.PROBES, **runs.CHEAP, "progress": False, "on_error": "raise"}
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -107,7 +107,7 @@ def test_what_is_wrong_is_said_before_the_program_starts(tmp_path: Path, line: l
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
     import argparse
 
-    from divmon.option_flags import add_options, config_of
+    from divmon.cli.flags import add_options, config_of
 
     (tmp_path / "divmon.yaml").write_text("divmon_every: 7\nnum_samples: 4\nat: [1]\nchat: false\nat_end: false\n")
     parser = argparse.ArgumentParser()
@@ -140,7 +140,7 @@ def test_a_trainer_is_watched_and_nothing_is_left_patched(tmp_path: Path, capsys
 def test_a_module_not_imported_yet_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "waited_for.py").write_text("class Trainer:\n    def train(self):\n        return 'trained'\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("divmon.attach.TRAINER", "waited_for")
+    monkeypatch.setattr("divmon.cli.attach.TRAINER", "waited_for")
     before = list(sys.meta_path)
     with attached(DiversityConfig(**CONFIG)):
         assert "waited_for" not in sys.modules

@@ -17,8 +17,8 @@ import attacks
 import pytest
 
 import divmon
-from divmon.isolation import bubblewrap
-from divmon.isolation.processes import BUSY
+from divmon.grading.sandbox import bubblewrap
+from divmon.grading.sandbox.processes import BUSY
 from divmon.types import Verdict
 
 NOBODY = 65534

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import divmon
 from divmon import DiversityCallback
-from divmon.budget import Budget
+from divmon.training.budget import Budget
 
 
 class Run:

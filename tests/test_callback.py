@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import divmon
 from divmon import DiversityCallback, DiversityMonitor, Probe, Prompt
-from divmon.store import read_run
+from divmon.storage.writer import read_run
 
 
 def quiet(**options: Any) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def test_every_snapshot_is_stored_with_what_took_effect(tmp_path: Path) -> None:
 
 
 def callback_store(output_dir: Path) -> Any:
-    from divmon.store import Store
+    from divmon.storage.writer import Store
 
     return Store(output_dir / "_divmon")
 
@@ -107,7 +107,7 @@ def test_an_early_stop_is_measured_though_the_budget_had_passed_its_step_over(tm
 
 def test_the_trainer_is_found_without_its_frame() -> None:
     """Called from a place with no trainer in sight, what refers to the callback leads to it."""
-    from divmon.trainers import _referrers, find_trainer
+    from divmon.training.trainer_access import _referrers, find_trainer
 
     callback = DiversityCallback(runs.PROBES, **quiet())
     assert find_trainer(callback) is None
@@ -122,7 +122,7 @@ def test_the_frame_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.Monkey
     def never(callback: Any) -> Iterator[Any]:
         yield pytest.fail("the trainer's frame was enough")
 
-    monkeypatch.setattr("divmon.trainers._referrers", never)
+    monkeypatch.setattr("divmon.training.trainer_access._referrers", never)
     runs.sft(tmp_path, [DiversityCallback(runs.PROBES, **quiet())], max_steps=1).train()
     assert read_run(tmp_path).steps == [0, 1]
 
@@ -277,7 +277,7 @@ def test_a_random_transform_of_the_training_data_does_not_run(tmp_path: Path) ->
 
     trainer.train_dataset.set_transform(transform)
     callback = trainer.callback_handler.callbacks[-2]
-    from divmon.trainers import readable_rows
+    from divmon.training.trainer_access import readable_rows
 
     assert isinstance(callback, DiversityCallback)
     assert readable_rows(trainer.train_dataset)

@@ -41,6 +41,6 @@ def test_another_broken_pipe_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> N
     def broken(argv: list[str]) -> int:
         raise BrokenPipeError("a worker has gone")
 
-    monkeypatch.setattr("divmon.tasks_command.main", broken)
+    monkeypatch.setattr("divmon.cli.tasks.main", broken)
     with pytest.raises(BrokenPipeError, match="a worker"):
         main(["tasks"])

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 import divmon
-from divmon import paper
-from divmon.comparison.alignment import Task
-from divmon.comparison.contrasts import Along, along, estimates
-from divmon.comparison.frontier import unbeaten
-from divmon.comparison.looks import first_meets, looks
-from divmon.comparison.members import Member
-from divmon.comparison.parting import sign_flips
-from divmon.curves import Curves, Table, aggregate
-from divmon.stats import mean_interval, paired_change
+from divmon.analysis.comparison.alignment import Task
+from divmon.analysis.comparison.contrasts import Along, along, estimates
+from divmon.analysis.comparison.frontier import unbeaten
+from divmon.analysis.comparison.looks import first_meets, looks
+from divmon.analysis.comparison.members import Member
+from divmon.analysis.comparison.parting import sign_flips
+from divmon.analysis.curves import Curves, Table, aggregate
+from divmon.lineages.published import paper
+from divmon.scoring.stats import mean_interval, paired_change
 
 STEPS = [0, 10, 20]
 
@@ -498,7 +498,7 @@ def test_the_interval_of_a_stage_is_the_jackknife_of_its_ratio(tmp_path: Path) -
         tmp_path / "a", [0, 9], {("sums", "sbert"): value_SP}, facts={0: {"stage": "s"}, 9: {"stage": "s"}}
     )
     row = of(divmon.compare([run]).stages, stage="s", task="sums").iloc[0]
-    from divmon.stats import jackknife
+    from divmon.scoring.stats import jackknife
 
     expected = jackknife(lambda v_P2: float(100 * v_P2[:, 1].mean() / v_P2[:, 0].mean()), value_SP.T)
     assert (row["kept_percent"], row["kept_low"], row["kept_high"]) == pytest.approx(

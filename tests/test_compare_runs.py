@@ -16,7 +16,7 @@ import runs
 import divmon
 from divmon import cli
 from divmon.callback import DiversityCallback
-from divmon.scoring import Scorer
+from divmon.scoring.scorer import Scorer
 from divmon.types import Prompt
 
 WAYS = ["That makes", "The answer is", "Adding one gives", "It must be", "We get", "In all", "So there are", "Clearly"]

@@ -15,12 +15,12 @@ import rl_runs
 
 import divmon
 from divmon import cli
-from divmon.rollouts import Rollouts
-from divmon.rollouts.completions_log import read_completions
-from divmon.rollouts.groups import Draw
-from divmon.rollouts.scores import GroupScorer
-from divmon.rollouts.verdicts import GroupJudge
-from divmon.scoring import Scorer
+from divmon.scoring.scorer import Scorer
+from divmon.training.rollouts import Rollouts
+from divmon.training.rollouts.completions_log import read_completions
+from divmon.training.rollouts.groups import Draw
+from divmon.training.rollouts.scores import GroupScorer
+from divmon.training.rollouts.verdicts import GroupJudge
 
 BY_NAME = {"parity": 0.5}
 

@@ -15,13 +15,13 @@ from datasets import Dataset
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from divmon import DiversityCallback
-from divmon.composition import Composition, compose
-from divmon.composition import command as data_command
-from divmon.composition.rows import parts_of
-from divmon.miniature.problems import draw_problem
-from divmon.miniature.styles import STYLES, solve
-from divmon.plain import plain, strict_json
-from divmon.store import read_run
+from divmon.cli import data as data_command
+from divmon.lineages.miniature.problems import draw_problem
+from divmon.lineages.miniature.styles import STYLES, solve
+from divmon.storage.writer import read_run
+from divmon.training.composition import Composition, compose
+from divmon.training.composition.rows import parts_of
+from divmon.types import plain, strict_json
 
 TOKENIZER = tiny.tokenizer(runs.TEXTS)
 
@@ -82,7 +82,7 @@ def test_a_narrow_source_shows_and_is_warned_of_where_it_dominates() -> None:
 
 
 def test_distances_are_what_a_plain_loop_gives() -> None:
-    from divmon.encode import TextEncoder
+    from divmon.scoring.encoders import TextEncoder
 
     rows = NARROW[:6] + BROAD[:5]
     made = compose(rows, source_column="source", metrics="sbert", embedder="minilm")

@@ -11,9 +11,9 @@ import run_dirs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from divmon.curves import Curves, aggregate, left_out
-from divmon.reading import read_run
-from divmon.stats import jackknife
+from divmon.analysis.curves import Curves, aggregate, left_out
+from divmon.scoring.stats import jackknife
+from divmon.storage.reader import read_run
 
 values = st.lists(st.floats(0.1, 9) | st.just(float("nan")), min_size=1, max_size=9)
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from divmon.decomposition import STRATA, TERMS, decompose, pairs
-from divmon.metrics import ast_subtree, code_embedding, nli, sbert
+from divmon.scoring.decomposition import STRATA, decompose, pairs
+from divmon.scoring.metrics import ast_subtree, code_embedding, nli, sbert
+from divmon.types import TERMS
 
 VERDICTS = st.sampled_from([True, False, None])
 DISTANCES = st.one_of(st.floats(0, 2), st.just(math.nan))

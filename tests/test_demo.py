@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from divmon import demo
-from divmon.miniature import display
-from divmon.miniature.base import BaseConfig
-from divmon.reading import Run
+from divmon.cli import demo
+from divmon.lineages.miniature import display
+from divmon.lineages.miniature.base import BaseConfig
+from divmon.storage.reader import Run
 
 TINY = BaseConfig(hidden_size=32, intermediate_size=64, num_attention_heads=2, steps=20)
 SMALL = {"steps": 4, "num_prompts": 3, "num_samples": 4, "base": TINY}
@@ -82,7 +82,7 @@ def test_the_story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.perf_counter()
     subprocess.run([sys.executable, "-m", "divmon", "demo", "--out", tmp_path / "demo"], check=True)
     seconds = time.perf_counter() - began
-    from divmon.reading import read_run
+    from divmon.storage.reader import read_run
 
     kept = {name: share_kept(read_run(tmp_path / "demo" / name)) for name in demo.RUNS}
     print(f"{seconds:.0f} s; share of distinct answers and of SBERT distance kept: {kept}")

@@ -10,7 +10,7 @@ import pytest
 
 import divmon
 
-PROGRAMS = ("divmon.__main__", "divmon.isolation.inside", "divmon.verifiers._worker")
+PROGRAMS = ("divmon.__main__", "divmon.grading.sandbox.inside", "divmon.grading.verifiers._worker")
 """Run as scripts in processes of their own; importing them here would run them."""
 MODULES = [m.name for m in pkgutil.walk_packages(divmon.__path__, "divmon.") if not m.name.startswith(PROGRAMS)]
 

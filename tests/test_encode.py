@@ -14,11 +14,12 @@ from huggingface_hub import constants
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from divmon import encode, obtain
-from divmon.encode import CodeEncoder, NLIClassifier, TextEncoder
-from divmon.metrics.sbert import sbert
-from divmon.metrics.vendi import vendi
-from divmon.obtain import Unavailable, minilm_folder
+from divmon.scoring import encoders as encode
+from divmon.scoring import model_loading as obtain
+from divmon.scoring.encoders import CodeEncoder, NLIClassifier, TextEncoder
+from divmon.scoring.metrics.sbert import sbert
+from divmon.scoring.metrics.vendi import vendi
+from divmon.scoring.model_loading import Unavailable, minilm_folder
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import trainers
 
 import divmon
 from divmon import DiversityCallback
-from divmon.store import Store
+from divmon.storage.writer import Store
 
 
 def monitored(out: Path, **options: Any) -> DiversityCallback:

@@ -23,7 +23,7 @@ SEEN = {
 }
 
 LITTLE_BASE = """
-from divmon.miniature.base import BaseConfig, _keep, _place, train
+from divmon.lineages.miniature.base import BaseConfig, _keep, _place, train
 _keep(_place(0, BaseConfig()), *train(BaseConfig(steps=80), 0, lambda *_: None))
 """
 

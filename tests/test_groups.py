@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from divmon.rollouts.groups import Draw, Group, as_prompt, samples, text_of
-from divmon.rollouts.verdicts import ELSEWHERE, GroupJudge
+from divmon.training.rollouts.groups import Draw, Group, as_prompt, samples, text_of
+from divmon.training.rollouts.verdicts import ELSEWHERE, GroupJudge
 from divmon.types import CUT_OFF, Finish
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 
-from divmon.health import cut_off, rates, suspicion
+from divmon.scoring.soundness import cut_off, rates, suspicion
 from divmon.types import CUT_OFF, Probe, Prompt, Sample, Verdict
 
 PROBE = Probe("task", tuple(Prompt(str(i), f"prompt {i}") for i in range(4)))

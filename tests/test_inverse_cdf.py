@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from divmon.drawing.inverse_cdf import FIRST_CANDIDATES, _invert, _likeliest, _nucleus, choose, uniforms
+from divmon.sampling.inverse_cdf import FIRST_CANDIDATES, _invert, _likeliest, _nucleus, choose, uniforms
 
 
 def test_uniforms_are_their_keys_alone_and_uniform() -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from divmon import isolation
-from divmon.isolation import Limits, Literal, Submission, bubblewrap, judge
-from divmon.isolation.processes import JudgeProcess
+from divmon.grading import sandbox as isolation
+from divmon.grading.sandbox import Limits, Literal, Submission, bubblewrap, judge
+from divmon.grading.sandbox.processes import JudgeProcess
 from divmon.types import Verdict
 
 SQUARE = "assert f(7) == 49\nassert f(-3) == 9"
@@ -236,7 +236,7 @@ def test_it_runs_in_a_thread() -> None:
 SCRIPT = """
 import pathlib, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have left it ignored
-from divmon.isolation import Limits, Submission, judge
+from divmon.grading.sandbox import Limits, Submission, judge
 with open(sys.argv[1], "a") as file: file.write("ran ")
 jobs = [Submission(f"while True: pass  # {i}", "f()") for i in range(8)]
 quick = [Submission("def f(): return 1", "assert f() == 1")]
@@ -248,7 +248,7 @@ def start(tmp_path: Path, *more: str, **variables: str) -> subprocess.Popen[byte
     """A script without a `__main__` guard."""
     path = tmp_path / "train.py"
     path.write_text(SCRIPT)
-    root = str(Path(isolation.__file__).parents[2])
+    root = str(Path(isolation.__file__).parents[3])
     return subprocess.Popen(
         [sys.executable, path, tmp_path / "log", *more], env={**os.environ, "PYTHONPATH": root, **variables}
     )

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from divmon import verifiers
-from divmon.judging import CUT_OFF, judge
+from divmon.grading import verifiers
+from divmon.grading.grader import CUT_OFF, judge
+from divmon.grading.verifiers import _pool
 from divmon.types import Finish, Prompt, Sample, Verdict
-from divmon.verifiers import _pool
 
 PROMPT = Prompt("1", "What is 2 + 3?", gold="5")
 HOSTILE = """
@@ -240,10 +240,10 @@ SCRIPT = """
 with open("started", "a") as file:
     file.write("x")
 import sys
-from divmon.judging import judge
+from divmon.grading.grader import judge
 from divmon.types import Prompt
 import os
-from divmon.verifiers._pool import _pools
+from divmon.grading.verifiers._pool import _pools
 print([v.correct for v in judge("math_answer", ["#### 5", "\\\\boxed{4}"], [Prompt("1", "?", "5")] * 2)])
 if "fork" in sys.argv:
     child = os.fork()
@@ -260,7 +260,7 @@ for pool in _pools.values():
 @pytest.mark.parametrize("argument", ["", "fork"])
 def test_an_unguarded_script_elsewhere_runs_once_and_leaves_no_process(tmp_path: Path, argument: str) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
-    env = os.environ | {"PYTHONPATH": str(Path(verifiers.__file__).parents[2])}
+    env = os.environ | {"PYTHONPATH": str(Path(verifiers.__file__).parents[3])}
 
     done = subprocess.run(
         [sys.executable, "train.py", argument], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
@@ -278,7 +278,7 @@ def test_an_unguarded_script_elsewhere_runs_once_and_leaves_no_process(tmp_path:
 
 def test_the_children_of_a_killed_parent_end_too(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SCRIPT + "\nimport time; sys.stdout.flush(); time.sleep(60)\n")
-    env = os.environ | {"PYTHONPATH": str(Path(verifiers.__file__).parents[2])}
+    env = os.environ | {"PYTHONPATH": str(Path(verifiers.__file__).parents[3])}
     parent = subprocess.Popen([sys.executable, "train.py"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     parent.stdout.readline()

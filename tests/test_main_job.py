@@ -10,7 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from divmon import DiversityCallback
-from divmon.store import read_run
+from divmon.storage.writer import read_run
 
 OWN = [
     {
@@ -36,7 +36,7 @@ def trainer(kind: str, rows: Path, out: Path, callback: DiversityCallback, steps
     from datasets import load_dataset
     from trl import SFTConfig, SFTTrainer
 
-    from divmon.miniature.base import base_model
+    from divmon.lineages.miniature.base import base_model
 
     model, tokenizer = base_model()
     data = load_dataset("json", data_files=str(rows), split="train", cache_dir=str(out / "cache"))

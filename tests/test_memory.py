@@ -13,8 +13,8 @@ import torch
 
 import divmon
 from divmon import DiversityMonitor
-from divmon.encode import TextEncoder
-from divmon.memory import Peak, cache_token_budget
+from divmon.guard import Peak, cache_token_budget
+from divmon.scoring.encoders import TextEncoder
 
 BOUNDED = """
 import sys

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from divmon.config import DiversityConfig
 from divmon.options import Options
-from divmon.schedule import Schedule
+from divmon.training.config import DiversityConfig
+from divmon.training.schedule import Schedule
 
 
 def test_the_defaults_are_the_papers_protocol() -> None:

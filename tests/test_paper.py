@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from divmon import paper
-from divmon.metrics import sbert, vendi
+from divmon.lineages.published import paper
+from divmon.scoring.metrics import sbert, vendi
+from divmon.scoring.paper_view import paper_view
 
 
 def test_stages_take_what_the_paper_says() -> None:
@@ -63,7 +64,7 @@ def side(samples: int) -> tuple[torch.Tensor, torch.Tensor, list]:
 
 def test_the_papers_view_is_its_metrics_averaged_over_its_own_prompt_sets() -> None:
     (reference, reference_mask, before), (now, now_mask, after) = side(24), side(8)
-    view = paper.paper_view(
+    view = paper_view(
         sbert.pairwise(reference, reference_mask), sbert.pairwise(now, now_mask), before, after, num_samples=8
     )
     for name, embeddings_PKD, mask_PK, verdicts in (
@@ -86,7 +87,7 @@ def test_the_papers_view_is_its_metrics_averaged_over_its_own_prompt_sets() -> N
 
 def test_the_view_reads_as_json_and_is_undefined_where_nothing_changed_or_nothing_is_correct() -> None:
     distances, wrong = np.full((3, 4, 4), 0.2), [[False] * 4] * 3
-    entry = json.loads(json.dumps(paper.paper_view(distances, distances, wrong, wrong).as_dict(), allow_nan=False))
+    entry = json.loads(json.dumps(paper_view(distances, distances, wrong, wrong).as_dict(), allow_nan=False))
     assert set(entry) == {"d_all", "d_correct", "v_all", "v_correct", "residual_share"}
     assert entry["d_all"] == {"reference": pytest.approx(0.2), "n_reference": 3, "now": pytest.approx(0.2), "n_now": 3}
     assert entry["d_correct"]["now"] is None and entry["residual_share"] is None
@@ -95,5 +96,5 @@ def test_the_view_reads_as_json_and_is_undefined_where_nothing_changed_or_nothin
 def test_a_pair_without_a_distance_leaves_no_gram_matrix() -> None:
     distances = np.full((1, 3, 3), 0.5)
     distances[0, 0, 1] = distances[0, 1, 0] = math.nan
-    view = paper.paper_view(distances, distances, [[True] * 3], [[True] * 3])
+    view = paper_view(distances, distances, [[True] * 3], [[True] * 3])
     assert view.d_all["now"] == 0.5 and view.v_all["n_now"] == 0

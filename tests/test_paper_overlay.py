@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import run_dirs
 
-from divmon import paper, tasks
-from divmon.comparison.compare import compare
-from divmon.reading import read_run
-from divmon.replay import overlay as paper_overlay
+from divmon.analysis.comparison.compare import compare
+from divmon.lineages.published import overlay as paper_overlay
+from divmon.lineages.published import paper
+from divmon.prompts import tasks
+from divmon.storage.reader import read_run
 
 MPNET = "sentence-transformers/all-mpnet-base-v2"
 FACTS = {0: {"paper_model": "base", "stage": "base"}, 1: {"paper_model": "think-sft", "stage": "think-sft"}}

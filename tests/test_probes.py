@@ -17,8 +17,8 @@ import transformers
 import trl
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from divmon.probes import resolve
-from divmon.rendering import Renderer
+from divmon.prompts.probes import resolve
+from divmon.prompts.rendering import Renderer
 from divmon.types import Probe, Prompt
 
 MESSAGES = [
@@ -404,8 +404,8 @@ def test_of_a_stream_the_first_rows_are_taken() -> None:
 
 
 def test_the_names_import_neither_torch_nor_transformers() -> None:
-    code = "import sys; from divmon.probes import resolve; resolve('starter'); resolve(['starter'])"
-    code += "; import divmon.rendering; print(sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
+    code = "import sys; from divmon.prompts.probes import resolve; resolve('starter'); resolve(['starter'])"
+    code += "; import divmon.prompts.rendering; print(sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

@@ -36,13 +36,13 @@ def read(run: Path) -> Any:
 
 
 def samples_at(run: Path, step: int) -> list[Sample]:
-    from divmon.store import Store
+    from divmon.storage.writer import Store
 
     return Store(run / "_divmon").read(step).samples
 
 
 def missing_at(run: Path, step: int) -> dict[tuple[str, str], str]:
-    from divmon.store import Store
+    from divmon.storage.writer import Store
 
     return Store(run / "_divmon").read(step).missing
 

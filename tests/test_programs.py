@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from divmon.programs import extract
+from divmon.grading.program_extraction import extract
 
 F = "def f(x):\n    return x * x"
 HEAD = (

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from divmon import paper
-from divmon.replay import published
-from divmon.replay.hub import CannotBeHad, Hub, HubUnreachable
+from divmon.lineages.published import catalog as published
+from divmon.lineages.published import paper
+from divmon.lineages.published.hub import CannotBeHad, Hub, HubUnreachable
 
 THINK_SFT, THINK = "allenai/Olmo-3-7B-Think-SFT", "allenai/Olmo-3-7B-Think"
 
@@ -190,7 +190,7 @@ def own_hub() -> Iterator[ThreadingHTTPServer]:
 
 
 PROGRAM = """
-from divmon.replay.hub import CannotBeHad, Hub, HubUnreachable
+from divmon.lineages.published.hub import CannotBeHad, Hub, HubUnreachable
 
 def why(repository, revision="main"):
     try:

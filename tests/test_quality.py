@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from divmon.quality import majority_at, quality, scores
+from divmon.scoring.quality import majority_at, quality, scores
 
 samples = st.lists(
     st.tuples(st.sampled_from([True, False, None]), st.sampled_from(["a", "b", "c", "d", None])), max_size=7

@@ -13,11 +13,11 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from divmon import recipes
-from divmon.recipes import load
-from divmon.recipes.checks import check
-from divmon.recipes.file import RecipeError
-from divmon.recipes.plan import accumulation, plan, steps, tokens, trl_args
+from divmon.lineages import recipes
+from divmon.lineages.recipes import load
+from divmon.lineages.recipes.checks import check
+from divmon.lineages.recipes.file import RecipeError
+from divmon.lineages.recipes.plan import accumulation, plan, steps, tokens, trl_args
 
 FOLDER = Path(__file__).parents[1] / "recipes" / "olmo3"
 FILES = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "miniature")

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from divmon.rendering import Renderer, Think, detect_chat, own_tokenizer, split_reasoning
+from divmon.prompts.rendering import Renderer, Think, detect_chat, own_tokenizer, split_reasoning
 from divmon.types import Prompt
 
 SPECIAL = ["<bos>", "<eos>", "<pad>", "<|im_start|>", "<|im_end|>", "<|user|>", "<|bot|>"]

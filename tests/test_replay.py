@@ -14,9 +14,9 @@ from pathlib import Path
 import lineage
 import pytest
 
-from divmon import replay
-from divmon.replay.stage import last_checkpoint
-from divmon.store import read_run
+from divmon.cli import replay
+from divmon.lineages.replay.stage import last_checkpoint
+from divmon.storage.writer import read_run
 
 
 @pytest.fixture(scope="module")

@@ -21,11 +21,11 @@ import tiny
 from test_served import SERVER
 
 from divmon import DiversityConfig, cli
-from divmon.reading import read_run
-from divmon.replay import published
-from divmon.replay.checkpoints import PROTOCOL, Replay
-from divmon.replay.hub import Hub
-from divmon.watch.checkpoints import Loader
+from divmon.lineages.published import catalog as published
+from divmon.lineages.published.hub import Hub
+from divmon.lineages.published.measure import PROTOCOL, Replay
+from divmon.lineages.watch.checkpoints import Loader
+from divmon.storage.reader import read_run
 
 CHAT = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
 CHAT += "{% if add_generation_prompt %}<|im_start|>OPEN{% endif %}"

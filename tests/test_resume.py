@@ -11,7 +11,7 @@ from pathlib import Path
 import killed_and_resumed
 import pytest
 
-from divmon.store import Store, read_run
+from divmon.storage.writer import Store, read_run
 
 
 @pytest.fixture(scope="module")

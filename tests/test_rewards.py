@@ -12,9 +12,9 @@ import pytest
 import tiny
 import trl
 
-from divmon import rewards
-from divmon.rewards import Reward, reward
-from divmon.verifiers import available
+from divmon.grading.verifiers import available
+from divmon.training import rewards
+from divmon.training.rewards import Reward, reward
 
 ASKED = ["2 + 3?", "2 + 3?", "1 + 1?"]
 

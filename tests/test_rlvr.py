@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import pytest
 
-from divmon.rewards import rlvr
-from divmon.rewards.endpoint import scores_of
+from divmon.training.rewards import rlvr
+from divmon.training.rewards.endpoint import scores_of
 
 
 def test_each_rule_takes_its_own_rows_of_a_mixed_set() -> None:

@@ -16,8 +16,8 @@ from test_contract_1 import assert_same_run
 
 import divmon
 from divmon import loggers
-from divmon.rollouts import Rollouts
-from divmon.store import Store
+from divmon.storage.writer import Store
+from divmon.training.rollouts import Rollouts
 from divmon.types import CUT_OFF, Prompt, Verdict
 
 CHEAP: dict[str, Any] = {"metrics": "ead,duplicates", "encoder_share": None, "min_groups": 1}
@@ -261,8 +261,8 @@ def unwatched(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_what_fails_in_the_tap_never_reaches_training(
     tmp_path: Path, broken: str, unwatched: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from divmon import rollouts as module
-    from divmon.rollouts import batches
+    from divmon.training import rollouts as module
+    from divmon.training.rollouts import batches
 
     rollouts, taken = Rollouts(**CHEAP), []
     trainer = rl_runs.trainer("grpo", tmp_path, [rl_runs.tap(rollouts, tmp_path / "store", taken)], max_steps=4)

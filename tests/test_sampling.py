@@ -12,10 +12,10 @@ import pytest
 import tiny
 import torch
 
-from divmon.drawing import Request
-from divmon.rendering import Renderer
-from divmon.samplers.live import live
-from divmon.sampling import Sampler, _Unit
+from divmon.prompts.rendering import Renderer
+from divmon.sampling import Request
+from divmon.sampling.engines.live import live
+from divmon.sampling.sampler import Sampler, _Unit
 from divmon.types import Decoding, Prompt, RenderedPrompt, Sample
 
 TEXTS = ["what is one plus two?", "what?", "it is three. what is one plus one plus two plus two?", "is it one?"]
@@ -73,8 +73,8 @@ def test_a_batch_on_a_cpu_has_no_more_rows_than_are_worth_it(
         return live(model, batch)
 
     whole = draw(model)
-    monkeypatch.setattr("divmon.sampling.live", counted)
-    monkeypatch.setattr("divmon.memory.CPU_ROWS", rows)
+    monkeypatch.setattr("divmon.sampling.sampler.live", counted)
+    monkeypatch.setattr("divmon.guard.CPU_ROWS", rows)
     assert draw(model, how="live") == whole
     assert sum(together) == 16 and max(together) == expected
 
@@ -122,14 +122,14 @@ def test_stop_strings_end_and_are_cut_however_often_rows_are_looked_at(monkeypat
                 assert after == before
         assert {s.finish for s in stopped} >= {"stop"}
     every_step = draw(model, decoding={"max_new_tokens": 40, "stop": stop})
-    monkeypatch.setattr("divmon.samplers.live.check_every", lambda device: 8)
+    monkeypatch.setattr("divmon.sampling.engines.live.check_every", lambda device: 8)
     assert draw(model, decoding={"max_new_tokens": 40, "stop": stop}) == every_step
 
 
 def test_reasoning_is_not_searched_for_stop_strings() -> None:
     tokenizer = tiny.tokenizer(["<think> one </think> two"])
     renderer = Renderer(tokenizer, chat=False, think="on")
-    from divmon.drawing.stop_strings import stopped
+    from divmon.sampling.stop_strings import stopped
 
     inside = tokenizer("<think>a\n\nb", add_special_tokens=False)["input_ids"]
     behind = tokenizer("<think>a\n\nb</think>c\n\n", add_special_tokens=False)["input_ids"]

@@ -12,8 +12,8 @@ import pytest
 from test_score_task import SUMS, run, write
 
 from divmon.cli import main
-from divmon.decomposition import decompose
-from divmon.stats import paired_change
+from divmon.scoring.decomposition import decompose
+from divmon.scoring.stats import paired_change
 
 
 def code_row(id: str, programs: str, correct: list[bool | None] | None = None) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from divmon import tasks
+from divmon.analysis.score_files.correctness import reasons
 from divmon.cli import main
-from divmon.quality import quality
-from divmon.score.row_verdicts import reasons
+from divmon.prompts import tasks
+from divmon.scoring.quality import quality
 from divmon.types import Verdict
 
 MBPP = {

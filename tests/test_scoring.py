@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from divmon import encode, metrics, obtain
-from divmon.decomposition import decompose
-from divmon.encode import TextEncoder
-from divmon.inputs import Inputs, Outputs, Resources, program
-from divmon.obtain import Unavailable
-from divmon.scoring import Scorer, changes, score, select
-from divmon.stats import from_replicates, jackknife
+from divmon.scoring import encoders as encode
+from divmon.scoring import metrics
+from divmon.scoring import model_loading as obtain
+from divmon.scoring.decomposition import decompose
+from divmon.scoring.encoders import TextEncoder
+from divmon.scoring.metric_inputs import Inputs, Outputs, Resources, program
+from divmon.scoring.model_loading import Unavailable
+from divmon.scoring.scorer import Scorer, changes, score, select
+from divmon.scoring.stats import from_replicates, jackknife
 from divmon.types import Score
 
 OWN = '''

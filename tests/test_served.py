@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import runs
 
-from divmon.reading import read_run
-from divmon.serving import client
-from divmon.watch import command as watch_command
-from divmon.watch.served import ServerCommand
+from divmon.cli import watch as watch_command
+from divmon.lineages.watch.served import ServerCommand
+from divmon.sampling.serving import client
+from divmon.storage.reader import read_run
 
 SERVER = """
 import json, os, random, subprocess, sys, time

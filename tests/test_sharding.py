@@ -14,7 +14,7 @@ import tiny
 import torch
 
 from divmon import DiversityMonitor
-from divmon.store import Store
+from divmon.storage.writer import Store
 
 HERE = Path(__file__).parent
 

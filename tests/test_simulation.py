@@ -10,7 +10,7 @@ import pytest
 import simulation
 from simulation import ACCURACIES, SCENARIOS, Setting, world
 
-from divmon.decomposition import pairs
+from divmon.scoring.decomposition import pairs
 
 NARROWING = ("narrowing_correct", "narrowing_wrong", "narrowing_cross")
 RESULTS = Path(__file__).parent / "results" / "simulation.txt"

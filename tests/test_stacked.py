@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from matplotlib.container import BarContainer
 
-from divmon.decomposition import TERMS
-from divmon.stacked import MOST, evenly, stacked
+from divmon.loggers.decomposition_chart import MOST, evenly, stacked
+from divmon.types import TERMS
 
 
 @pytest.mark.parametrize(("count", "bars"), [(3, 3), (1000, MOST)])

@@ -16,8 +16,9 @@ import datasets
 import pytest
 from huggingface_hub import constants
 
-from divmon import cli, tasks
-from divmon.tasks._reach import reach
+from divmon import cli
+from divmon.prompts import tasks
+from divmon.prompts.tasks._reach import reach
 
 ROWS = {
     "gsm8k": {"question": "2 pens and 3?", "answer": "2 + 3 = 5\n#### 5"},
@@ -125,7 +126,7 @@ def test_what_the_datasets_library_has_prepared_is_found_as_it_finds_it_itself(
     info = {"config_name": task.subset, "dataset_name": stem, "splits": {task.split: split}}
     (prepared / "dataset_info.json").write_text(json.dumps(info))
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
-    code = f"from divmon import tasks; print(tasks.load({name!r}).probe().prompts[0].content)"
+    code = f"from divmon.prompts import tasks; print(tasks.load({name!r}).probe().prompts[0].content)"
     env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path)}
 
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats as theirs
 
-from divmon.decomposition import STRATA, TERMS, Pairs, pairs
-from divmon.rollouts.unpaired import decompose_unpaired, two_sample_interval, unpaired_change
-from divmon.stats import leave_one_out
+from divmon.scoring.decomposition import STRATA, Pairs, pairs
+from divmon.scoring.stats import leave_one_out
+from divmon.training.rollouts.unpaired import decompose_unpaired, two_sample_interval, unpaired_change
+from divmon.types import TERMS
 
 
 def test_a_difference_of_means_has_welchs_interval() -> None:

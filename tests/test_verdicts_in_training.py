@@ -14,7 +14,7 @@ import torch
 from test_contract_1 import assert_same_run
 
 from divmon import DiversityCallback
-from divmon.store import Store, read_run
+from divmon.storage.writer import Store, read_run
 from divmon.types import Prompt, Verdict
 
 GOLD = [{"id": f"p{i}", "prompt": row["prompt"], "gold": str(i)} for i, row in enumerate(runs.ROWS[::16])]
@@ -64,7 +64,7 @@ def test_quality_and_decomposition_stand_beside_diversity_and_the_run_is_the_sam
 
 
 def test_a_decomposition_that_fails_costs_its_metric_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from divmon import reference
+    from divmon.scoring import reference
 
     asked = []
 

@@ -24,10 +24,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from divmon import DiversityCallback, DiversityMonitor
-from divmon.reading import Run, read_run
-from divmon.watch import Watch
-from divmon.watch import command as watch_command
-from divmon.watch.checkpoints import Checkpoint, Loader, NotWhole, Unusable, found
+from divmon.cli import watch as watch_command
+from divmon.lineages.watch import Watch
+from divmon.lineages.watch.checkpoints import Checkpoint, Loader, NotWhole, Unusable, found
+from divmon.storage.reader import Run, read_run
 
 CHEAP = {**runs.CHEAP, "progress": False}
 SAVING = {"save_strategy": "steps", "save_steps": 10}

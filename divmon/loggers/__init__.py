@@ -17,7 +17,6 @@ import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from divmon.types import Change, Probe, Prompt, Sample, Score, Snapshot, Verdict
@@ -33,37 +32,6 @@ class Logger(Protocol):
 
     def close(self) -> None:
         """Training is over; what was shown stays."""
-
-
-def own_loggers(directory: Path, resume_step: int) -> list[Logger]:
-    """Where a run without a trainer logs."""
-    from divmon.loggers import active_runs, console, tensorboard
-
-    return [tensorboard.tensorboard(directory, resume_step=resume_step), active_runs.active_runs(), console.console()]
-
-
-def host_loggers(trainer: Any, args: Any, state: Any, control: Any, model: Any, resume_step: int) -> list[Logger]:
-    """Where a run of a trainer logs: where the trainer itself does, and the console.
-
-    Args:
-        trainer: None where it was not found; then as a run without one, and one line says so.
-        args, state, control: of the trainer, as its callbacks are handed them.
-        resume_step: the step that training goes on from, as snapshots are numbered.
-    """
-    from divmon.loggers import console, tensorboard, trackers
-
-    if trainer is None:
-        say(
-            "divmon: found no trainer that holds this callback, so scores go to a TensorBoard run of its own and to"
-            " active global runs; pass trainer= to log into the trainer's"
-        )
-        return own_loggers(Path(args.output_dir), resume_step)
-    callbacks = trainer.callback_handler.callbacks
-    return [
-        tensorboard.tensorboard(args.output_dir, callbacks, resume_step=resume_step),
-        trackers.trackers(callbacks, args, state, control, model),
-        console.console(),
-    ]
 
 
 def show_all(loggers: Sequence[Logger], snapshot: Snapshot, probes: Sequence[Probe], *, strict: bool = False) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from divmon import loggers, stacked
-from divmon.decomposition import TERMS
-from divmon.types import Probe, Snapshot
+from divmon import loggers
+from divmon.loggers import decomposition_chart
+from divmon.types import TERMS, Probe, Snapshot
 
 RESULTS = ("sbert", "ead", "accuracy")
 """Figures that are looked at first, and whose last values stand in the hyperparameter table."""
@@ -135,8 +135,8 @@ class tensorboard:
             for metric, parts in by_metric.items():
                 so_far = self._parts.setdefault((task, metric), {})
                 so_far[snapshot.step] = {name: parts[name] for name in (*TERMS, "change", "n")}
-                if stacked.available():
-                    picture = stacked.pixels(stacked.stacked(so_far, metric, task))
+                if decomposition_chart.available():
+                    picture = decomposition_chart.pixels(decomposition_chart.stacked(so_far, metric, task))
                     writer.add_image(f"divmon/{task}/{metric}/made_of", picture, snapshot.step, dataformats="HWC")
 
 

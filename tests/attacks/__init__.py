@@ -18,8 +18,8 @@ from pathlib import Path
 from attacks.host import HOST
 from attacks.resources import ENDLESS, RESOURCES
 from attacks.verdicts import VERDICTS
-from divmon import isolation
-from divmon.isolation import Limits, Submission
+from divmon.grading import sandbox as isolation
+from divmon.grading.sandbox import Limits, Submission
 from divmon.types import Verdict
 
 ATTACKS = {**VERDICTS, **RESOURCES, **HOST, **ENDLESS}

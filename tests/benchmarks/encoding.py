@@ -34,9 +34,9 @@ from machine import head
 from scoring import SAMPLES
 from tokenizers import ByteLevelBPETokenizer
 
-from divmon.encode import NLIClassifier, TextEncoder
-from divmon.inputs import Inputs, Outputs, Resources
-from divmon.metrics.nli import _SENTENCE_END, nli
+from divmon.scoring.encoders import NLIClassifier, TextEncoder
+from divmon.scoring.metric_inputs import Inputs, Outputs, Resources
+from divmon.scoring.metrics.nli import _SENTENCE_END, nli
 
 BATCH, SENTENCES = 32, 3
 Task = list[list[str]]

@@ -37,12 +37,12 @@ LOOKS = 3
 def look(prompts: int, samples: int) -> dict[str, float]:
     """CPU seconds of one look by part, and the peak of memory (MB) with what of it the measuring added."""
     from divmon import DiversityMonitor
-    from divmon.encode import TextEncoder
+    from divmon.lineages.miniature import probe
     from divmon.loggers.tensorboard import tensorboard
-    from divmon.miniature import probe
-    from divmon.sampling import Sampler
-    from divmon.scoring import Scorer
-    from divmon.store import Store
+    from divmon.sampling.sampler import Sampler
+    from divmon.scoring.encoders import TextEncoder
+    from divmon.scoring.scorer import Scorer
+    from divmon.storage.writer import Store
 
     model, tokenizer = quiet_model()
     spent: dict[str, float] = {}
@@ -84,7 +84,7 @@ def look(prompts: int, samples: int) -> dict[str, float]:
 def measure_once(folder: str) -> None:
     """A real run of two snapshots: what all others are made of."""
     from divmon import DiversityMonitor
-    from divmon.miniature import probe
+    from divmon.lineages.miniature import probe
 
     model, tokenizer = quiet_model()
     monitor = DiversityMonitor(probe(64), embedder="minilm", progress=False, output_dir=folder, loggers=[], alerts=None)
@@ -127,7 +127,7 @@ def grow(source: str, folder: str, count: int) -> dict[str, float]:
     """Writes a run of so many snapshots, and says what the last of them cost."""
     from divmon import read_run
     from divmon.loggers.tensorboard import tensorboard
-    from divmon.store import Store
+    from divmon.storage.writer import Store
 
     run = read_run(source)
     reference, again = run.read(0), run.read(100)
@@ -162,7 +162,7 @@ def read(folder: str) -> dict[str, float]:
     import pandas  # noqa: F401 - its own import is no part of reading
 
     from divmon import read_run
-    from divmon.decomposition import TERMS  # noqa: F401
+    from divmon.types import TERMS  # noqa: F401
 
     found, began = {}, time.process_time()
     run = read_run(folder)
@@ -177,7 +177,7 @@ def read(folder: str) -> dict[str, float]:
 def report(folder: str) -> dict[str, float]:
     """CPU seconds of the report as HTML, and what it weighs."""
     import divmon
-    from divmon.report import write
+    from divmon.analysis.report import write
 
     began = time.process_time()
     comparison = divmon.compare([folder])

@@ -50,7 +50,7 @@ def quiet_model() -> Any:
     import torch
     import transformers
 
-    from divmon.miniature import base_model
+    from divmon.lineages.miniature import base_model
 
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")

@@ -37,7 +37,7 @@ def trainer(folder: str, steps: int, callbacks: list[Any]) -> Any:
     from transformers import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
-    from divmon.miniature import broad
+    from divmon.lineages.miniature import broad
 
     disable_progress_bars()
     model, tokenizer = quiet_model()
@@ -60,7 +60,7 @@ def run(steps: int, monitored: bool, budget: float | None = None, metrics: str =
     from transformers import TrainerCallback
 
     from divmon import DiversityCallback, read_run
-    from divmon.miniature import probe
+    from divmon.lineages.miniature import probe
 
     class Clock(TrainerCallback):
         """The seconds inside the training steps."""
@@ -95,12 +95,12 @@ def first() -> dict[str, float]:
     """Seconds of the parts of the first measurement of a run, at the default 64 prompts, 64 samples each."""
     import divmon.callback
     from divmon import DiversityCallback
-    from divmon.encode import TextEncoder
+    from divmon.lineages.miniature import probe
     from divmon.loggers.tensorboard import tensorboard
-    from divmon.miniature import probe
     from divmon.monitor import DiversityMonitor
-    from divmon.scoring import Scorer
-    from divmon.store import Store
+    from divmon.scoring.encoders import TextEncoder
+    from divmon.scoring.scorer import Scorer
+    from divmon.storage.writer import Store
 
     spent: dict[str, float] = {}
     for owner, name in (

@@ -23,10 +23,10 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from divmon.lineages.miniature.base import base_model
+from divmon.lineages.miniature.problems import draw_problem
 from divmon.loggers.tensorboard import tensorboard
-from divmon.miniature.base import base_model
-from divmon.miniature.problems import draw_problem
-from divmon.rollouts import TAPPED, Rollouts
+from divmon.training.rollouts import TAPPED, Rollouts
 
 CHEAP = "compression,distinct_n,duplicates,ead,length,repetition"
 STEPS, BLOCK = 240, 20

@@ -17,10 +17,10 @@ from transformers.cache_utils import DynamicLayer
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.callbacks import LogCompletionsCallback
 
-from divmon.drawing import Request
-from divmon.rendering import Renderer
-from divmon.samplers import Batch
-from divmon.sampling import Sampler
+from divmon.prompts.rendering import Renderer
+from divmon.sampling import Request
+from divmon.sampling.engines import Batch
+from divmon.sampling.sampler import Sampler
 from divmon.types import Decoding, Prompt
 
 Way = Callable[[], int]

@@ -27,7 +27,7 @@ import scoring_loops as loops
 import torch
 from machine import head
 
-from divmon.metrics import across, ast_subtree, distinct_n, duplicates, ead, load, sbert, vendi
+from divmon.scoring.metrics import across, ast_subtree, distinct_n, duplicates, ead, load, sbert, vendi
 
 SAMPLES, DIMENSIONS, RUNS = 16, 768, 5
 PACKAGES = ("vendi-score", "sacrebleu")

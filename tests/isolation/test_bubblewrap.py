@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from divmon.isolation import bubblewrap
-from divmon.isolation.inside import syscalls
+from divmon.grading.sandbox import bubblewrap
+from divmon.grading.sandbox.inside import syscalls
 
 
 def test_it_holds_here() -> None:

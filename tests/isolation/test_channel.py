@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from divmon.isolation.inside.channel import Closed, TooLong, is_closed, receive, send
+from divmon.grading.sandbox.inside.channel import Closed, TooLong, is_closed, receive, send
 
 Pair = tuple[socket.socket, socket.socket]
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from divmon.isolation.inside.program_side import _dump
-from divmon.isolation.inside.values import NotPlain, tag, untag
+from divmon.grading.sandbox.inside.program_side import _dump
+from divmon.grading.sandbox.inside.values import NotPlain, tag, untag
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, range, type)
 hashable = st.recursive(

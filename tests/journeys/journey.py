@@ -21,7 +21,7 @@ BEGIN = """
 import copy
 from datasets import Dataset
 from divmon import DiversityCallback, DiversityMonitor
-from divmon.miniature import base_model, broad, narrow
+from divmon.lineages.miniature import base_model, broad, narrow
 
 model, tokenizer = base_model(0)
 """

@@ -37,7 +37,7 @@ def golden(shared: Path | None) -> dict[str, list[float]] | None:
 @pytest.fixture(scope="session")
 def embedded(solutions: list[dict[str, Any]]) -> tuple[Tensor, Tensor, Tensor]:
     """Embeddings of `solutions` [P, 4, D], their mask and what is correct."""
-    from divmon.encode import TextEncoder
+    from divmon.scoring.encoders import TextEncoder
 
     texts = [text for row in solutions for text in row["outputs"]]
     embeddings_PKD = TextEncoder("minilm", device="cpu").encode(texts).reshape(len(solutions), 4, -1)

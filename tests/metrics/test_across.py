@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from metric_helpers import random_units
 from torch import Tensor
 
-from divmon.metrics.across import across, leave_one_out
-from divmon.metrics.ead import ead
-from divmon.metrics.sbert import sbert
-from divmon.metrics.vendi import vendi
+from divmon.scoring.metrics.across import across, leave_one_out
+from divmon.scoring.metrics.ead import ead
+from divmon.scoring.metrics.sbert import sbert
+from divmon.scoring.metrics.vendi import vendi
 
 
 def texts(prompts: int, samples: int) -> list[list[str | None]]:
@@ -144,7 +144,7 @@ def test_tracing_some_prompts_at_a_time_is_as_all_at_once(monkeypatch: pytest.Mo
     said_PK = torch.randint(30, (40, 5), generator=torch.Generator().manual_seed(1))  # some twice: draws are shared
     embeddings_PKD = random_units(2, 30, 24)[said_PK] * mask_PK[..., None]
     whole = across(texts(40, 5), embeddings_PKD, mask_PK), leave_one_out(texts(40, 5), embeddings_PKD, mask_PK)
-    monkeypatch.setattr("divmon.metrics.across._BLOCK", at_a_time * 200)
+    monkeypatch.setattr("divmon.scoring.metrics.across._BLOCK", at_a_time * 200)
     parts = across(texts(40, 5), embeddings_PKD, mask_PK), leave_one_out(texts(40, 5), embeddings_PKD, mask_PK)
     for found, expected in zip(parts, whole, strict=True):
         same(found, {name: value.tolist() for name, value in expected.items()})

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from metric_helpers import close, read
 
-from divmon.metrics.ast_subtree import ast_subtree
+from divmon.scoring.metrics.ast_subtree import ast_subtree
 
 PROGRAMS = ["x = 1", "x = a + b", "def f(a):\n    return a + 1", "for i in y:\n    print(i * 2)", "print(f(g(h(1))))"]
 programs = st.lists(st.sampled_from(PROGRAMS), min_size=2, max_size=5)

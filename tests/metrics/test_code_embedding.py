@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import torch
 
-from divmon.metrics.code_embedding import code_embedding
-from divmon.metrics.sbert import sbert
-from divmon.metrics.vendi import vendi
+from divmon.scoring.metrics.code_embedding import code_embedding
+from divmon.scoring.metrics.sbert import sbert
+from divmon.scoring.metrics.vendi import vendi
 
 
 def test_it_is_sbert_and_vendi_of_the_correct_programs() -> None:

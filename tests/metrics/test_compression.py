@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from divmon.metrics.compression import compression
+from divmon.scoring.metrics.compression import compression
 
 
 @given(st.lists(st.text(min_size=1, max_size=40), min_size=2, max_size=5))

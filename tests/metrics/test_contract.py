@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from divmon import metrics
-from divmon.metrics import INPUTS, Metric
+from divmon.scoring import metrics
+from divmon.scoring.metrics import INPUTS, Metric
 
 PROMPTS, SAMPLES = 4, 6
 NAMES = metrics.available()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from divmon.metrics.distinct_n import distinct_n
+from divmon.scoring.metrics.distinct_n import distinct_n
 
 texts = st.lists(st.text("ab ", max_size=10), min_size=2, max_size=5)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from divmon.metrics.duplicates import duplicates
+from divmon.scoring.metrics.duplicates import duplicates
 
 texts = st.lists(st.sampled_from("abc"), min_size=2, max_size=7)
 

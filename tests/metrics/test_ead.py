@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from metric_helpers import close
 
-from divmon.metrics.ead import ead
+from divmon.scoring.metrics.ead import ead
 
 texts = st.lists(st.text("ab .\n", max_size=12), min_size=2, max_size=5)
 

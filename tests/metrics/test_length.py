@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from divmon.metrics.length import length
+from divmon.scoring.metrics.length import length
 
 
 def test_words_are_of_answers_and_tokens_of_all_that_was_drawn() -> None:

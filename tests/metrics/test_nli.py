@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from metric_helpers import close
 from torch import Tensor
 
-from divmon.encode import NLIClassifier
-from divmon.metrics.nli import nli, pairwise
+from divmon.scoring.encoders import NLIClassifier
+from divmon.scoring.metrics.nli import nli, pairwise
 
 sentences = st.lists(st.sampled_from(["Yes.", "No!", "It is so", "Why?"]), max_size=5).map(" ".join)
 texts = st.lists(sentences, min_size=2, max_size=4)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from divmon import metrics
+from divmon.scoring import metrics
 
 OWN = '''
 import torch
@@ -46,7 +46,7 @@ def test_a_file_of_ones_own_loads(own_file: Path) -> None:
 
 
 def test_an_entry_point_loads(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("lively", "divmon.metrics.ead:ead", "divmon.metrics")
+    point = EntryPoint("lively", "divmon.scoring.metrics.ead:ead", "divmon.scoring.metrics")
     monkeypatch.setattr(metrics, "entry_points", lambda group, name=None: [point] if name in (None, "lively") else [])
     assert "lively" in metrics.available()
     assert metrics.load("lively").function([["a", "b"]]).shape == (1,)

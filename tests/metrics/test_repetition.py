@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from divmon.metrics.repetition import repetition
+from divmon.scoring.metrics.repetition import repetition
 
 
 def of(text: str) -> float:

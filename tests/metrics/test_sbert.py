@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from metric_helpers import close, random_units
 from torch import Tensor
 
-from divmon.metrics.sbert import sbert
+from divmon.scoring.metrics.sbert import sbert
 
 
 def naive(embeddings_PKD: Tensor, mask_PK: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from metric_helpers import close, random_units
 from torch import Tensor
 
-from divmon.metrics.vendi import vendi
+from divmon.scoring.metrics.vendi import vendi
 
 
 def full(embeddings_PKD: Tensor) -> Tensor:

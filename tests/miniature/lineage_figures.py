@@ -20,10 +20,10 @@ from typing import Any
 import torch
 
 from divmon import compare, read_run
+from divmon.lineages.recipes import load
+from divmon.lineages.replay.lineage import Lineage
+from divmon.lineages.replay.stage import make_tokenizer, options
 from divmon.monitor import DiversityMonitor
-from divmon.recipes import load
-from divmon.replay.lineage import Lineage
-from divmon.replay.stage import make_tokenizer, options
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "olmo3"
 LINES = {"think": "olmo3-think", "instruct": "olmo3-instruct", "rl_zero_math": "olmo3-rl-zero-math"}

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from divmon.miniature import base
-from divmon.miniature.base import BaseConfig, base_model, is_cached
-from divmon.miniature.data import base_rows
-from divmon.miniature.tokenizer import train_tokenizer
+from divmon.lineages.miniature import base
+from divmon.lineages.miniature.base import BaseConfig, base_model, is_cached
+from divmon.lineages.miniature.data import base_rows
+from divmon.lineages.miniature.tokenizer import train_tokenizer
 
 TINY = BaseConfig(hidden_size=32, intermediate_size=32, num_attention_heads=2, steps=4, batch_size=4)
 

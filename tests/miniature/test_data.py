@@ -8,10 +8,10 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from divmon import verifiers
-from divmon.miniature.data import BROAD, base_rows, broad, narrow, probe
-from divmon.miniature.problems import draw_problem
-from divmon.miniature.styles import STYLES, solve
+from divmon.grading import verifiers
+from divmon.lineages.miniature.data import BROAD, base_rows, broad, narrow, probe
+from divmon.lineages.miniature.problems import draw_problem
+from divmon.lineages.miniature.styles import STYLES, solve
 from divmon.types import Prompt
 
 

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from divmon.decomposition import TERMS
-from divmon.miniature import display
-from divmon.miniature.data import probe
-from divmon.miniature.display import Curve
-from divmon.reading import Run, read_run
-from divmon.store import Store
-from divmon.types import Change, Sample, Score, Snapshot
+from divmon.lineages.miniature import display
+from divmon.lineages.miniature.data import probe
+from divmon.lineages.miniature.display import Curve
+from divmon.storage.reader import Run, read_run
+from divmon.storage.writer import Store
+from divmon.types import TERMS, Change, Sample, Score, Snapshot
 
 PROBE = probe(2)
 TASK = PROBE.name

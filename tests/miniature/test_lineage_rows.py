@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from divmon import replay, tasks
-from divmon.miniature import base, lineages
-from divmon.miniature.problems import draw_problem
-from divmon.miniature.stories import MANNERS, draw_request, tell
-from divmon.miniature.styles import STYLES
-from divmon.recipes import Recipe, load
-from divmon.store import read_run
+from divmon.cli import replay
+from divmon.grading.verifiers.math_answer import math_answer
+from divmon.lineages.miniature import base, lineages
+from divmon.lineages.miniature.problems import draw_problem
+from divmon.lineages.miniature.stories import MANNERS, draw_request, tell
+from divmon.lineages.miniature.styles import STYLES
+from divmon.lineages.recipes import Recipe, load
+from divmon.prompts import tasks
+from divmon.storage.writer import read_run
 from divmon.types import Prompt
-from divmon.verifiers.math_answer import math_answer
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "olmo3"
 NAMES = ("think", "instruct", "rl_zero_math")

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from divmon.miniature.problems import LARGEST, MISTAKES, OPERATIONS, WORDINGS, Problem, apply, draw_problem, work
+from divmon.lineages.miniature.problems import (
+    LARGEST,
+    MISTAKES,
+    OPERATIONS,
+    WORDINGS,
+    Problem,
+    apply,
+    draw_problem,
+    work,
+)
 
 SEEDS = st.integers(0, 2**32)
 

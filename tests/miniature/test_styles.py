@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from divmon.miniature.problems import Problem, apply, draw_problem
-from divmon.miniature.styles import STYLES, solve
+from divmon.lineages.miniature.problems import Problem, apply, draw_problem
+from divmon.lineages.miniature.styles import STYLES, solve
 
 SEEDS = st.integers(0, 2**32)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from divmon.miniature.data import base_rows
-from divmon.miniature.tokenizer import END_OF_TURN, EOS, PAD, TURN, train_tokenizer
+from divmon.lineages.miniature.data import base_rows
+from divmon.lineages.miniature.tokenizer import END_OF_TURN, EOS, PAD, TURN, train_tokenizer
 
 TEXTS = [row["prompt"] + row["completion"] for row in base_rows(500, 0, wrong=0.3)]
 

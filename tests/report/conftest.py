@@ -9,8 +9,8 @@ import pytest
 import report_runs
 
 import divmon
-from divmon.comparison.compare import Comparison
-from divmon.report import write
+from divmon.analysis.comparison.compare import Comparison
+from divmon.analysis.report import write
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import run_dirs
 
-from divmon.scoring import Scorer
-from divmon.store import Store
+from divmon.scoring.scorer import Scorer
+from divmon.storage.writer import Store
 from divmon.types import Prompt, Sample, Score, Snapshot, Verdict
 
 STEPS = (0, 10, 20)

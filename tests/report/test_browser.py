@@ -12,7 +12,7 @@ import report_runs
 from browsers import needs_chromium, until
 
 import divmon
-from divmon.report import write
+from divmon.analysis.report import write
 
 pytestmark = needs_chromium
 READY = "document.documentElement.dataset.ready"
@@ -107,7 +107,7 @@ def test_differences_from_the_reference_are_marked_word_by_word(
 ) -> None:
     import run_dirs
 
-    from divmon.scoring import Scorer
+    from divmon.scoring.scorer import Scorer
 
     def text(step: int, prompt: Any, k: int) -> tuple[str, bool]:
         return f"The {'fast' if step else 'slow'} train arrives at {k if step else 9}.", True

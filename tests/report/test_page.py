@@ -18,9 +18,9 @@ import run_dirs
 
 import divmon
 from divmon import cli
-from divmon.comparison.compare import Comparison
-from divmon.report import chart_rows, export, samples, write
-from divmon.report.headline import gaps, headline, most
+from divmon.analysis.comparison.compare import Comparison
+from divmon.analysis.report import chart_rows, export, samples, write
+from divmon.analysis.report.headline import gaps, headline, most
 
 
 class Reader(HTMLParser):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from divmon.report import groups, samples
-from divmon.report.samples import Answers
+from divmon.analysis.report import groups, samples
+from divmon.analysis.report.samples import Answers
 
 SAME = ["The capital of France is Paris.", "the capital of France is Paris", "The capital of France is Paris!!"]
 OTHER = ["Berlin lies on the river Spree", "I cannot answer that."]

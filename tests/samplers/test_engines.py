@@ -8,16 +8,16 @@ import pkgutil
 
 import pytest
 
-from divmon import samplers
-from divmon.drawing import Engine
-from divmon.sampling import Sampler
+from divmon.sampling import Engine
+from divmon.sampling import engines as samplers
+from divmon.sampling.sampler import Sampler
 
 FILES = sorted(module.name for module in pkgutil.iter_modules(samplers.__path__))
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_is_a_decoder_or_an_engine(name: str) -> None:
-    module = importlib.import_module(f"divmon.samplers.{name}")
+    module = importlib.import_module(f"divmon.sampling.engines.{name}")
     decode = getattr(module, name, None)
     if decode is not None:
         assert list(inspect.signature(decode).parameters) == ["model", "batch"]

@@ -191,7 +191,7 @@ def test_a_diverged_model_is_named() -> None:
 
 
 def test_a_row_that_rules_every_token_out_is_not_sampled_from() -> None:
-    from divmon.samplers import not_finite
+    from divmon.sampling.engines import not_finite
 
     ruled_out = torch.full((1, 4), -torch.inf)
     assert not_finite(ruled_out) and not_finite(torch.tensor([[0.0, torch.nan]])) and not_finite(-ruled_out)

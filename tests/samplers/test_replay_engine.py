@@ -13,11 +13,11 @@ import runs
 import tiny
 
 from divmon import DiversityMonitor, read_run
-from divmon.drawing import Request
 from divmon.pipeline import measure
-from divmon.rendering import Renderer
-from divmon.samplers.replay import Replay
-from divmon.scoring import Scorer
+from divmon.prompts.rendering import Renderer
+from divmon.sampling import Request
+from divmon.sampling.engines.replay import Replay
+from divmon.scoring.scorer import Scorer
 from divmon.types import Decoding, Prompt, RenderedPrompt
 
 
@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_missing_with_its_reason(run: Path, renderer: Rende
 
 
 def test_texts_that_the_store_shortened_and_prompts_missing_then(tmp_path: Path, run: Path, renderer: Renderer) -> None:
-    from divmon.store import Store
+    from divmon.storage.writer import Store
 
     snapshot, manifest = read_run(run).read(0), read_run(run).manifest
     last = snapshot.samples[-1]

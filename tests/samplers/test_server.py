@@ -20,11 +20,11 @@ import torch
 from scipy import stats
 from scripted import Reply, Scripted, completion, serving, words
 
-from divmon.drawing import Drawing, Request
-from divmon.rendering import Renderer
-from divmon.samplers.server import Server
-from divmon.serving import client
-from divmon.serving.client import ServerProblem, httpx
+from divmon.prompts.rendering import Renderer
+from divmon.sampling import Drawing, Request
+from divmon.sampling.engines.server import Server
+from divmon.sampling.serving import client
+from divmon.sampling.serving.client import ServerProblem, httpx
 from divmon.types import Decoding, Prompt
 
 CHAT = (

@@ -27,10 +27,10 @@ from transformers import TrainerCallback
 from trl.generation import vllm_client, vllm_generation
 from vllm_stand_in import Client, Engine, Generation, answer
 
-from divmon.drawing import Drawing, Request
-from divmon.drawing.completions import seed_of
-from divmon.rendering import Renderer
-from divmon.samplers.trainer_vllm import SETTINGS, TrainerVLLM
+from divmon.prompts.rendering import Renderer
+from divmon.sampling import Drawing, Request
+from divmon.sampling.completions import seed_of
+from divmon.sampling.engines.trainer_vllm import SETTINGS, TrainerVLLM
 from divmon.types import Decoding, Prompt
 
 SET_BY_THE_TRAINER = {"temperature": 0.33, "top_p": 0.5, "top_k": 7, "min_p": 0.1, "generation_kwargs": {"seed": 5}}

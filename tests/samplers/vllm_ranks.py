@@ -15,8 +15,8 @@ from scripted import Reply, serving
 from trl.generation import vllm_client, vllm_generation
 from vllm_stand_in import Client, Engine, Generation, answer
 
-from divmon.rendering import Renderer
-from divmon.samplers.trainer_vllm import TrainerVLLM
+from divmon.prompts.rendering import Renderer
+from divmon.sampling.engines.trainer_vllm import TrainerVLLM
 
 
 def main(folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from divmon import tasks
+from divmon.prompts import tasks
 
 ROWS = [
     {"question": "Ann has 2 pens and buys 3. How many has she?", "answer": "She has 2 + 3 = <<2+3=5>>5.\n#### 5"},

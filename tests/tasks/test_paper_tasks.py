@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from divmon import tasks
-from divmon.probes import resolve
-from divmon.tasks.prism import is_used
+from divmon.prompts import tasks
+from divmon.prompts.probes import resolve
+from divmon.prompts.tasks.prism import is_used
 
 # task: (category, data set, subset, split, new tokens, stop strings, verifier)
 TABLE: dict[str, tuple[Any, ...]] = {

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from divmon.tasks._rows import draw, read_rows
+from divmon.grading.verifiers._math_text import boxes
+from divmon.prompts.tasks._rows import draw, last_box, read_rows
 
 ROWS = [{"question": "What is 1 + 1?", "answer": "#### 2"}, {"question": "Ünï\u2028code?", "answer": "#### 3"}]
 
@@ -73,3 +74,31 @@ def test_a_draw_is_ascending_distinct_and_grows_by_adding(n: int, small: int, mo
     assert drawn == sorted(set(drawn))
     assert len(drawn) == min(n, small)
     assert set(drawn) <= set(draw(n, small + more, seed)) <= set(range(n))
+
+
+@pytest.mark.parametrize(
+    ("solution", "box"),
+    [
+        (r"So $x = \boxed{\frac{1}{9}}$.", r"\frac{1}{9}"),
+        (r"\boxed{1}, no: \boxed{ 2 }.", "2"),
+        (r"\boxed{\text{a } \{b\} {c}}", r"\text{a } \{b\} {c}"),
+    ],
+)
+def test_the_last_box_is_what_a_verifier_reads_there(solution: str, box: str) -> None:
+    assert last_box(solution) == box == [inside.strip() for _, _, inside in boxes(solution)][-1]
+
+
+@pytest.mark.parametrize("task", ["math_algebra", "math_geometry"])
+def test_real_solutions_give_the_box_that_a_verifier_reads(task: str, shared: Path | None) -> None:
+    if shared is None:
+        return
+    solutions = [json.loads(line)["solution"] for line in open(shared / "data" / "probes" / f"{task}.jsonl")]
+    assert solutions
+    for solution in solutions:
+        assert last_box(solution) == [inside.strip() for _, _, inside in boxes(solution) if inside.strip()][-1]
+
+
+@pytest.mark.parametrize("solution", ["no box", r"\boxed{never closed", r"\boxed{}", ""])
+def test_a_solution_without_an_answer_is_an_error(solution: str) -> None:
+    with pytest.raises(ValueError, match="expected a solution with its answer"):
+        last_box(solution)

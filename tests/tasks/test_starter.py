@@ -11,7 +11,7 @@ from math import factorial
 
 import pytest
 
-from divmon import tasks
+from divmon.prompts import tasks
 from divmon.types import Prompt
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from divmon import tasks
-from divmon.tasks import Task
+from divmon.prompts import tasks
+from divmon.prompts.tasks import Task
 
 
 def test_the_folder_is_the_registry() -> None:
@@ -76,7 +76,7 @@ def test_another_seed_draws_another_subset_and_the_same_seed_the_same() -> None:
 
 def test_tasks_import_neither_torch_nor_transformers_nor_pandas() -> None:
     heavy = "{'torch', 'transformers', 'pandas', 'datasets'} & set(sys.modules)"
-    code = f"import sys; from divmon import tasks; tasks.load('starter').probe(); print(sorted({heavy}))"
+    code = f"import sys; from divmon.prompts import tasks; tasks.load('starter').probe(); print(sorted({heavy}))"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from divmon.grading.verifiers._constraints import CONSTRAINTS, language_of, sentences, unmet
+from divmon.grading.verifiers.ifeval import ifeval
+from divmon.grading.verifiers.ifeval_loose import ifeval_loose
 from divmon.types import Prompt
-from divmon.verifiers._constraints import CONSTRAINTS, language_of, sentences, unmet
-from divmon.verifiers.ifeval import ifeval
-from divmon.verifiers.ifeval_loose import ifeval_loose
 
 ENGLISH = "we walked along the river and talked about the weather until it was dark"
 SAID = {

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from divmon import tasks
+from divmon.grading.verifiers._math_text import find_answer, readings
+from divmon.grading.verifiers.math_answer import math_answer
+from divmon.prompts import tasks
 from divmon.types import Prompt, Verdict
-from divmon.verifiers._math_text import find_answer, readings
-from divmon.verifiers.math_answer import math_answer
 
 GSM8K = {"question": "2 pens and 3?", "answer": "2 + 3 = 5\n#### 5"}
 MATH = {"problem": "Half of 1?", "solution": "It is $\\boxed{\\frac{1}{2}}$.", "level": "Level 1", "type": "Algebra"}

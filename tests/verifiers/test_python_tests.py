@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from divmon.isolation import bubblewrap
+from divmon.grading.sandbox import bubblewrap
+from divmon.grading.verifiers.python_tests import python_tests
 from divmon.types import Prompt, Verdict
-from divmon.verifiers.python_tests import python_tests
 
 Row = dict[str, Any]
 HUMANEVAL: list[Row] = [

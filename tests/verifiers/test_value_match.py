@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from divmon.grading.verifiers.value_match import value_match
 from divmon.types import Prompt, Verdict
-from divmon.verifiers.value_match import value_match
 
 OWN = [
     {"code": "def f(a): return a", "input": "[1, 2]", "output": "[1, 2]", "id": "own_0"},

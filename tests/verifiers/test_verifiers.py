@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from divmon import verifiers
+from divmon.grading import verifiers
 from divmon.types import Prompt, Verdict
 
 PROMPT = Prompt("1", "What is 2 + 3?", gold="5", row={"question": "What is 2 + 3?", "steps": 1})
@@ -87,10 +87,10 @@ def test_a_bad_file_says_what_is_wrong(tmp_path: Path, text: str, name: str, mes
 def test_the_running_script_is_not_imported_a_second_time(tmp_path: Path) -> None:
     path = written(
         tmp_path,
-        "from divmon import verifiers\ndef rule(text, prompt): return True\nprint('once')\n"
+        "from divmon.grading import verifiers\ndef rule(text, prompt): return True\nprint('once')\n"
         "try:\n    verifiers.load(__file__ + ':rule')\nexcept ValueError as error:\n    print(error)\n",
     )
-    env = os.environ | {"PYTHONPATH": str(Path(verifiers.__file__).parents[2])}
+    env = os.environ | {"PYTHONPATH": str(Path(verifiers.__file__).parents[3])}
 
     done = subprocess.run([sys.executable, path], env=env, capture_output=True, text=True, check=True)
 
@@ -162,7 +162,8 @@ def test_a_reward_function_that_returns_something_else_is_named() -> None:
 
 def test_rules_of_ours_load_without_the_libraries_they_use() -> None:
     heavy = "{'torch', 'transformers', 'pandas', 'sympy', 'math_verify', 'py3langid', 'numpy'} & set(sys.modules)"
-    code = f"import sys; from divmon import verifiers as v; [v.load(n) for n in v.available()]; print(sorted({heavy}))"
+    load = "import sys; from divmon.grading import verifiers as v; [v.load(n) for n in v.available()]"
+    code = f"{load}; print(sorted({heavy}))"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

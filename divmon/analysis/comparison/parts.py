@@ -1,0 +1,76 @@
+"""What a difference between two runs, or a stage of a lineage, is made of: quality control and narrowing.
+
+Pair distances are not stored, so this is for runs that were scored again (`rescore`). What a run's own change since its
+reference is made of is stored with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from divmon.analysis.comparison.alignment import Task
+from divmon.analysis.comparison.members import Member
+from divmon.analysis.comparison.rescoring import Rescored
+from divmon.analysis.comparison.stages import Lineages
+from divmon.scoring.decomposition import decompose
+from divmon.storage.reader import Run
+from divmon.types import TERMS
+
+Side = tuple[str, Run, int]
+"""Name, run and step."""
+
+
+def between(tasks: Sequence[Task], groups: Mapping[str, Sequence[Member]], lines: Lineages) -> Iterator[dict[str, Any]]:
+    """A row a part of: the first run of each group less the very first run, at the last step that both may be compared
+    at; and the end of each stage less the end of the one before."""
+    heads = [members[0] for members in groups.values()]
+    for task in tasks:
+        for first, other in ((heads[0], other) for other in heads[1:]):
+            if first not in task.members or other not in task.members:
+                continue
+            if shared := _sound(first, task) & _sound(other, task):
+                step = max(shared)
+                yield from _rows(task, (first.name, first.run, step), (other.name, other.run, step))
+        for lineage, ends in lines:
+            sides = [(f"{lineage} {end.stage}".strip(), end.curves.run, end.step) for end in ends]
+            for before, after in itertools.pairwise(sides):
+                yield from _rows(task, before, after)
+
+
+def _sound(member: Member, task: Task) -> set[int]:
+    """The steps that may be compared."""
+    return {step for step in member.run.steps if (step, task.name) not in member.curves.troubles}
+
+
+def _rows(task: Task, first: Side, second: Side) -> Iterator[dict[str, Any]]:
+    """Nothing where a side was not scored again or not judged."""
+    found = []
+    for _, run, step in (first, second):
+        if not isinstance(run, Rescored) or task.name not in run.measured[step].verdicts:
+            return
+        place = {p.id: i for probe in run.probes if probe.name == task.name for i, p in enumerate(probe.prompts)}
+        found.append((run.measured[step], [place[id] for id in task.prompts]))
+    metrics = [metric for name, metric in found[0][0].distances if name == task.name]
+    for metric in (metric for metric in metrics if (task.name, metric) in found[1][0].distances):
+        distances = [measured.distances[task.name, metric][kept] for measured, kept in found]
+        verdicts = [[measured.verdicts[task.name][p] for p in kept] for measured, kept in found]
+        parts = decompose(*distances, *verdicts)
+        for part in ("change", *TERMS, "correct_pair_change"):
+            stratum = part.removeprefix("narrowing_")
+            yield {
+                "task": task.name,
+                "metric": metric,
+                "first": first[0],
+                "second": second[0],
+                "step_first": first[2],
+                "step_second": second[2],
+                "part": part,
+                "value": getattr(parts, part),
+                "low": parts.ci95[part][0],
+                "high": parts.ci95[part][1],
+                "support": parts.support.get(stratum),
+                "label": parts.labels.get(stratum),
+                "n": parts.n,
+            }

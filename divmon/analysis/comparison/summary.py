@@ -1,0 +1,65 @@
+"""Each group in one line: where it began, where it ended, and how much it kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from divmon.analysis.comparison.alignment import Task
+from divmon.analysis.comparison.contrasts import Along, along, estimates
+from divmon.analysis.comparison.looks import looks
+from divmon.analysis.comparison.members import Member
+
+
+def summary(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
+    """A row a group, task and figure: at the first and the last step that its runs share and that may be
+    compared, and the percent kept, with its interval; and at both the accuracy, with completions that were cut off left
+    out and counted as wrong."""
+    for task in tasks:
+        for figure, members in task.figures.items():
+            for group in dict.fromkeys(m.group for m in members):
+                own = [m for m in members if m.group == group]
+                shared = looks("step", task, {m: m.steps(task.name, figure, sound=True) for m in own})
+                if not len(shared.at_L):
+                    continue
+                first, last = (int(shared.at_L[i]) for i in (0, -1))
+                ends = looks("step", task, {m: [first, last] for m in own})
+                levels = along(ends, task, figure, throughout=True)
+                kept = estimates(_ratio(levels), own)
+                yield {
+                    "task": task.name,
+                    "metric": figure,
+                    "group": group,
+                    "runs": len(own),
+                    "first_step": first,
+                    "last_step": last,
+                    "start": float(np.mean([levels.value[m][0] for m in own])),
+                    "end": float(np.mean([levels.value[m][-1] for m in own])),
+                    "kept_percent": float(kept.value[0]),
+                    "low": float(kept.low[0]),
+                    "high": float(kept.high[0]),
+                    "n": int(kept.n[0]),
+                    "seeds": kept.seeds,
+                    "accuracy_start": _accuracy(task, own, first),
+                    "accuracy_end": _accuracy(task, own, last),
+                    "cut_off_wrong_start": _accuracy(task, own, first, "accuracy_cut_off_wrong"),
+                    "cut_off_wrong_end": _accuracy(task, own, last, "accuracy_cut_off_wrong"),
+                }
+
+
+def _accuracy(task: Task, members: Sequence[Member], step: int, figure: str = "accuracy") -> float:
+    """The mean over the runs; NaN where one was not judged."""
+    tables = [m.curves.tables.get((task.name, figure)) for m in members]
+    if any(table is None or step not in table.steps for table in tables):
+        return float("nan")
+    return float(np.mean([np.nanmean(table.at([step], task.prompts)) for table in tables if table is not None]))
+
+
+def _ratio(ends: Along) -> Along:
+    """The last look in percent of the first, as one look, on the prompts that both have."""
+    with np.errstate(invalid="ignore", divide="ignore"):  # of nothing there is no percentage
+        value = {m: 100 * value_L[-1:] / value_L[:1] for m, value_L in ends.value.items()}
+        rest = {m: 100 * rest_LP[-1:] / rest_LP[:1] for m, rest_LP in ends.rest.items()}
+    return Along(value, rest, ends.defined_LP[-1:], ends.units_LP[-1:])

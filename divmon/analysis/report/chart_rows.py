@@ -1,0 +1,164 @@
+"""The rows that each chart and its table draw, of all tasks and metrics: plain numbers, in the digits one reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from divmon.analysis.comparison.members import Member
+from divmon.analysis.comparison.stages import MEAN
+from divmon.loggers import shown
+from divmon.loggers.decomposition_chart import evenly
+from divmon.types import TERMS, Score
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from divmon.analysis.comparison.compare import Comparison
+    from divmon.scoring.alerts import Alert
+
+Row = dict[str, Any]
+
+AXES = {"step": "training step", "tokens": "tokens trained on", "examples": "examples trained on"}
+
+STEPS = 200
+"""Drawn of a run in a chart, evenly spaced: a thousand make the page slow and are not told apart."""
+BARS = 60
+"""Drawn of its parts."""
+
+PART = ("part", "value", "low", "high", "n", "label")
+
+
+def rows(comparison: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> dict[str, list[Row]]:
+    """What each chart draws, of all tasks and metrics, by the chart's name; of a run with many snapshots some."""
+    members = [member for group in comparison.groups.values() for member in group]
+    parts = len(comparison.decomposition)
+    return {
+        "curve": thinned(_curves(comparison, alerts), STEPS),
+        "change": thinned([row for member in members for row in _changes(comparison, member)], STEPS),
+        "difference": _differences(comparison),
+        "parts": thinned(_records(comparison.decomposition, "run", "task", "metric", "step", *PART), BARS)
+        if parts
+        else [],
+        "frontier": thinned(_frontier(comparison), STEPS),
+        "stages": _stages(comparison),
+    }
+
+
+def thinned(rows: Sequence[Row], most: int) -> list[Row]:
+    """Those of so many steps of each run, evenly spaced, of every warning, and of the best of all."""
+    steps: dict[str, set[int]] = {}
+    for row in rows:
+        steps.setdefault(row["run"], set()).add(row["step"])
+    kept = {run: set(evenly(sorted(own), most)) for run, own in steps.items()}
+    return [row for row in rows if row["step"] in kept[row["run"]] or row.get("alert") or row.get("best")]
+
+
+def domains(parts: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
+    """Task -> metric -> the lowest and highest that the stacked parts of any run reach: one scale for all runs."""
+    sums: dict[tuple[Any, ...], float] = {}
+    for row in parts:
+        if row["part"] in TERMS and row["value"] is not None:
+            key = row["task"], row["metric"], row["run"], row["step"], row["value"] > 0
+            sums[key] = sums.get(key, 0.0) + row["value"]
+    found: dict[str, dict[str, list[float]]] = {}
+    for (task, metric, *_), total in sums.items():
+        ends = found.setdefault(task, {}).setdefault(metric, [0.0, 0.0])
+        ends[:] = [min(ends[0], 1.05 * total), max(ends[1], 1.05 * total)]
+    return found
+
+
+def _curves(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> list[Row]:
+    """A group's line with its band: its run's, or the mean of its runs, which then have lines of their own, thin."""
+    several = {name for name, runs in c.groups.items() if len(runs) > 1}
+    own = _shown(c.curves)
+    of_runs = own.rename(columns={"mean": "value"})
+    found = _records(of_runs, "run", "group", "task", "metric", *AXES, "value", "low", "high", "n", "trouble")
+    for row in found:
+        if row["group"] in several:
+            row |= {"low": None, "high": None, "thin": True}
+    means = c.levels[c.levels["group"].isin(several) & c.levels["metric"].isin(set(own["metric"]))]
+    for row in _records(means, "group", "task", "metric", *AXES, "value", "low", "high", "n", "trouble"):
+        found.append({**row, "run": f"{row['group']}, mean of {len(c.groups[row['group']])} runs"})
+    fired = {(run, a.task, a.step): a.kind for run, of_run in alerts.items() for a in of_run if a.new}
+    for row in found:
+        row["alert"] = fired.get((row["run"], row["task"], row["step"]))
+    return found
+
+
+def _changes(c: Comparison, member: Member) -> list[Row]:
+    """The paired change since the run's own reference, which itself has none: 0."""
+    frame = _shown(member.run.changes)
+    frame = frame[frame["task"].isin([task.name for task in c.tasks])]
+    frame = frame.rename(columns={"change": "value"})
+    measured = _records(frame, "task", "metric", "step", "reference", "now", "value", "low", "high", "n")
+    start = min(member.run.provenance)
+    nothing = {"step": start, "value": 0.0, "low": 0.0, "high": 0.0}
+    first = {(row["task"], row["metric"]): {**row, "now": row["reference"], **nothing} for row in reversed(measured)}
+    if not any(row["step"] == start for row in measured):
+        measured = [*first.values(), *measured]
+    places = member.curves.positions[["tokens", "examples"]].to_dict("index")
+    named = {"run": member.name, "group": member.group, "thin": len(c.groups[member.group]) > 1}
+    return [row | named | {name: _clean(at) for name, at in places[row["step"]].items()} for row in measured]
+
+
+def _differences(c: Comparison) -> list[Row]:
+    if not len(c.differences):
+        return []
+    columns = ("task", "metric", "by", "first", "second", "at", "value_first", "value_second")
+    names = (*columns, "difference", "low", "high", "p", "n", "passes", "apart", "trouble")
+    found = _records(_shown(c.differences), *names)
+    for row in found:
+        row["pair"] = f"{row['second']} less {row['first']}"
+        row["told"] = "apart (p ≤ 0.05 for the whole curve)" if row["apart"] else "not told apart"
+    return found
+
+
+def _frontier(c: Comparison) -> list[Row]:
+    names = ("run", "group", "task", "metric", "step", "accuracy", "accuracy_low", "accuracy_high")
+    found = _records(c.frontier, *names, "value", "low", "high", "n", "best") if len(c.frontier) else []
+    last = {(row["run"], row["task"], row["metric"]): row["step"] for row in found}
+    first = {(row["run"], row["task"], row["metric"]): row["step"] for row in reversed(found)}
+    for row in found:
+        key = row["run"], row["task"], row["metric"]
+        row["label"] = f"step {row['step']}" if row["step"] in (first[key], last[key]) else ""
+    return found
+
+
+def _stages(c: Comparison) -> list[Row]:
+    """What each stage leaves, the mean over tasks; the base is the whole."""
+    means = c.stages[c.stages["task"] == MEAN] if len(c.stages) else c.stages
+    found = _records(means, "lineage", "stage", "step", "metric", "task", "kept_percent", "kept_low", "kept_high")
+    return [row | {"group": row["lineage"]} for row in found]
+
+
+def ordered(stages: Sequence[Row]) -> list[str]:
+    """Stages of all lineages such that each comes after those that precede it in some lineage, where that can be."""
+    after: dict[str, set[str]] = {}
+    for lineage in dict.fromkeys(row["lineage"] for row in stages):
+        line = [row["stage"] for row in stages if row["lineage"] == lineage]
+        for i, name in enumerate(line):
+            after.setdefault(name, set()).update(line[:i])
+    try:
+        return list(TopologicalSorter(after).static_order())
+    except CycleError:
+        return list(after)
+
+
+def _shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of pass@k and the like the powers of two."""
+    return frame[np.array([shown(Score("", name, 0.0)) for name in frame["metric"]], dtype=bool)]
+
+
+def _records(frame: pd.DataFrame, *names: str) -> list[Row]:
+    return [{name: _clean(value) for name, value in row.items()} for row in frame[list(names)].to_dict("records")]
+
+
+def _clean(value: Any) -> Any:
+    """JSON's own, and no more digits than a chart or a table shows."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if value == value and abs(value) != float("inf") else None
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,141 @@
+"""What stands beside the charts: each task at a glance, stages, training data, warnings, and what took effect."""
+
+from __future__ import annotations
+
+import html
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from divmon.analysis.comparison.members import Member
+from divmon.analysis.comparison.stages import MEAN
+from divmon.analysis.report.words import interval, number, table
+from divmon.types import strict_json
+
+if TYPE_CHECKING:
+    from divmon.analysis.comparison.compare import Comparison
+    from divmon.scoring.alerts import Alert
+
+
+def alerts(members: Sequence[Member]) -> tuple[dict[str, list[Alert]], list[str]]:
+    """Where warnings would have fired in each run, and for which runs that cannot be said, with the reason."""
+    from divmon.scoring.alerts import replay_alerts
+
+    found, reasons = {}, []
+    for member in members:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # damaged files are named once, where samples are read
+                found[member.name] = replay_alerts(member.run)
+        except (OSError, ValueError, KeyError) as error:
+            reasons.append(f"{member.name}: {error}")
+    return found, reasons
+
+
+def glance(c: Comparison, metric: str) -> str:
+    """A line a task and group."""
+    head = ["task", "run", "steps", f"{metric} at the start", "at the end", "kept [95 %]", "accuracy", "n prompts"]
+    rows = []
+    for row in c.summary[c.summary["metric"] == metric].to_dict("records") if len(c.summary) else []:
+        accuracy = "not judged"
+        if not math.isnan(row["accuracy_end"]):
+            accuracy = f"{100 * row['accuracy_start']:.0f} to {100 * row['accuracy_end']:.0f} %"
+        kept = f"{number(row['kept_percent'], '.0f')} % {interval(row['low'], row['high'], '.0f')}"
+        steps = f"{row['first_step']} to {row['last_step']}"
+        rows.append(
+            [row["task"], row["group"], steps, number(row["start"]), number(row["end"]), kept, accuracy, row["n"]]
+        )
+    return table(head, rows, f"Every task at a glance: how much of its {metric} each run kept", (3, 4, 5, 7))
+
+
+def stages(c: Comparison) -> str:
+    """The paper's table 1: percent of the base model's diversity."""
+    rows = []
+    for row in c.stages[c.stages["task"] == MEAN].to_dict("records") if len(c.stages) else []:
+        if row["stage"] == "base":
+            continue
+        change = f"{number(row['change_percent'], '+.0f')} {interval(row['change_low'], row['change_high'], '+.0f')}"
+        kept = f"{number(row['kept_percent'], '.0f')} {interval(row['kept_low'], row['kept_high'], '.0f')}"
+        rows.append([row["metric"], row["lineage"], row["stage"], change, kept, row["tasks"], row["n"]])
+    head = ["metric", "lineage", "stage", "change, points [95 %]", "kept after it, % [95 %]", "tasks", "n prompts"]
+    if not rows:
+        return "<p>These runs name no stages (the option <code>stage</code>, or <code>compare --chain</code>).</p>"
+    return table(
+        head, rows, "What each stage takes, in percent of the base model's diversity, mean over tasks", (3, 4, 5, 6)
+    )
+
+
+def composition(c: Comparison) -> str:
+    """Each run's training data."""
+    rows = []
+    for row in c.composition.to_dict("records"):
+        size, share = f"{row['tokens']:,} {row['unit']}", f"{100 * row['token_share']:.0f} %"
+        apart = "" if row["sbert"] is None else number(row["sbert"])
+        kept = f"{row['rows']:,}"
+        rows.append([row["run"], row["from_step"], row["source"], kept, size, share, apart, row["warning"]])
+    head = ["run", "from step", "source", "rows", "size", "share of size", "sbert of its completions", "warning"]
+    if not rows:
+        return "<p>What these runs were trained on is not in their record.</p>"
+    return table(head, rows, "What each run was trained on, beside what came of it", (1, 3, 4, 5, 6))
+
+
+def fired(found: Mapping[str, Sequence[Alert]], reasons: Sequence[str]) -> str:
+    """Every warning with its evidence, and for how long it stood."""
+    parts = [f'<p class="note">Not looked at: {html.escape(reason)}</p>' for reason in reasons]
+    until = {(run, a.task, a.kind, a.since): a.step for run, own in found.items() for a in own}
+    for run, own in found.items():
+        for a in (alert for alert in own if alert.new):
+            last = until[run, a.task, a.kind, a.since]
+            stood = f"at step {a.step}" if last == a.step else f"from step {a.step} to {last}"
+            title = html.escape(f"{run}, {stood}: {a.kind.replace('_', ' among ')} ({a.task or 'all tasks'})")
+            parts.append(f'<div class="card"><h3>{title}</h3><p>{html.escape(a.text)}</p></div>')
+        if not own:
+            parts.append(f"<p>None in {html.escape(run)}.</p>")
+    return "\n".join(parts)
+
+
+def provenance(c: Comparison) -> str:
+    """What took effect in each run (contract 7)."""
+    columns = {m.name: _effect(m) for group in c.groups.values() for m in group}
+    names = dict.fromkeys(name for facts in columns.values() for name in facts)
+    rows = [[name, *(facts.get(name, "–") for facts in columns.values())] for name in names]
+    return table(["", *columns], rows, "What took effect in each run")
+
+
+def _effect(member: Member) -> dict[str, str]:
+    run = member.run
+    manifest, steps = run.manifest, sorted(run.provenance)
+    last = run.provenance[steps[-1]]
+    options = manifest.get("options", {})
+    seconds = [sum(facts.get("seconds", {}).values()) for facts in run.provenance.values()]
+    tokens = [facts.get("tokens_drawn") or 0 for facts in run.provenance.values()]
+    spent = manifest.get("seconds") or {}
+    share = spent["monitor"] / spent["run"] if spent.get("run") else last.get("share_of_run")
+    facts: dict[str, Any] = {
+        "group": member.group,
+        "folder": run.folder,
+        "model": manifest.get("model"),
+        "tokenizer": manifest.get("tokenizer"),
+        "measured at steps": ", ".join(map(str, steps)),
+        "reference step": manifest.get("reference_step", steps[0]),
+        "completions a prompt (K)": last.get("num_samples", options.get("num_samples")),
+        "of the reference": options.get("reference_samples"),
+        "prompts": ", ".join(f"{len(probe.prompts)} of {probe.name}" for probe in run.probes),
+        **{f"decoding of {task}": _named(how) for task, how in last.get("decoding", {}).items()},
+        "seed": last.get("seed", options.get("seed")),
+        "sampler": last.get("sampler"),
+        "encoders": _named(manifest.get("encoders", {})),
+        "verifiers": _named(manifest.get("verifiers", {})),
+        "versions": _named(manifest.get("versions", {})),
+        "started": manifest.get("created"),
+        "resumed from steps": ", ".join(str(entry["step"]) for entry in manifest.get("resumed", ())),
+        "tokens drawn": f"{sum(tokens):,}" if any(tokens) else None,
+        "time measuring": f"{sum(seconds):,.0f} s" if any(seconds) else None,
+        "share of the run's time": None if share is None else f"{100 * share:.0f} %",
+    }
+    return {name: str(value) for name, value in facts.items() if value not in (None, "", {})}
+
+
+def _named(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} {v if isinstance(v, str) else strict_json(v).decode()}" for k, v in values.items())

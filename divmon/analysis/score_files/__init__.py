@@ -1,0 +1,1 @@
+"""Files of completions that exist already: graded, scored, compared; what `divmon score` prints."""

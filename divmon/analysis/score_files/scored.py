@@ -1,0 +1,106 @@
+"""Rows of completions -> verdicts -> scores -> their part of the report of `divmon score`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from divmon.analysis.score_files.correctness import any_judged, corrects, judge_rows, quality_scores, reasons, summary
+from divmon.scoring.metric_inputs import Outputs
+from divmon.scoring.scorer import Scored, Scorer
+from divmon.storage.completion_files import Row
+from divmon.types import TRUNCATED_LIMIT, Score, Verdict
+
+TASK = "file"
+"""All rows of a file are scored as one task of this name."""
+
+
+@dataclass
+class Side:
+    """One file's rows with all that was found of them."""
+
+    name: str
+    """The file's."""
+    rows: Sequence[Row]
+    verdicts: list[list[Verdict]] | None
+    scored: Scored
+    scores: list[Score]
+    """Of diversity and of quality."""
+    num_samples: int
+    """K: figures that depend on the number of outputs took the first K."""
+
+    @property
+    def judged(self) -> bool:
+        return any_judged(self.verdicts)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The metrics that failed, with the reason."""
+        return {name.removeprefix(f"{TASK}/"): reason for name, reason in self.scored.left_out.items()}
+
+
+def sides(files: Sequence[tuple[str, Sequence[Row], Sequence[str]]], scorer: Scorer, given: Any) -> list[Side]:
+    """Judges and scores the rows of one file, or of two that will be compared.
+
+    Two are scored alike: where one has no verdicts, metrics get none on either side, since those of correct answers
+    alone would not compare.
+
+    Args:
+        files: name, rows, and the rows' categories of each.
+        given: `task` and `allow_unsandboxed_code`, as the command line has them.
+    """
+    verdicts = [
+        judge_rows(rows, given.task, allow_unsandboxed_code=given.allow_unsandboxed_code) for _, rows, _ in files
+    ]
+    judged = all(map(any_judged, verdicts))
+    num_samples = min(max(len(row.outputs) for row in rows) for _, rows, _ in files)
+    found = []
+    for (name, rows, categories), verdicts_P in zip(files, verdicts, strict=True):
+        correct = corrects(verdicts_P) if verdicts_P and judged else None
+        outputs = Outputs(TASK, [str(row.id) for row in rows], categories, [row.outputs for row in rows], correct)
+        scored = scorer.score([outputs], num_samples, distances=judged and len(files) > 1, at_ends=False)
+        quality = quality_scores(TASK, rows, verdicts_P, num_samples) if verdicts_P and any_judged(verdicts_P) else []
+        found.append(Side(name, rows, verdicts_P, scored, [*scored.scores, *quality], num_samples))
+    return found
+
+
+def report(side: Side) -> dict[str, Any]:
+    """Means, values by prompt, verdicts and notes of one file, ready for JSON."""
+    found: dict[str, Any] = {
+        "n_prompts": len(side.rows),
+        "metrics": {
+            s.metric: {"mean": _number(s.mean), "ci95": [_number(s.low), _number(s.high)], "n": s.n}
+            for s in side.scores
+        },
+        "verdicts": None if side.verdicts is None else summary(side.verdicts),
+        "per_prompt": _per_prompt(side),
+        "left_out": side.left_out,
+        "notes": [],
+    }
+    texts = [text for row in side.rows for text in row.outputs]
+    cut_off = texts.count(None) / len(texts)
+    if cut_off > TRUNCATED_LIMIT:
+        found["notes"] += [
+            f"{side.name} is NOT COMPARABLE: {100 * cut_off:.0f} % of its outputs are null, without an answer"
+        ]
+    return found
+
+
+def _per_prompt(side: Side) -> list[dict[str, Any]]:
+    """By prompt; the figures of quality all follow from k_correct and k_judged, so they are left to the means."""
+    entries: list[dict[str, Any]] = [{"id": row.id} for row in side.rows]
+    for score in side.scored.scores:
+        for entry, value in zip(entries, score.values, strict=False):  # an across-prompt figure has no values
+            entry[score.metric] = _number(value)
+    for entry, verdicts in zip(entries, side.verdicts or [], strict=False):
+        judged = [verdict.correct for verdict in verdicts if verdict.correct is not None]
+        entry["correct"] = [verdict.correct for verdict in verdicts]
+        entry |= {"k_correct": sum(judged) if judged else None, "k_judged": len(judged)}
+        entry["not_judged"] = reasons(verdicts)
+    return entries
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,139 @@
+"""The report of `divmon score` as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from divmon.loggers import shown
+from divmon.types import TERMS, Score
+
+REASONS = 5
+"""Shown of why outputs were not judged, the commonest; the JSON has all."""
+
+
+def tables(report: dict[str, Any]) -> str:
+    """All of a report that a terminal has room for; of pass@k and the like only powers of two."""
+    blocks = [_metrics(report)]
+    if "changes" in report:
+        blocks.append(_changes(report))
+        blocks += [_decomposition(name, parts) for name, parts in report["decomposition"].items()]
+    if report.get("paper"):
+        blocks.append(_paper(report["paper"]))
+    blocks += [f"note: {note}" for note in report["notes"]]
+    return "\n\n".join(blocks)
+
+
+def verdict_line(found: dict[str, Any]) -> str:
+    """Of the summary of verdicts: "7 of 9 outputs judged, 4 correct; not judged: no gold answer (2)"."""
+    total = found["judged"] + found["not_judged"]
+    line = f"{found['judged']} of {total} outputs judged, {found['correct']} correct"
+    reasons = [f"{reason} ({count})" for reason, count in found["reasons"].items()]
+    more = [f"{len(reasons) - REASONS} other reasons"] if len(reasons) > REASONS else []
+    return line + (f"; not judged: {'; '.join(reasons[:REASONS] + more)}" if reasons else "")
+
+
+def _metrics(report: dict[str, Any]) -> str:
+    rows = [
+        [name, _mean(figure["mean"]), _interval(figure["ci95"]), str(figure["n"])]
+        for name, figure in _shown(report["metrics"]).items()
+    ]
+    lines = [aligned(["metric", "mean", "95% interval", "prompts"], rows)]
+    models = ", ".join(f"{cost.replace('_', ' ')} {name}" for cost, name in report["settings"]["models"].items())
+    lines += [f"by {models}"] if models else []
+    lines += [f"verdicts: {verdict_line(report['verdicts'])}"] if report.get("verdicts") else []
+    return "\n".join(lines)
+
+
+def _changes(report: dict[str, Any]) -> str:
+    reference = report["reference"]
+    title = f"change since {report['settings']['reference']}, on {reference['n_matched']} prompts of both"
+    rows = [
+        [name, _mean(c["reference"]), _mean(c["now"]), _signed(c["change"]), _interval(c["ci95"], "+"), str(c["n"])]
+        for name, c in _shown(report["changes"]).items()
+    ]
+    table = aligned(["metric", "reference", "now", "change", "95% interval", "prompts"], rows)
+    lines = [title, table]
+    if reference["verdicts"]:
+        lines.append(f"verdicts of the reference: {verdict_line(reference['verdicts'])}")
+    return "\n".join(lines)
+
+
+def _decomposition(metric: str, parts: dict[str, Any]) -> str:
+    title = (
+        f"{metric}: from {_mean(parts['reference'])} to {_mean(parts['now'])} on {parts['n']} prompts with two judged"
+        " outputs on both sides"
+    )
+    rows = [["change", _signed(parts["change"]), _interval(parts["ci95"]["change"], "+"), "", "", "", ""]]
+    for term, label in TERMS.items():
+        stratum = term.removeprefix("narrowing_")
+        bracket = [_signed(parts["bracket"][f"{side}_weights"][term]) for side in ("reference", "present")]
+        row = [f"= {label}" if len(rows) == 1 else f"+ {label}", _signed(parts[term])]
+        row += [_interval(parts["ci95"][term], "+"), *bracket]
+        if stratum in parts["seen"]:
+            row += [_signed(parts["seen"][stratum]), _support(parts["support"][stratum], parts["labels"].get(stratum))]
+        else:
+            row += ["", ""]
+        rows.append(row)
+    pair = "a pair of correct answers, where both sides have one"
+    rows.append(
+        [pair, _signed(parts["correct_pair_change"]), _interval(parts["ci95"]["correct_pair_change"], "+"), *[""] * 4]
+    )
+    head = ["part", "change", "95% interval", "reference's weights", "present weights", "seen", "support"]
+    return f"{title}\n{aligned(head, rows)}"
+
+
+def _support(support: float | None, label: str | None) -> str:
+    share = "" if support is None else f"{100 * support:.0f}%"
+    return ", ".join(part for part in (share, label) if part)
+
+
+def _paper(view: dict[str, Any]) -> str:
+    names = {"d_all": "D, all", "d_correct": "D, correct", "v_all": "Vendi, all", "v_correct": "Vendi, correct"}
+    rows = [
+        [name, _mean(v["reference"]), str(v["n_reference"]), _mean(v["now"]), str(v["n_now"])]
+        for key, name in names.items()
+        for v in [view[key]]
+    ]
+    table = aligned(["figure", "reference", "prompts", "now", "prompts"], rows)
+    return (
+        "as the paper shows it, to compare with published numbers; its prompts with two correct answers are others on"
+        f" each side\n{table}\nloss of D correct over loss of D all: {_mean(view['residual_share'])}"
+    )
+
+
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns, the first to the left and the others to the right."""
+    columns = list(zip(head, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    lines = []
+    for row in (head, *rows):
+        first, *others = (
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join([first, *others]).rstrip())
+    return "\n".join(lines)
+
+
+def _shown(figures: dict[str, Any]) -> dict[str, Any]:
+    """Without what repeats: at k = 1 the accuracy or 1, and where no output was cut off the accuracy again."""
+    repeats = {"accuracy_cut_off_wrong"} if figures.get("accuracy_cut_off_wrong") == figures.get("accuracy") else set()
+    return {
+        name: figure
+        for name, figure in figures.items()
+        if shown(Score("", name, 0.0)) and not name.endswith("_at1") and name not in repeats
+    }
+
+
+def _mean(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
+
+
+def _signed(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:+.4f}"
+
+
+def _interval(bounds: Sequence[float | None], sign: str = "") -> str:
+    low, high = bounds
+    return "" if low is None or high is None else f"{low:{sign}.4f} to {high:{sign}.4f}"

@@ -1,0 +1,139 @@
+"""What a snapshot was measured with, and what of it bars a comparison with another (contract 4)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from divmon.storage.reader import Run
+
+QUALITY = ("accuracy", "pass_at", "majority", "coverage", "solve_", "mixed", "distinct_answers")
+"""What figures of quality begin with: they hang on the verdicts."""
+
+RESCORE = "--rescore scores the stored samples of all runs again, alike"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides a task's figures, but for the model."""
+
+    decoding: dict[str, Any]
+    """`max_new_tokens` is the answer's limit; what is scored is the answer alone, so room to reason stands apart."""
+    reasoning_tokens: int
+    """Room to reason on top."""
+    num_samples: int
+    """K: figures that depend on the number of samples took the first K."""
+    verifier: str | None
+    models: dict[str, str]
+    """By what needs it ("encoder", "code_encoder", "nli"), the model in use."""
+    vocab_size: int | None
+    """Of the tokenizer, which EAD counts with."""
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why two snapshots cannot be compared."""
+
+    what: str
+    """decoding, num_samples, verifier, encoder, code_encoder, nli, vocab_size."""
+    first: Any
+    second: Any
+    remedy: str
+
+    @property
+    def bars_all(self) -> bool:
+        """Whether no figure may be compared."""
+        return self.what in ("decoding", "num_samples")
+
+    def bars(self, figure: str) -> bool:
+        """Whether this figure hangs on it."""
+        return self.bars_all or self.what in needs(figure)
+
+    def __str__(self) -> str:
+        return f"{self.what} differs: {self.first} and {self.second}"
+
+
+def settings(run: Run, step: int, task: str) -> Settings:
+    """What took effect at a step: its own provenance, and the manifest of the segment of the run that it belongs to."""
+    segment = run.manifest
+    for resumed in run.manifest.get("resumed", ()):
+        if resumed["step"] < step:
+            segment = {**segment, **resumed}
+    facts, options = run.provenance[step], segment.get("options", {})
+    probe = task if task in facts.get("decoding", {}) else task.removesuffix("-full")
+    decoding = dict(facts.get("decoding", {}).get(probe) or segment.get("decoding", {}).get(probe, {}))
+    limits = {p["name"]: p.get("max_new_tokens") for p in run.manifest.get("probes", ())}
+    total = int(decoding.get("max_new_tokens", 0))
+    answer = int(options.get("max_new_tokens") or limits.get(probe) or total)
+    reasons = total == answer + options.get("max_reasoning_tokens", 0)
+    return Settings(
+        decoding=decoding | ({"max_new_tokens": answer} if reasons else {}),
+        reasoning_tokens=total - answer if reasons else 0,
+        num_samples=int(options.get("num_samples") or _fewest_drawn(run)),
+        verifier=segment.get("verifiers", {}).get(probe),
+        models=segment.get("encoders", {}),
+        vocab_size=segment.get("vocab_size"),
+    )
+
+
+def _fewest_drawn(run: Run) -> int:
+    """K of a run whose options do not say it: the reference may have more."""
+    return min((int(facts["num_samples"]) for facts in run.provenance.values() if "num_samples" in facts), default=0)
+
+
+def obstacles(first: Settings, second: Settings) -> Iterator[Obstacle]:
+    """What differs between two that bars some figure or all."""
+    names = sorted(first.decoding.keys() | second.decoding.keys())
+    differ = [name for name in names if first.decoding.get(name) != second.decoding.get(name)]
+    if differ:
+        sides = [", ".join(f"{n} {s.decoding.get(n, 'unknown')!r}" for n in differ) for s in (first, second)]
+        again = ", ".join(f"{name}={first.decoding.get(name)!r}" for name in differ)
+        yield Obstacle(
+            "decoding",
+            sides[0],
+            sides[1],
+            "samples drawn under other limits cannot be made alike: measure the checkpoints again with the same"
+            f" decoding, DiversityMonitor(probes, {again}, output_dir=...).measure(model, tokenizer, step)",
+        )
+    if first.num_samples != second.num_samples:
+        fewer = min(first.num_samples, second.num_samples)
+        yield Obstacle(
+            "num_samples",
+            first.num_samples,
+            second.num_samples,
+            f"{RESCORE}, by the first {fewer} samples of each prompt",
+        )
+    if first.verifier != second.verifier:
+        yield Obstacle("verifier", first.verifier, second.verifier, f"{RESCORE}, judged by {first.verifier}")
+    for cost in sorted(first.models.keys() | second.models.keys()):
+        models = first.models.get(cost, "unknown"), second.models.get(cost, "unknown")
+        if models[0] != models[1]:
+            yield Obstacle(
+                cost, models[0], models[1], f"{RESCORE}, with {models[0]} (--rescore MODEL with another text encoder)"
+            )
+    if first.vocab_size != second.vocab_size:
+        yield Obstacle("vocab_size", first.vocab_size, second.vocab_size, RESCORE)
+
+
+@functools.cache
+def needs(figure: str) -> frozenset[str]:
+    """The settings a figure hangs on besides decoding and K: "verifier", "vocab_size", and what its metric is dear for.
+
+    One that no metric in the package gives could hang on any of them.
+    """
+    if figure.startswith(QUALITY):
+        return frozenset({"verifier"})
+    if figure in ("truncated", "empty", "length_limit"):
+        return frozenset()
+    from divmon.scoring import metrics
+
+    for name in metrics.available():
+        metric = metrics.load(name)
+        if figure == name or f"`{figure}`" in (metric.function.__doc__ or ""):
+            inputs = set(metric.takes)
+            found = {metric.cost} - {"cheap"} | inputs & {"vocab_size"}
+            judged = "correct_PK" in inputs and (figure.endswith("_correct") or metric.reads_programs)
+            return frozenset(found | ({"verifier"} if judged else set()))
+    return frozenset({"verifier", "vocab_size", "encoder", "code_encoder", "nli"})

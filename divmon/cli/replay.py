@@ -1,0 +1,159 @@
+"""`divmon replay RECIPE`: trains the stages of a lineage in order with the monitor on, and goes on where it stopped.
+
+<out>/<recipe>/_divmon        one run directory for the whole line: steps count on from stage to stage
+<out>/<recipe>/<stage>        the trainer's output_dir; <stage>/final is the model it ends with
+<out>/<recipe>/replay.json    what is done, and with which settings
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from divmon.lineages.recipes import Recipe, Scale, Stage, load
+from divmon.lineages.recipes.file import RecipeError
+from divmon.lineages.recipes.plan import accelerate_file, accelerate_settings, plan
+from divmon.lineages.replay.lineage import Lineage, ReplayError, is_main
+from divmon.lineages.replay.run import run
+from divmon.loggers import say
+
+_EPILOG = """examples:
+  divmon replay recipes/olmo3/think.yaml --dry-run
+  divmon replay recipes/olmo3/think.yaml --stage dpo --set dpo.start=allenai/Olmo-3-7B-Think-SFT
+  divmon replay recipes/olmo3/think.yaml --set sft.accelerate=my_config.yaml --set sft.data.path=rows.jsonl
+  divmon replay --checkpoints --help        measures published checkpoints in place of training
+
+A replay that was stopped goes on at its last whole checkpoint when the same command is given again."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; 0 when it is through, 1 when it cannot go on, 2 when the recipe is wrong."""
+    argv = sys.argv[1:] if argv is None else argv
+    if any(word.partition("=")[0] == "--checkpoints" for word in argv):
+        from divmon.cli import replay_checkpoints as replay_checkpoints_command
+
+        return replay_checkpoints_command.main(argv)
+    given = _parser().parse_args(argv)
+    chosen = [name for names in given.stage for name in names.split(",")]
+    try:
+        from divmon.lineages.recipes.checks import check
+
+        recipe = load(given.recipe, scale=given.scale, sets=given.set)
+        check(recipe, chosen)
+        if given.dry_run:
+            print(plan(recipe, chosen))
+            print("\nto run\n" + "\n".join(f"  {line}" for line in _commands(recipe, chosen, given)))
+            return 0
+    except RecipeError as error:
+        print(f"divmon replay: {error}", file=sys.stderr)
+        return 2
+    try:
+        lineage = Lineage(recipe, Path(given.out), given.seed)
+        for name in chosen or recipe.stages:
+            stage = recipe.stages[name]
+            if stage.recipe != recipe.name or lineage.is_done(stage):
+                run(lineage, stage)
+                continue
+            if LAUNCHED in os.environ and "WORLD_SIZE" not in os.environ:
+                raise ReplayError(
+                    f"accelerate started one process and not those of {accelerate_file(stage)} (on CPUs alone it does"
+                    f" not start several); for one process: --set {name}.accelerate=null"
+                )
+            if _is_launched() or int(accelerate_settings(stage)["num_processes"]) == 1:
+                run(lineage, stage)
+            else:
+                _launch(stage, given)
+    except (ReplayError, RecipeError) as error:
+        print(f"divmon replay: {error}", file=sys.stderr)
+        return 1
+    if is_main() and not _is_launched():
+        from divmon.lineages.replay.timetable import timetable
+
+        say(f"divmon replay: {recipe.name} is through; its time\n{timetable(lineage)}")
+    return 0
+
+
+LAUNCHED = "DIVMON_LAUNCHED"
+"""Set for the processes of a stage, so that none of them launches others, whatever its launcher made of its config."""
+
+
+def _is_launched() -> bool:
+    """A launcher of several processes started this one."""
+    return "WORLD_SIZE" in os.environ or LAUNCHED in os.environ
+
+
+def _again(stage: Stage, given: argparse.Namespace) -> list[str]:
+    """The arguments of this command, for one stage."""
+    line = ["replay", str(given.recipe), "--stage", stage.name, "--out", str(given.out), "--scale", given.scale]
+    for value in given.set:
+        line += ["--set", value]
+    return line + (["--seed", str(given.seed)] if given.seed is not None else [])
+
+
+def _launcher(stage: Stage) -> list[str]:
+    return ["accelerate", "launch", "--config_file", str(accelerate_file(stage))]
+
+
+def _commands(recipe: Recipe, chosen: Sequence[str], given: argparse.Namespace) -> list[str]:
+    """What to type for each stage."""
+    lines = []
+    for name in chosen or recipe.stages:
+        stage = recipe.stages[name]
+        settings = accelerate_settings(stage)
+        if stage.args.get("use_vllm") and stage.args.get("vllm_mode") == "server":
+            lines.append("trl vllm-serve --model MODEL          on the machines that generate, before:")
+        if settings["num_processes"] == 1 or stage.recipe != recipe.name:
+            lines.append(shlex.join(["divmon", *_again(stage, given)]))
+            continue
+        machines = settings.get("num_machines", 1)
+        each = f"   on each of {machines} machines, I = 0 to {machines - 1}" if machines > 1 else ""
+        where = " --machine_rank I --main_process_ip IP --main_process_port PORT" if machines > 1 else ""
+        lines.append(
+            shlex.join(_launcher(stage)) + where + " " + shlex.join(["-m", "divmon", *_again(stage, given)]) + each
+        )
+    return lines
+
+
+def _launch(stage: Stage, given: argparse.Namespace) -> None:
+    """Starts the stage's processes on this machine, with its accelerate config."""
+    settings = accelerate_settings(stage)
+    command = [*_launcher(stage), "-m", "divmon", *_again(stage, given)]
+    if settings.get("num_machines", 1) > 1:
+        raise ReplayError(
+            f"stage {stage.name!r} runs on {settings['num_machines']} machines, by {accelerate_file(stage)}: start it"
+            f" on each of them as `divmon replay {given.recipe} --stage {stage.name} --dry-run` says, or name a config"
+            f" for this machine: --set {stage.name}.accelerate=FILE (null for one process)"
+        )
+    say(f"divmon replay: {shlex.join(command)}")
+    accelerate = [sys.executable, "-m", "accelerate.commands.accelerate_cli", *command[1:]]
+    done = subprocess.run(accelerate, env={**os.environ, LAUNCHED: "1"})
+    if done.returncode:
+        raise ReplayError(
+            f"stage {stage.name!r} ended with exit code {done.returncode}; the same command goes on with it"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="divmon replay",
+        description="Train the stages of a published lineage in order, with the monitor on.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("recipe", help="a YAML file, such as recipes/olmo3/think.yaml")
+    add("--stage", action="append", default=[], metavar="NAME", help="only this stage; may be given again, or a,b")
+    add(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe: sft.args.learning_rate=1e-5"
+    )
+    scales: list[Scale] = ["full", "miniature"]
+    add("--scale", choices=scales, default="full", help="%(default)s unless told")
+    add("--out", default="replays", help="folder for all lineages (%(default)s)")
+    add("--seed", type=int, help="of training, in place of the recipe's")
+    add("--dry-run", action="store_true", help="check the recipe and print the plan, nothing else")
+    return parser

@@ -1,0 +1,242 @@
+"""`divmon rollouts OUTPUT_DIR`: diversity over an RL run that is over, from the completions that TRL logged."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from divmon import __version__
+from divmon.cli.flags import names_of
+
+if TYPE_CHECKING:
+    from divmon.training.rollouts.completions_log import CompletionsLog
+    from divmon.types import Snapshot
+
+OK, NOTHING, PARTLY = 0, 2, 3
+
+BY_STEP = (
+    "reward",
+    "reward_std",
+    "no_signal",
+    "accuracy",
+    "solve_all",
+    "solve_none",
+    "ead",
+    "distinct_share",
+    "sbert",
+    "sbert_correct",
+    "vendi_at4",
+)
+"""Figures of the table by step, those that there are."""
+
+_DESCRIPTION = """Scores the groups of completions that GRPO or RLOO logged: OUTPUT_DIR/completions/*.parquet, which
+TRL writes with log_completions=True. Each file is the last generation batch before a logging step. What changed is
+taken since the first file; prompts differ from file to file, so unless the same prompts come again it is unpaired.
+
+Right or wrong: above --threshold; or by --verifier, where a reward function logged the gold answer as a column; or,
+where there is one reward and it is 0 or 1, above 0.5. Else nothing is judged. The files do not tell which completions
+were cut off, so of these none is left out."""
+
+_EPILOG = """no_signal is the share of groups whose rewards are all equal, so that they train nothing; solve_all and
+solve_none the shares of groups all right and all wrong.
+
+exit code: 0 all was done; 2 wrong usage, or nothing could be scored; 3 some files or metrics were left out, each named
+with its reason on stderr, and the rest was done."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command and returns its exit code."""
+    given = _parser().parse_args(argv)
+    try:
+        snapshots, log = _scored(given)
+    except (OSError, ValueError, RuntimeError) as error:
+        _say(f"divmon rollouts: {error}")
+        return NOTHING
+    if given.json:
+        print(json.dumps(_report(snapshots, log), allow_nan=False, ensure_ascii=False, indent=1))
+    else:
+        print(_tables(snapshots, log))
+    for step, reason in log.left_out.items():
+        _say(f"step {step} left out: {reason}")
+    return PARTLY if log.left_out or any(s.provenance["left_out"] for s in snapshots) else OK
+
+
+def _scored(given: argparse.Namespace) -> tuple[list[Snapshot], CompletionsLog]:
+    from divmon.scoring.scorer import Scorer
+    from divmon.training.rollouts.completions_log import read_completions
+    from divmon.training.rollouts.groups import Draw
+    from divmon.training.rollouts.scores import GroupScorer
+    from divmon.training.rollouts.verdicts import GroupJudge
+
+    log = read_completions(given.output_dir, given.num_generations, rewards=given.rewards)
+    if given.weights is not None and len(given.weights) != len(log.names):
+        raise ValueError(f"--weights: expected one for each of {', '.join(log.names)}, got {len(given.weights)}")
+    judge = GroupJudge(
+        log.names,
+        given.weights,
+        threshold=given.threshold,
+        verifier=given.verifier,
+        allow_unsandboxed_code=given.allow_unsandboxed_code,
+        say=_say,
+    )
+    scorer = Scorer(
+        given.metrics, embedder=given.embedder, device=given.device, vocab_size=given.ead_vocab_size, seed=given.seed
+    )
+    scoring = GroupScorer(scorer, judge)
+    store = _store(given, log, scorer) if given.out else None
+    snapshots = []
+    for step in log.steps:
+        draw = Draw(given.max_groups, given.seed)
+        for group in log.groups(step):
+            draw.add(group)
+        snapshots.append(scoring.snapshot(draw.take(), step))
+        if store is not None:
+            store.write(snapshots[-1])
+    if store is not None:
+        store.close()
+    return snapshots, log
+
+
+def _store(given: argparse.Namespace, log: CompletionsLog, scorer: Any) -> Any:
+    from divmon.storage.writer import Store
+
+    return Store(given.out, max_samples_mb=1e6, say=_say).open(  # no more than the logs, which lie there already
+        {
+            "kind": "rollouts",
+            "completions": str(given.output_dir),
+            "num_generations": log.num_generations,
+            "reward_functions": log.names,
+            "reward_weights": given.weights,
+            "metrics": scorer.names,
+            "encoders": scorer.encoders(),
+            "max_groups": given.max_groups,
+            "seed": given.seed,
+        }
+    )
+
+
+def _tables(snapshots: Sequence[Snapshot], log: CompletionsLog) -> str:
+    from divmon.analysis.score_files.tables import aligned
+
+    first, last = snapshots[0], snapshots[-1]
+    there = [name for name in BY_STEP if any(score.metric == name for score in first.scores)]
+    rows = [
+        [str(s.step), str(s.provenance["groups"]), *(_number(_score(s, name)) for name in there)] for s in snapshots
+    ]
+    blocks = [
+        f"groups of {log.num_generations} completions; rewards: {', '.join(log.names)}; {last.provenance['verdicts']}",
+        aligned(["step", "groups", *there], rows),
+    ]
+    if last.changes:
+        shown = [c for c in last.changes if c.metric in there or "/" in c.metric]
+        changes = [
+            [c.metric, *map(_number, (c.reference, c.now)), _number(c.change, "+"), _interval(c.low, c.high)]
+            for c in shown
+        ]
+        blocks.append(
+            f"step {last.step} {last.provenance['compared']}\n"
+            + aligned(["metric", "then", "now", "change", "95% interval"], changes)
+        )
+    return "\n\n".join(blocks)
+
+
+def _report(snapshots: Sequence[Snapshot], log: CompletionsLog) -> dict[str, Any]:
+    from divmon.types import plain
+
+    def figures(scores: Sequence[Any], *names: str) -> dict[str, Any]:
+        return {s.metric: {name: getattr(s, name) for name in names} | {"ci95": [s.low, s.high]} for s in scores}
+
+    steps = [
+        {
+            "step": s.step,
+            "groups": s.provenance["groups"],
+            "groups_seen": s.provenance["groups_seen"],
+            "metrics": figures(s.scores, "mean", "n"),
+            "compared": s.provenance["compared"],
+            "changes": figures(s.changes, "reference", "now", "change", "n"),
+            "decomposition": s.decomposition.get("rollouts", {}),
+        }
+        for s in snapshots
+    ]
+    about = {
+        "num_generations": log.num_generations,
+        "rewards": log.names,
+        "verdicts": snapshots[-1].provenance["verdicts"],
+        "left_out": log.left_out,
+        "divmon": __version__,
+    }
+    return plain(about | {"steps": steps})
+
+
+def _score(snapshot: Snapshot, name: str) -> float:
+    return next((score.mean for score in snapshot.scores if score.metric == name), math.nan)
+
+
+def _number(value: float, sign: str = "") -> str:
+    return "-" if math.isnan(value) else f"{value:{sign}.3f}"
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"{_number(low, '+')} to {_number(high, '+')}"
+
+
+def threshold(text: str) -> float | dict[str, float]:
+    """ "0.5", of the total reward, or "accuracy=0.5,format=0", of reward functions by name.
+
+    >>> threshold("accuracy=0.5")
+    {'accuracy': 0.5}
+    """
+    try:
+        if "=" not in text:
+            return float(text)
+        return {name.strip(): float(value) for name, _, value in (part.rpartition("=") for part in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, or name=number[,name=number], got {text!r}") from None
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(value) for value in names_of(text)]
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="divmon rollouts",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("output_dir", type=Path, metavar="OUTPUT_DIR", help="the run's, or its folder of completions")
+    add(
+        "--threshold",
+        type=threshold,
+        metavar="T",
+        help="correct is a total reward above T, or name=T[,name=T] of reward functions by name",
+    )
+    add("--verifier", metavar="NAME", help="judge with this verifier, a name or file.py:function")
+    add(
+        "--allow-unsandboxed-code", action="store_true", help="judge programs even where bubblewrap cannot contain them"
+    )
+    add("--num-generations", type=int, metavar="G", help="completions of a prompt; as the prompts repeat, if not told")
+    add(
+        "--rewards", type=names_of, metavar="NAMES", help="columns that are rewards; all that hold numbers, if not told"
+    )
+    add("--weights", type=_numbers, metavar="W,W", help="reward_weights of the run, in the columns' order; 1 each")
+    add("--metrics", default="auto", metavar="NAMES", help="as for divmon score")
+    add("--embedder", default="auto", metavar="NAME", help="as for divmon score")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...; a GPU where there is one, if not told")
+    add("--ead-vocab-size", type=int, default=50257, metavar="V", help="tokenizer's size for EAD (50257)")
+    add("--max-groups", type=int, default=64, metavar="N", help="groups of a file that are scored, at most (64)")
+    add("--seed", type=int, default=0, help="of which prompts those are, where there are more (0)")
+    add("--out", type=Path, metavar="DIR", help="also write a run directory there, which divmon.read_run reads")
+    add("--json", action="store_true", help="all figures as JSON in place of the tables")
+    return parser

@@ -1,0 +1,1 @@
+"""Published checkpoints of Olmo 3, measured and laid over the numbers that the paper publishes."""

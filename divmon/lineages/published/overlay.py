@@ -1,0 +1,166 @@
+"""A measured run of published checkpoints over the paper's numbers: measured, published, difference, task by task.
+
+A published value is laid beside the same figure of the same model. Only where both are the same thing is there a
+difference: the same decoding, encoder and kind of verdict, and the same K where the figure depends on K. What is not is
+named with its reason.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from divmon.analysis.settings import QUALITY, Settings, settings
+from divmon.lineages.published import paper
+from divmon.lineages.published.catalog import MOST, PROMPTS
+from divmon.prompts import tasks
+from divmon.storage.reader import Run
+from divmon.types import TRUNCATED_LIMIT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FIGURES = {
+    (3, "sbert"): ("sbert", 1),
+    (4, "ead"): ("ead", 1),
+    (5, "nli"): ("nli", 1),
+    (6, "vendi"): ("vendi", 1),
+    (14, "accuracy_percent"): ("accuracy", 100),
+    (14, "sbert_all"): ("sbert", 1),
+    (14, "sbert_correct"): ("sbert_correct", 1),
+    (14, "vendi_correct"): ("vendi_correct", 1),
+}
+"""(table, metric) of the paper -> the figure that is the same here, and what it is multiplied by."""
+
+NUM_SAMPLES, LIMIT, DECODING = 16, 32768, {"temperature": 0.6, "top_p": 0.95}
+ENCODER, NLI = "all-mpnet-base-v2", "roberta-large-mnli"
+OF_K = ("ead", "vendi", "sbert_correct", "vendi_correct")
+"""Figures whose expectation depends on the number of samples; sbert and nli are means over pairs."""
+
+WIDTH = 118
+COLUMNS = ["model", "step", "task", "metric", "paper_table", "measured", "low", "high", "n", "published", "published_n"]
+COLUMNS += ["difference", "comparable", "why"]
+
+
+def overlay(run: Run) -> pd.DataFrame:
+    """Every published value of the models that were measured.
+
+    Returns:
+        One row a model, task and published metric: `measured` with its 95 percent interval [low, high] over `n`
+        prompts, `published` over `published_n` of the task, and `difference`, measured less published, NaN where the
+        two are not comparable or one is missing; `why` says so. Accuracy is in percent, as published.
+    """
+    import pandas as pd
+
+    scores = {(int(r.step), r.task, r.metric): r for r in run.scores.itertuples()}
+    published = {model: rows for model, rows in paper.tables().groupby("model", sort=False)}
+    found = []
+    for step, facts in sorted(run.provenance.items()):
+        if facts.get("paper_model") not in published:
+            continue
+        asked = {probe.name: list(_troubles(run, step, probe.name, scores)) for probe in run.probes}
+        for row in published[facts["paper_model"]].itertuples():
+            if row.task not in asked:
+                continue
+            figure, scale = FIGURES[row.paper_table, row.metric]
+            score = scores.get((step, row.task, figure))
+            values = [getattr(score, name, float("nan")) * scale for name in ("mean", "low", "high")]
+            if score is None or not score.n:
+                reasons = [_missing(facts, row.task, figure), *asked[row.task]]
+            else:
+                reasons = [*asked[row.task], *_other(run, settings(run, step, row.task), figure)]
+            why = "; ".join(reasons)
+            difference = float("nan") if why else values[0] - row.value
+            n = 0 if score is None else int(score.n)
+            found.append((row.model, step, row.task, row.metric, row.paper_table, *values, n, row.value))
+            found[-1] += (PROMPTS.get(row.task, MOST), difference, not why, why)
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def text(frame: pd.DataFrame, metric: str = "sbert") -> str:
+    """For a terminal: one metric task by task, all metrics model by model, and what is not comparable."""
+    if frame.empty:
+        return "Nothing here is in the paper's tables: they have the finished models, each asked as there."
+    blocks = [_by_task(frame[frame["metric"] == metric], metric), _by_model(frame), "\n".join(_reasons(frame))]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _troubles(run: Run, step: int, task: str, scores: dict[Any, Any]) -> Iterator[str]:
+    """What sets all figures of a task apart from the paper's."""
+    facts, took = run.provenance[step], settings(run, step, task)
+    if facts.get("suspicion"):
+        yield f"the sampler may be at fault: {facts['suspicion']}"
+    for name, value in DECODING.items():
+        if took.decoding.get(name) != value:
+            yield f"{name} {took.decoding.get(name)}, the paper's is {value}"
+    if task in tasks.available() and tuple(took.decoding.get("stop", ())) != tasks.load(task).stop:
+        yield "other stop strings than the paper's"
+    limit = int(took.decoding.get("max_new_tokens", 0)) + took.reasoning_tokens
+    ended = scores.get((step, task, "length_limit"))
+    if limit < LIMIT and ended is not None and ended.mean > TRUNCATED_LIMIT:
+        yield f"more than 10 % of the completions ended at {limit:,} tokens, where the paper's limit is {LIMIT:,}"
+
+
+def _other(run: Run, took: Settings, figure: str) -> Iterator[str]:
+    """What sets this figure apart."""
+    if figure in OF_K and took.num_samples != NUM_SAMPLES:
+        yield f"{took.num_samples} samples a prompt, the paper's K is {NUM_SAMPLES}, on which {figure} depends"
+    if figure.startswith(("sbert", "vendi")) and ENCODER not in took.models.get("encoder", ""):
+        yield f"embedded by {took.models.get('encoder', 'an unknown encoder')}, the paper's is {ENCODER}"
+    if figure == "nli" and NLI not in str(run.manifest.get("options", {}).get("nli_model")):
+        yield f"classified by {run.manifest.get('options', {}).get('nli_model')}, the paper's is {NLI}"
+    if figure.startswith(QUALITY) or figure.endswith("_correct"):
+        yield "verdicts by divmon's own rules, which do not repeat the paper's errors"
+
+
+def _missing(facts: dict[str, Any], task: str, figure: str) -> str:
+    reason = facts.get("left_out", {}).get(f"{task}/{figure}")
+    return f"not measured: {reason}" if reason else "not measured"
+
+
+def _by_task(frame: pd.DataFrame, metric: str) -> str:
+    rows = [["model", "task", "measured", "95 % interval", "n", "published", "n", "difference"]]
+    for row in frame.itertuples():
+        measured = [_number(row.measured), f"[{_number(row.low)}, {_number(row.high)}]", str(row.n)]
+        difference = f"{row.difference:+.3f}" if row.comparable else "not comparable"
+        rows.append([row.model, row.task, *measured, _number(row.published), str(row.published_n), difference])
+    return f"{metric}, measured and published (arXiv 2604.16027)\n{_table(rows)}" if len(rows) > 1 else ""
+
+
+def _by_model(frame: pd.DataFrame) -> str:
+    rows = [["model", "metric", "table", "tasks", "mean difference", "largest", "where"]]
+    for (model, table, metric), part in frame.groupby(["model", "paper_table", "metric"], sort=False):
+        part = part[part["comparable"]]
+        if len(part):
+            worst = part.loc[part["difference"].abs().idxmax()]
+            ends = [f"{part['difference'].mean():+.3f}", f"{worst['difference']:+.3f}", worst["task"]]
+            rows.append([model, metric, str(table), str(len(part)), *ends])
+    return f"measured less published, over tasks\n{_table(rows)}" if len(rows) > 1 else ""
+
+
+def _reasons(frame: pd.DataFrame) -> Iterator[str]:
+    """What is not comparable and why, each reason once."""
+    apart = frame[~frame["comparable"]].assign(why=lambda f: f["why"].str.split("; ")).explode("why")
+    for why, part in apart.groupby("why", sort=False):
+        metrics, models = (", ".join(map(str, part[name].unique())) for name in ("metric", "model"))
+        some = part["task"].unique()
+        of = "all tasks" if len(some) == frame["task"].nunique() else ", ".join(some)
+        whose = "all models" if part["model"].nunique() == frame["model"].nunique() else models
+        yield textwrap.fill(f"not comparable: {metrics} of {of} ({whose}): {why}", WIDTH, subsequent_indent="  ")
+    fewer = frame[(frame["n"] > 0) & (frame["n"] < frame["published_n"]) & frame["comparable"]]
+    if len(fewer):
+        yield f"note: {len(fewer)} figures are over fewer prompts than the paper's, which has others by its own draw"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    left = [column[0] in ("model", "task", "metric", "where") for column in zip(*rows, strict=True)]
+    cells = [
+        [c.ljust(w) if is_left else c.rjust(w) for c, w, is_left in zip(row, widths, left, strict=True)] for row in rows
+    ]
+    return "\n".join("  " + "  ".join(row).rstrip() for row in cells)
+
+
+def _number(value: float) -> str:
+    return "-" if value != value else f"{value:.3f}"

@@ -1,0 +1,1 @@
+"""The stages of a recipe trained in order, with the monitor on, going on where they stopped."""

@@ -1,0 +1,272 @@
+"""Measures checkpoints as a training run writes them, each once, in whatever order they become whole.
+
+Results go to `OUTPUT_DIR/_divmon_watch`, always: `_divmon` is the callback's, and a training that starts with it must
+neither find its directory locked nor move the results of a watch aside under its feet.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from divmon.lineages.watch.checkpoints import STATE, Checkpoint, Loader, NotWhole, Signature, Unusable, found
+from divmon.lineages.watch.served import ServerCommand
+from divmon.storage.reader import WATCH_FOLDER, list_steps, marker_path
+
+DONE, PARTLY = 0, 3
+SETTLE = 2.0
+"""Seconds between two looks that must find the same files before a checkpoint counts as written."""
+TRIES = 2
+
+
+class Wrong(Exception):
+    """What was asked for cannot be done; the message says why."""
+
+
+class Watch:
+    """Looks for checkpoints, and measures each once.
+
+    Args:
+        make_monitor: gives a `DiversityMonitor`, not yet prepared.
+        loader: gives the models, and the tokenizer.
+        server: serves each checkpoint to be drawn from, in place of a model in this process.
+        reference: the model that is measured as step 0, before the first checkpoint.
+        poll: seconds between looks.
+        once: end when every whole checkpoint is measured.
+        until_end: end when that of the end of training is.
+    """
+
+    def __init__(
+        self,
+        output_dir: Path,
+        make_monitor: Callable[[], Any],
+        loader: Loader,
+        *,
+        server: ServerCommand | None = None,
+        reference: str | None = None,
+        poll: float = 30.0,
+        once: bool = False,
+        until_end: bool = False,
+    ) -> None:
+        self.output_dir, self.loader, self.server = output_dir, loader, server
+        self.make_monitor, self.monitor = make_monitor, make_monitor()
+        self.folder = Path(self.monitor.options.output_dir or output_dir / WATCH_FOLDER)
+        self.reference, self.poll, self.once, self.until_end = reference, poll, once, until_end
+        self.failures: dict[int, str] = {}
+        """Why a checkpoint was not measured, by step."""
+        self._seen: dict[int, Signature] = {}
+        self._tries: dict[int, tuple[Signature, int]] = {}
+        self._unfinished: dict[int, str] = {}
+        self._same: dict[int, Signature] = {}
+        self._written_anew: float = math.inf
+        """The first step whose checkpoint is not the one that was measured."""
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps measured, by this process or one before it."""
+        return [step for step in list_steps(self.folder) if step < self._written_anew]
+
+    def run(self) -> int:
+        """Watches until there is nothing left to wait for, and returns the exit code.
+
+        Raises:
+            Wrong: an option does not fit; the message says what to do.
+        """
+        if self.reference is not None and self.steps and 0 not in self.steps:
+            raise Wrong(
+                f"the run in {self.folder} has another reference, step {self.steps[0]}; --fresh begins a new one"
+            )
+        if not self.output_dir.is_dir():
+            self._say(f"there is no {self.output_dir} yet; waiting for it")
+        try:
+            while True:
+                ready, moving = self._look()
+                if ready:
+                    self._measure(ready[0])
+                elif moving:
+                    time.sleep(min(self.poll, SETTLE))
+                elif self.once or (self.until_end and self._is_over()):
+                    return self._end()
+                else:
+                    time.sleep(self.poll)
+        finally:
+            self.monitor.close()
+
+    def _look(self) -> tuple[list[Checkpoint], bool]:
+        """The checkpoints to measure, by step, and whether files have changed since the last look."""
+        checkpoints = found(self.output_dir)
+        self._supersede(checkpoints)
+        done, seen, ready, moving = set(self.steps), {}, [], False
+        for checkpoint in checkpoints:
+            step, signature = checkpoint.step, checkpoint.signature
+            if step in done or self._tries.get(step) == (signature, TRIES):
+                continue
+            seen[step] = signature
+            if self._seen.get(step) != signature:
+                moving = True
+                continue
+            try:
+                checkpoint.check()
+                ready.append(checkpoint)
+            except NotWhole as reason:
+                if self._unfinished.get(step) != str(reason):
+                    self._say(f"checkpoint-{step} is not whole yet: {reason}")
+                self._unfinished[step] = str(reason)
+            except Unusable as reason:
+                self._fail(checkpoint, str(reason), last=True)
+        for step in self._seen.keys() - seen.keys() - done - self.failures.keys():
+            self._fail(Checkpoint(step, self.output_dir / f"checkpoint-{step}"), "deleted before it was measured")
+        self._seen = seen
+        return ready, moving
+
+    def _supersede(self, checkpoints: list[Checkpoint]) -> None:
+        """Where training went back and has written a measured checkpoint anew, its results and later ones are void."""
+        done = set(self.steps)
+        for checkpoint in checkpoints:
+            step = checkpoint.step
+            stamp = tuple(file for file in checkpoint.signature if file[0] == STATE)
+            if step not in done or not stamp or self._same.get(step) == stamp:
+                continue
+            self._same[step] = stamp
+            if checkpoint.identity != self._measured_identity(step):
+                self._say(f"checkpoint-{step} is not the one that was measured: it and later ones are measured anew")
+                self.monitor.close()
+                self.monitor, self._written_anew = self.make_monitor(), step
+                return
+
+    def _measured_identity(self, step: int) -> str | None:
+        return json.loads(marker_path(self.folder, step).read_bytes())["provenance"].get("identity")
+
+    def _measure(self, checkpoint: Checkpoint) -> None:
+        from divmon.guard import release_memory
+
+        try:
+            if self.reference is not None and 0 not in self.steps:
+                self._measure_reference(self.reference, checkpoint)
+            state = checkpoint.state
+            facts = {
+                "checkpoint": str(checkpoint.path),
+                "identity": checkpoint.identity,
+                "epoch": state.get("epoch"),
+                "tokens": state.get("num_input_tokens_seen") or None,
+                "max_steps": state.get("max_steps"),
+            }
+            self._take(checkpoint.path, checkpoint.step, facts, checkpoint, at_end=checkpoint.ends_training)
+        except Wrong:
+            raise
+        except Exception as error:
+            reason = str(error) if isinstance(error, Unusable) else f"{type(error).__name__}: {error}"
+            if checkpoint.signature != self._seen.get(checkpoint.step):
+                reason = f"deleted or changed while it was read ({reason})"
+            self._fail(checkpoint, reason, last=isinstance(error, Unusable))
+        else:
+            if self.failures.pop(checkpoint.step, None):
+                self._record()
+        finally:
+            self.monitor.release()
+            release_memory()
+
+    def _measure_reference(self, name: str, checkpoint: Checkpoint) -> None:
+        """The reference is asked through the checkpoint's tokenizer, so that all are asked alike."""
+        try:
+            self._take(name, 0, {"checkpoint": name}, checkpoint)
+        except Wrong:
+            raise
+        except Exception as error:
+            raise Wrong(f"--reference {name}: {type(error).__name__}: {error}") from error
+        finally:
+            self.monitor.release()
+
+    def _take(
+        self, name: str | Path, step: int, facts: dict[str, Any], checkpoint: Checkpoint, *, at_end: bool = False
+    ) -> None:
+        tokenizer = self.loader.tokenizer_of(checkpoint.path) if self.monitor.store is None else None
+        with self._drawing(name, tokenizer) as model:
+            if self.monitor.store is None:
+                self._prepare(model, tokenizer)
+            self.monitor.take(model, step, facts, at_end=at_end)
+
+    @contextmanager
+    def _drawing(self, name: str | Path, tokenizer: Any) -> Iterator[Any]:
+        """The model, in this process; None where it is served, and the monitor's engine draws from it."""
+        if self.server is None:
+            yield self.loader.model(name)
+            return
+        from divmon.training.protocol import Asking
+
+        asking = self.monitor.asking or Asking(self.monitor.options, tokenizer)
+        with self.server.serving(name, asking.renderer) as self.monitor.engine:
+            yield None
+
+    def _prepare(self, model: Any, tokenizer: Any) -> None:
+        """Opens the store. What it holds stays, whatever step comes next, but for what was written anew.
+
+        Raises:
+            Wrong: an option does not fit, or another process writes there.
+        """
+        steps = self.steps
+        try:
+            last = min(max(1, *steps), self._written_anew - 1) if steps else 0
+            self.monitor.prepare(model, tokenizer, output_dir=self.folder, resume_step=last)
+        except Exception as error:
+            raise Wrong(str(error)) from error
+        self._written_anew = math.inf
+        self._say_how()
+        earlier = {failure["step"]: failure["reason"] for failure in self.monitor.store.manifest.get("failures", ())}
+        self.failures = {step: why for step, why in (earlier | self.failures).items() if step not in steps}
+        if self.failures != earlier:
+            self._record()
+
+    def _say_how(self) -> None:
+        """How the model is asked: unlike a callback, this process cannot see what training speaks."""
+        asking = self.monitor.asking
+        self._say(f"a prompt as the model sees it: {asking.requests(1)[0].prompt.text!r}")
+        if self.monitor.options.chat == "auto" and asking.renderer.chat:
+            self._say(
+                "it goes through the chat template, as there is one; --divmon_chat false if training is on plain text"
+            )
+
+    def _fail(self, checkpoint: Checkpoint, reason: str, *, last: bool = False) -> None:
+        """Records a failure. A change of the checkpoint's files gives it new tries."""
+        step, signature = checkpoint.step, checkpoint.signature
+        tried, count = self._tries.get(step, (signature, 0))
+        count = TRIES if last else count + 1 if tried == signature else 1
+        self._tries[step] = signature, count
+        self.failures[step] = reason
+        self._seen.pop(step, None)  # looked at anew, after the others that are ready
+        again = ", to be tried once more" if count < TRIES and signature else ""
+        self._say(f"checkpoint-{step} could not be measured{again}: {reason}")
+        self._record()
+
+    def _record(self) -> None:
+        if self.monitor.store is not None:
+            self.monitor.store.update(failures=[{"step": s, "reason": why} for s, why in sorted(self.failures.items())])
+
+    def _is_over(self) -> bool:
+        """Whether the last checkpoint is that of the end of training."""
+        for checkpoint in reversed(found(self.output_dir)):
+            try:
+                return checkpoint.ends_training
+            except NotWhole:
+                continue
+        return False
+
+    def _end(self) -> int:
+        from divmon.loggers.console import closing_table
+
+        steps = self.steps
+        if self.monitor.store is not None and len(steps) > 1:
+            self.monitor.say(closing_table(self.monitor.store.read(steps[-1])))
+        self._say(f"{len(steps)} snapshots in {self.folder}")
+        left_out = {step: f"not whole: {why}" for step, why in self._unfinished.items()} | self.failures
+        for step in sorted(left_out.keys() - set(steps)):
+            self._say(f"checkpoint-{step} is not among them: {left_out[step]}")
+        return PARTLY if left_out.keys() - set(steps) else DONE
+
+    def _say(self, line: str) -> None:
+        self.monitor.say(f"divmon watch: {line}")

@@ -1,0 +1,274 @@
+"""Requests -> samples with a model in this process: batches by memory, halving when it runs out, stop strings, text.
+
+The model itself is asked by one of `divmon.sampling.engines`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from divmon.guard import cache_token_budget, is_out_of_memory, most_rows, release_memory, undisturbed
+from divmon.prompts.rendering import Renderer
+from divmon.sampling import Drawing, Request
+from divmon.sampling.completions import from_ids
+from divmon.sampling.engines import Batch, DecodeBatch, Lockstep, NonFiniteLogits, TooLate, left_pad
+from divmon.sampling.engines.generate import generate
+from divmon.sampling.engines.live import live
+from divmon.sampling.inverse_cdf import uniforms
+from divmon.sampling.stop_strings import StopStrings, completing_tokens
+from divmon.types import Finish
+
+logger = logging.getLogger("divmon")
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """Samples `first .. first + count - 1` of a request: what batches are made of."""
+
+    request: Request
+    first: int
+    count: int
+
+    @property
+    def row_tokens(self) -> int:
+        """That the cache holds of one of them."""
+        return len(self.request.prompt.input_ids) + self.request.decoding.max_new_tokens
+
+
+class Sampler:
+    """Draws samples from a model in this process.
+
+    Args:
+        model: a causal language model of transformers, or one wrapped by PEFT.
+        renderer: gives the text of token ids, without the reasoning.
+        how: "auto" shares each prompt's cache between its samples, where that gives what `generate` gives; "live" does
+            so unchecked, "generate" never.
+        max_batch_tokens: prompt and new tokens that a batch may hold in its cache; by free memory where None.
+        max_memory_gb: that a batch's cache may take, by estimate (10^9 bytes).
+        timeout: seconds after which what is not drawn yet is given up.
+        together: processes that share the model's parameters: each must call `draw`, with requests of its own.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        renderer: Renderer,
+        *,
+        how: str = "auto",
+        max_batch_tokens: int | None = None,
+        max_memory_gb: float | None = None,
+        timeout: float = math.inf,
+        together: Lockstep | None = None,
+    ) -> None:
+        if how not in ("auto", "live", "generate"):
+            raise ValueError(f"no sampler named {how!r}; there are 'auto', 'live' and 'generate'")
+        self.model, self.renderer = model, renderer
+        self.max_batch_tokens = max_batch_tokens
+        self.max_memory_gb = max_memory_gb
+        self.timeout = timeout
+        self.together = together
+        self._deadline = math.inf
+        self.name = "generate" if how == "generate" else "live"
+        self.reason = f"asked for by sampler={how!r}" if how != "auto" else ""
+        self._checked = how != "auto"
+        self._completing = functools.cache(functools.partial(completing_tokens, renderer))
+        generation = getattr(model, "generation_config", None)
+        self.eos_token_ids = sorted(renderer.eos_token_ids(getattr(generation, "eos_token_id", None)))
+
+    def draw(
+        self,
+        requests: Sequence[Request],
+        *,
+        seed: int,
+        step: int,
+        progress: Callable[[int], None] = lambda samples: None,
+    ) -> Drawing:
+        """Draws every request; one that cannot be drawn is in `missing` with its reason, the others go on.
+
+        Args:
+            seed, step: with task, prompt id and sample number, all that a sample's randomness depends on.
+            progress: called with the number of samples that have just been finished.
+        """
+        drawing = Drawing()
+        self._deadline = time.monotonic() + self.timeout
+        with undisturbed(self.model):
+            if requests:
+                self.check_sharing(requests)
+            batches = list(self._batches([_Unit(request, 0, request.num_samples) for request in requests]))
+            for i in range(self._largest(len(batches))):
+                late = self._largest(time.monotonic() > self._deadline)
+                batch = batches[i] if i < len(batches) else []
+                if late:
+                    drawing.missing |= {unit.request.key: str(TooLate()) for unit in batch}
+                elif batch:
+                    self._draw_units(batch, seed, step, drawing, progress)
+                else:
+                    self._decode(self.model, _idle(self.together, self._deadline))
+        lost = drawing.missing.keys()
+        drawing.samples = [s for s in drawing.samples if (s.task, s.prompt_id) not in lost]
+        order = {request.key: i for i, request in enumerate(requests)}
+        drawing.samples.sort(key=lambda s: (order[s.task, s.prompt_id], s.index))
+        return drawing
+
+    def check_sharing(self, requests: Sequence[Request]) -> None:
+        """Once: whether samples may share their prompt's cache; of processes in step each with the same requests."""
+        if self._checked:
+            return
+        from divmon.sampling.prefix_check import differs_from_generate
+
+        lengths = sorted(requests, key=lambda request: len(request.prompt.input_ids))
+        with undisturbed(self.model):
+            difference = differs_from_generate(
+                self.model, lengths[0].prompt.input_ids, lengths[-1].prompt.input_ids, self.eos_token_ids
+            )
+        self._checked = True
+        if difference:
+            self.name, self.reason = "generate", difference
+            logger.warning("divmon samples with model.generate, which is slower: %s", difference)
+        else:
+            self.reason = "greedy tokens equal to generate's"
+
+    def _batches(self, units: list[_Unit]) -> Iterator[list[_Unit]]:
+        """Prompts of like length and number of samples together, as many as the budget holds and as are worth it."""
+        budget = -self._largest(-(self.max_batch_tokens or cache_token_budget(self.model, self.max_memory_gb)))
+        rows = most_rows(self.model)
+        units = [part for unit in units for part in _parts(unit, min(rows, budget // unit.row_tokens))]
+        batch: list[_Unit] = []
+        for unit in sorted(units, key=lambda u: (u.count, u.row_tokens)):
+            together = [*batch, unit]
+            full = _cache_tokens(together) > budget or unit.count * len(together) > rows
+            if batch and (full or unit.count != batch[0].count):
+                yield batch
+                together = [unit]
+            batch = together
+        if batch:
+            yield batch
+
+    def _largest(self, value: int) -> int:
+        return int(value) if self.together is None else self.together.largest(int(value))
+
+    @property
+    def _decode(self) -> DecodeBatch:
+        return generate if self.name == "generate" else live
+
+    def _draw_units(
+        self, units: list[_Unit], seed: int, step: int, drawing: Drawing, progress: Callable[[int], None]
+    ) -> None:
+        """Decodes a batch; where memory runs out or a row is not finite, its halves, down to one sample, then skips it
+        with the reason."""
+        whole = self.together is not None  # processes in step cannot take a batch apart on their own
+        diverged = False
+        try:
+            decoded = self._decode(self.model, self._batch(units, seed, step))
+        except (NonFiniteLogits, TooLate) as error:
+            reason = str(error)
+            diverged, whole = isinstance(error, NonFiniteLogits), whole or isinstance(error, TooLate)
+        except (RuntimeError, MemoryError) as error:
+            if whole or not is_out_of_memory(error):
+                raise
+            first_line = next(iter(str(error).splitlines()), "")
+            reason = f"out of memory: {first_line} (a single sample does not fit)"
+        else:
+            lengths, ended = decoded.lengths_R.tolist(), decoded.ended_R.tolist()
+            row = 0
+            for unit in units:
+                for index in range(unit.first, unit.first + unit.count):
+                    tokens = decoded.tokens_RT[row, : lengths[row]].tolist()
+                    finish: Finish = "eos" if ended[row] else "length"
+                    drawn = tokens[:-1] if ended[row] else tokens
+                    drawing.samples.append(from_ids(self.renderer, unit.request, index, drawn, finish))
+                    drawing.tokens += lengths[row]
+                    row += 1
+            progress(row)
+            return
+        # Out of the except block, so that the traceback no longer holds the batch's tensors.
+        release_memory()
+        # Of a model that diverged every sample fails: its prompts are told apart, not its samples.
+        halves = [] if whole or (diverged and len(units) == 1) else _halve(units)
+        if not halves:
+            drawing.missing |= {unit.request.key: reason for unit in units}
+        for half in halves:
+            self._draw_units(half, seed, step, drawing, progress)
+
+    def _batch(self, units: list[_Unit], seed: int, step: int) -> Batch:
+        count, decoding = units[0].count, units[0].request.decoding
+        ids, mask = left_pad([unit.request.prompt.input_ids for unit in units])
+        limits = torch.tensor([unit.request.decoding.max_new_tokens for unit in units]).repeat_interleave(count)
+        random = [
+            uniforms((seed, step, *unit.request.key, index), int(limits.max()))
+            for unit in units
+            for index in range(unit.first, unit.first + unit.count)
+        ]
+        stops = frozenset(stop for unit in units for stop in unit.request.decoding.stop)
+        stopper = StopStrings(
+            self.renderer,
+            [(unit.request.decoding.stop, unit.request.prompt.in_reasoning) for unit in units for _ in range(count)],
+            self._completing(stops),
+        )
+        return Batch(
+            input_ids_PL=ids,
+            attention_mask_PL=mask,
+            num_samples=count,
+            limits_R=limits,
+            uniforms_RT=torch.from_numpy(np.stack(random)),
+            temperature=decoding.temperature,
+            top_p=decoding.top_p,
+            eos_token_ids=self.eos_token_ids,
+            stopper=stopper if stops else None,
+            deadline=self._deadline,
+            together=self.together,
+        )
+
+
+def _cache_tokens(batch: list[_Unit]) -> int:
+    """Of a batch, where each row has room for the longest prompt and the longest completion of all."""
+    prompt = max(len(unit.request.prompt.input_ids) for unit in batch)
+    new = max(unit.request.decoding.max_new_tokens for unit in batch)
+    return (prompt + new) * sum(unit.count for unit in batch)
+
+
+def _parts(unit: _Unit, most: int) -> list[_Unit]:
+    """A prompt whose samples do not fit a batch together is prefilled more than once."""
+    most = max(1, most)
+    starts = range(0, unit.count, most)
+    return [_Unit(unit.request, unit.first + at, min(most, unit.count - at)) for at in starts]
+
+
+def _halve(units: list[_Unit]) -> list[list[_Unit]]:
+    if len(units) > 1:
+        middle = len(units) // 2
+        return [units[:middle], units[middle:]]
+    unit = units[0]
+    if unit.count == 1:
+        return []
+    left = unit.count // 2
+    return [
+        [_Unit(unit.request, unit.first, left)],
+        [_Unit(unit.request, unit.first + left, unit.count - left)],
+    ]
+
+
+def _idle(together: Lockstep | None, deadline: float) -> Batch:
+    """One row for one token: forwards for the sake of the processes that still draw."""
+    one = torch.ones(1, 1, dtype=torch.long)
+    return Batch(
+        input_ids_PL=one,
+        attention_mask_PL=one,
+        num_samples=1,
+        limits_R=one[0],
+        uniforms_RT=torch.zeros(1, 1, dtype=torch.float64),
+        temperature=0.0,
+        top_p=1.0,
+        eos_token_ids=(),
+        deadline=deadline,
+        together=together,
+    )

@@ -1,0 +1,1 @@
+"""Completions -> diversity: metrics and what they compute with, intervals, the decomposition, alerts."""

@@ -1,0 +1,88 @@
+"""An alert's evidence in a line: what, by how much, where most, what the decomposition says, what to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from divmon.scoring.alerts.statistics import PAIRWISE, Figures, Finding
+from divmon.types import TERMS, TRUNCATED_LIMIT
+
+TITLES = {
+    "narrowing": "NARROWING",
+    "narrowing_correct": "NARROWING AMONG CORRECT ANSWERS",
+    "templating": "TEMPLATING",
+    "repetition": "DEGENERATION, repetition",
+    "length": "DEGENERATION, length",
+    "truncation": "TRUNCATION",
+    "sampler": "SUSPICIOUS SAMPLER",
+}
+
+_RISEN = {
+    "repetition": "of a text that repeats itself",
+    "length": "of completions empty or without end",
+    "truncation": "of completions cut off before their answer",
+}
+
+_LOOK_AT = {
+    "narrowing": "read their completions beside the reference's",
+    "narrowing_correct": "read their correct completions beside the reference's",
+    "templating": "read one answer to each of several prompts side by side",
+    "repetition": "read their completions for loops",
+    "length": "read how their completions end; is the end of text still trained, is max_new_tokens enough?",
+    "truncation": "raise max_new_tokens (max_reasoning_tokens inside reasoning); till then nothing is comparable",
+}
+
+
+def evidence(
+    kind: str, before: Figures, now: Figures, found: Finding, prompts: Sequence[str], against: str, threshold: float
+) -> str:
+    """What follows the kind, the task and the steps."""
+    parts = [f"{_change(kind, before, now, found)} {against} (n {found.n}, t {found.t:.1f} > {threshold:.1f})"]
+    if prompts:
+        parts.append(f"most on {', '.join(prompts)}")
+    parts += _decomposition(before, now) if kind.startswith("narrowing") else []
+    parts += _lengths(before, now) if kind in ("repetition", "length") else []
+    truncated = now.scores.get("truncated")
+    if truncated is not None and truncated.mean > TRUNCATED_LIMIT and kind != "truncation":
+        parts.append(f"{100 * truncated.mean:.0f} % of completions are cut off, so that it may be no more than that")
+    return "; ".join([*parts, _LOOK_AT[kind]])
+
+
+def _change(kind: str, before: Figures, now: Figures, found: Finding) -> str:
+    then, change = found.reference, found.change
+    if kind in _RISEN:
+        points = f"{100 * change.value:+.0f} points [{100 * change.low:.0f}, {100 * change.high:.0f}]"
+        return f"{100 * (then + change.value):.0f} % {_RISEN[kind]} ({points})"
+    what = "the share of answers nearest to their own prompt's"
+    if kind != "templating":
+        assert before.tested is not None
+        what = PAIRWISE[before.tested]
+        if kind == "narrowing_correct":
+            what += " of pairs of correct answers, at their share,"
+        elif "accuracy" in now.scores:
+            what += ", less what better answers take away,"
+    lost = f"{-change.value:.3f} [{-change.high:.3f}, {-change.low:.3f}]"
+    return f"{what} fell by {lost} of {then:.3f} ({-100 * change.value / then:.0f} %)"
+
+
+def _decomposition(before: Figures, now: Figures) -> list[str]:
+    parts = now.decomposition.get(before.tested or "", {})
+    if parts.get("change") is None:
+        return []
+    labels = {f"narrowing_{stratum}": f" ({label})" for stratum, label in parts.get("labels", {}).items()}
+    terms = [
+        f"{parts[term]:+.3f} {title}{labels.get(term, '')}"
+        for term, title in TERMS.items()
+        if parts.get(term) is not None
+    ]
+    said = [f"decomposition: {parts['change']:+.3f} = {', '.join(terms)}"]
+    if "accuracy" in before.scores and "accuracy" in now.scores:
+        said.append(f"accuracy {before.scores['accuracy'].mean:.2f} to {now.scores['accuracy'].mean:.2f}")
+    return said
+
+
+def _lengths(before: Figures, now: Figures) -> list[str]:
+    for name, unit in (("length_tokens", "tokens"), ("length_words", "words")):
+        if name in before.scores and name in now.scores:
+            return [f"mean length {before.scores[name].mean:.0f} to {now.scores[name].mean:.0f} {unit}"]
+    return []

@@ -1,0 +1,291 @@
+"""What metrics compute with: the samples of a task, the models, and every input that a metric may name."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from divmon.grading.program_extraction import extract
+from divmon.guard import release_memory
+from divmon.scoring.encoders import MNLI, UNIXCODER, CodeEncoder, NLIClassifier, TextEncoder
+from divmon.scoring.metrics import INPUTS, Metric
+
+
+@dataclass
+class Outputs:
+    """The samples of one task.
+
+    Raises:
+        ValueError: the parts do not fit one another.
+    """
+
+    task: str
+    prompt_ids: Sequence[str]
+    categories: Sequence[str]
+    texts: Sequence[Sequence[str | None]]
+    """For each prompt its answers, of which there may be more or fewer; None where there is no answer."""
+    correct: Sequence[Sequence[bool | None]] | None = None
+    """Parallel to `texts`: the verdicts, None where it could not be judged."""
+    lengths: Sequence[Sequence[int | None]] | None = None
+    """Parallel to `texts`: new tokens drawn."""
+
+    def __post_init__(self) -> None:
+        if not len(self.prompt_ids) == len(self.categories) == len(self.texts):
+            raise ValueError(
+                f"task '{self.task}': expected ids, categories and texts of as many prompts, got"
+                f" {len(self.prompt_ids)}, {len(self.categories)} and {len(self.texts)}"
+            )
+        for name, rows in (("correct", self.correct), ("lengths", self.lengths)):
+            if rows is not None and [len(row) for row in rows] != [len(row) for row in self.texts]:
+                raise ValueError(f"task '{self.task}': '{name}' must have one entry for each text")
+
+
+@dataclass
+class Resources:
+    """What metrics compute with. Models are loaded on first use, or by `load`, and kept."""
+
+    embedder: str = "auto"
+    code_embedder: str = UNIXCODER
+    nli_model: str = MNLI
+    nli_sentences: int | None = 3
+    """Aligned sentences drawn for each pair of texts; None for all."""
+    device: str | torch.device | None = None
+    lives: str = "device"
+    """Where models are between measurements: on the "device", on the "cpu", or loaded only while "measuring"."""
+    max_memory_gb: float | None = None
+    """That a batch of texts may take while a model reads it (10^9 bytes)."""
+    vocab_size: int = 50257
+    """Of the model's tokenizer, for EAD."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        where = ("cpu" if self.lives == "cpu" else self.device, self.max_memory_gb)
+        self.models: dict[str, TextEncoder | NLIClassifier] = {
+            "encoder": TextEncoder(self.embedder, *where),
+            "code_encoder": CodeEncoder(self.code_embedder, *where),
+            "nli": NLIClassifier(self.nli_model, *where),
+        }
+        self._chosen = {
+            "encoder": self.embedder != "auto",
+            "code_encoder": self.code_embedder != UNIXCODER,
+            "nli": self.nli_model != MNLI,
+        }
+
+    def load(self, cost: str) -> None:
+        """Loads what a metric of this cost needs.
+
+        Raises:
+            Unavailable: it cannot be had.
+        """
+        if cost in self.models:
+            self.models[cost].load()
+
+    def release(self) -> None:
+        """Where models are loaded only while measuring: gives their memory back."""
+        if self.lives == "measuring":
+            for model in self.models.values():
+                model.release()
+            release_memory()
+
+    def is_chosen(self, cost: str) -> bool:
+        """The user named this model, so that its absence is an error and no reason to leave a metric out."""
+        return self._chosen.get(cost, False)
+
+
+class Inputs:
+    """What metrics may ask for of one task (`divmon.scoring.metrics.INPUTS`), each computed on first asking.
+
+    Args:
+        classified: pairs that the NLI classifier has seen in this snapshot, of other tasks too.
+    """
+
+    def __init__(
+        self,
+        outputs: Outputs,
+        resources: Resources,
+        num_samples: int | None,
+        classified: dict[tuple[str, str], Tensor] | None = None,
+    ) -> None:
+        self.outputs = outputs
+        self.resources = resources
+        self.width = max((len(texts) for texts in outputs.texts), default=0)
+        self.num_samples = self.width if num_samples is None else num_samples
+        self.has_code = "code" in outputs.categories
+        self.has_prose = any(category != "code" for category in outputs.categories)
+        self.vocab_size = resources.vocab_size
+        self.nli_sentences = resources.nli_sentences
+        self.seed = resources.seed
+        self._classified = {} if classified is None else classified
+        # Float64 does not exist on Apple's GPUs, so there metrics compute on the CPU.
+        device = resources.models["encoder"].device
+        self._device = torch.device("cpu") if device.type == "mps" else device
+
+    def given(self, metric: Metric, function: Callable[..., Any] | None = None) -> dict[str, Any]:
+        """The arguments of a metric, or of its `pairwise`; only one that uses all samples sees more than the first K.
+
+        Raises:
+            ValueError: an input it requires is not there.
+        """
+        parameters = inspect.signature(function or metric.function).parameters.values()
+        found = {p.name: getattr(self, p.name) for p in parameters if p.name in INPUTS}
+        found = {name: value for name, value in found.items() if value is not None}
+        missing = [p.name for p in parameters if p.default is p.empty and p.name not in found]
+        if missing:
+            raise ValueError(f"it needs {', '.join(missing)}, which these outputs do not have")
+        return found if metric.uses_all_samples else {n: _cut(n, value, self.num_samples) for n, value in found.items()}
+
+    def concern(self, metric: Metric) -> bool:
+        """A metric of programs has nothing to say of prose, nor one of prose of programs."""
+        return (self.has_code or not metric.reads_programs) and (self.has_prose or "prose_PK" not in metric.needs)
+
+    @functools.cached_property
+    def texts_PK(self) -> list[list[str | None]]:
+        return self._padded(self.outputs.texts)
+
+    @functools.cached_property
+    def mask_PK(self) -> Tensor:
+        return self._mask(self.texts_PK)
+
+    @functools.cached_property
+    def embeddings_PKD(self) -> Tensor:
+        return self._embedded("encoder")
+
+    @functools.cached_property
+    def prose_PK(self) -> list[list[str | None]]:
+        rows = zip(self.texts_PK, self.outputs.categories, strict=True)
+        return [texts if category != "code" else [None] * self.width for texts, category in rows]
+
+    @functools.cached_property
+    def programs_PK(self) -> list[list[str | None]]:
+        rows = zip(self.texts_PK, self.outputs.categories, strict=True)
+        return [
+            [None if text is None or category != "code" else program(text) for text in texts]
+            for texts, category in rows
+        ]
+
+    @functools.cached_property
+    def program_mask_PK(self) -> Tensor:
+        return self._mask(self.programs_PK)
+
+    @functools.cached_property
+    def code_embeddings_PKD(self) -> Tensor:
+        return self._embedded("code_encoder")
+
+    @functools.cached_property
+    def correct_PK(self) -> Tensor | None:
+        verdicts = self.outputs.correct
+        if verdicts is None or all(verdict is None for row in verdicts for verdict in row):
+            return None
+        return torch.tensor([[v is True for v in row] for row in self._padded(verdicts)], device=self._device)
+
+    @functools.cached_property
+    def lengths_PK(self) -> Tensor | None:
+        if self.outputs.lengths is None:
+            return None
+        rows = [[torch.nan if n is None else n for n in row] for row in self._padded(self.outputs.lengths)]
+        return torch.tensor(rows, dtype=torch.float64)
+
+    @functools.cached_property
+    def classify_nli(self) -> Callable[[Sequence[tuple[str, str]]], Tensor]:
+        """The classifier, which sees each distinct pair once, however many figures ask."""
+        known = self._classified
+
+        def classify(pairs: Sequence[tuple[str, str]]) -> Tensor:
+            fresh = [pair for pair in dict.fromkeys(pairs) if pair not in known]
+            if fresh:
+                known.update(zip(fresh, self.resources.models["nli"](fresh), strict=True))  # type: ignore[operator]
+            return torch.stack([known[pair] for pair in pairs]) if pairs else torch.empty(0, 3, dtype=torch.float64)
+
+        return classify
+
+    def _padded(self, rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+        return [[*row, *[None] * (self.width - len(row))] for row in rows]
+
+    def _mask(self, texts_PK: list[list[str | None]]) -> Tensor:
+        return torch.tensor([[text is not None for text in texts] for texts in texts_PK], device=self._device)
+
+    def read_by(self, cost: str) -> list[str]:
+        """The texts that an encoder is given."""
+        texts_PK = self.texts_PK if cost == "encoder" else self.programs_PK
+        return [text for texts in texts_PK for text in texts if text is not None]
+
+    def place(self, cost: str, rows: Tensor) -> Tensor:
+        """Embeddings of `read_by(cost)` in their places [P, K, D], zero elsewhere."""
+        mask_PK = self.mask_PK if cost == "encoder" else self.program_mask_PK
+        rows = rows.to(self._device)
+        embeddings_PKD = rows.new_zeros(*mask_PK.shape, rows.shape[-1])
+        embeddings_PKD[mask_PK] = rows
+        return embeddings_PKD
+
+    def _embedded(self, cost: str) -> Tensor:
+        encoder = self.resources.models[cost]
+        assert isinstance(encoder, TextEncoder)
+        return self.place(cost, encoder.encode(self.read_by(cost)))
+
+
+def embed_together(tasks: Sequence[Inputs], metrics: Sequence[Metric]) -> None:
+    """Embeds the texts of all tasks of a snapshot at once: each distinct one once, in batches of like length.
+
+    Where that fails each task asks for its own later, so that an unreadable text costs no other task its figures.
+    """
+    for cost, name in (("encoder", "embeddings_PKD"), ("code_encoder", "code_embeddings_PKD")):
+        concerned, _ = _asked_by(tasks, metrics, name)
+        if len(concerned) > 1:
+            encoder = concerned[0].resources.models[cost]
+            assert isinstance(encoder, TextEncoder)
+            with contextlib.suppress(Exception):
+                texts = [task.read_by(cost) for task in concerned]
+                rows = encoder.encode([text for own in texts for text in own]).split([len(own) for own in texts])
+                for task, own_rows in zip(concerned, rows, strict=True):
+                    vars(task)[name] = task.place(cost, own_rows)  # where its cached property looks first
+
+
+def classify_together(tasks: Sequence[Inputs], metrics: Sequence[Metric]) -> None:
+    """Classifies the pairs of sentences of all tasks of a snapshot at once, in batches of like length.
+
+    Each metric is run once with a classifier that only notes what it is asked. Where that fails, or a metric asks for
+    more the second time, the task's own asking makes up for it.
+    """
+    concerned, asking = _asked_by(tasks, metrics, "classify_nli")
+    if len(concerned) > 1:
+        asked: dict[tuple[str, str], None] = {}
+
+        def note(pairs: Sequence[tuple[str, str]]) -> Tensor:
+            asked.update(dict.fromkeys(pairs))
+            return torch.zeros(len(pairs), 3, dtype=torch.float64)
+
+        with contextlib.suppress(Exception):
+            for task in concerned:
+                for metric in asking:
+                    metric.function(**task.given(metric) | {"classify_nli": note})
+            concerned[0].classify_nli(list(asked))
+
+
+def _asked_by(tasks: Sequence[Inputs], metrics: Sequence[Metric], name: str) -> tuple[list[Inputs], list[Metric]]:
+    """The tasks of which some metric asks for this input, and those metrics."""
+    asking = [metric for metric in metrics if name in metric.takes]
+    return [task for task in tasks if any(task.concern(metric) for metric in asking)], asking
+
+
+def program(text: str) -> str | None:
+    """The code of an answer, as it is taken out to be judged; None where there is none.
+
+    >>> program("Sure:\\n```python\\nx = 1\\n```\\nDone.")
+    'x = 1'
+    """
+    found = extract(text)
+    return found.written.strip("\n") if found else None
+
+
+def _cut(name: str, value: Any, num_samples: int) -> Any:
+    """The first K samples of an input that has samples."""
+    if not name.endswith(("_PK", "_PKD")):
+        return value
+    return [row[:num_samples] for row in value] if isinstance(value, list) else value[:, :num_samples]

@@ -1,0 +1,307 @@
+"""Samples -> scores: gives each metric the inputs it names, and takes means, intervals and changes over prompts.
+
+scorer = Scorer("auto", categories={"reasoning"})        chosen and checked once, before training
+scored = scorer.score([outputs], num_samples=16)         once a snapshot
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from divmon.scoring import metrics as registry
+from divmon.scoring.metric_inputs import Inputs, Outputs, Resources, classify_together, embed_together
+from divmon.scoring.metrics import Metric
+from divmon.scoring.model_loading import Unavailable
+from divmon.scoring.stats import from_replicates, jackknife, paired_change
+from divmon.types import Change, Score
+
+logger = logging.getLogger("divmon")
+
+JACKKNIFE_PROMPTS, JACKKNIFE_GROUPS = 128, 64
+"""An across-prompt metric that has no `leave_one_out` is recomputed without each prompt up to the one, and without each
+of so many groups beyond it."""
+
+
+@dataclass
+class Scored:
+    """The scores of one snapshot, and what failed: "task/metric" or "task/metric/decomposition" -> reason."""
+
+    scores: list[Score] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    distances: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    """(task, metric) -> [P, N, N] of each metric that is a mean over pairs, where asked for; N is that of all samples,
+    and pairs that the metric was not given (of samples beyond the first K) are NaN."""
+
+    def leave_out(self, name: str, error: Exception) -> None:
+        """Notes what failed of a measurement that goes on without it."""
+        self.left_out[name] = f"{type(error).__name__}: {error}"
+        logger.warning("divmon: left out of this measurement: %s: %s", name, self.left_out[name])
+
+
+def select(names: str | Iterable[Any], resources: Resources, has_code: bool = False) -> list[Metric]:
+    """The metrics of these names, with the models they need loaded.
+
+    Args:
+        names: "ead,sbert", a list, "file.py:name", a function itself; "auto" among them stands for all that are cheap
+            or need only the text encoder, and, where some prompt asks for code, those of programs.
+        has_code: some prompt asks for code.
+
+    Raises:
+        ValueError: a name is unknown, or there is none.
+        Unavailable: a metric asked for by name, or a model chosen by name, cannot be had. What "auto" cannot have is
+            left out, and one line says so.
+    """
+    asked = _asked(names)
+    if not asked:
+        raise ValueError(f"no metric is named; there are {', '.join(registry.available())}, or 'auto'")
+    chosen = _auto(resources, has_code) if "auto" in asked else {}
+    for name in asked:
+        if name != "auto" and name not in chosen:
+            chosen[name] = registry.load(name)
+            try:
+                resources.load(chosen[name].cost)
+            except Unavailable as error:
+                raise Unavailable(f"metric {name!r} was asked for by name, but {error}") from error
+    return list(chosen.values())
+
+
+def _asked(names: str | Iterable[Any]) -> list[Any]:
+    """Names, and functions as they are."""
+    listed = names.split(",") if isinstance(names, str) else names
+    stripped = [name.strip() if isinstance(name, str) else name for name in listed]
+    return [name for name in stripped if name]
+
+
+def _auto(resources: Resources, has_code: bool) -> dict[str, Metric]:
+    everything = [registry.load(name) for name in registry.available()]
+    fitting = [m for m in everything if m.cost != "nli" and (has_code or not m.reads_programs)]
+    for cost in sorted({metric.cost for metric in fitting}):
+        try:
+            resources.load(cost)
+        except Unavailable as error:
+            if resources.is_chosen(cost):
+                raise
+            without = ", ".join(metric.name for metric in fitting if metric.cost == cost)
+            logger.warning("metrics left out: %s; %s", without, str(error).replace("\n", " "))
+            fitting = [metric for metric in fitting if metric.cost != cost]
+    return {metric.name: metric for metric in fitting}
+
+
+class Scorer:
+    """The chosen metrics with what they need, checked once and used for every snapshot.
+
+    Args:
+        metrics: as `select` takes them.
+        categories: of the prompts that will be scored; "code" among them brings the metrics of programs into "auto".
+        resources: the fields of `Resources`.
+
+    Raises:
+        ValueError, Unavailable: as `select`.
+    """
+
+    def __init__(
+        self, metrics: str | Iterable[Any] = "auto", *, categories: Collection[str] = (), **resources: Any
+    ) -> None:
+        self.resources = Resources(**resources)
+        self.metrics = select(metrics, self.resources, has_code="code" in categories)
+        self.dear = self._dear(metrics)
+        """Too dear for every snapshot: measured in the first and the last one where nobody asked for more."""
+        self.resources.release()  # loaded so far to see that they can be had
+
+    def _dear(self, metrics: str | Iterable[Any]) -> list[Metric]:
+        """NLI with "auto", where its classifier was chosen or there is a device that makes it affordable."""
+        names = _asked(metrics)
+        on_device = self.resources.models["nli"].device.type != "cpu"
+        if "auto" not in names or "nli" in names or not (on_device or self.resources.is_chosen("nli")):
+            return []
+        try:
+            return select("nli", self.resources)
+        except Unavailable as error:
+            if self.resources.is_chosen("nli"):
+                raise
+            logger.warning("metric left out: nli, as there is %s", str(error).partition("\n")[0])
+            return []
+
+    @property
+    def names(self) -> list[str]:
+        return [metric.name for metric in self.metrics]
+
+    def encoders(self) -> dict[str, str]:
+        """The models in use, for the record."""
+        in_use = {metric.cost for metric in [*self.metrics, *self.dear]}
+        return {cost: model.name for cost, model in self.resources.models.items() if cost in in_use}
+
+    def score(
+        self,
+        outputs: Sequence[Outputs],
+        num_samples: int | None = None,
+        *,
+        distances: bool = False,
+        at_ends: bool = True,
+    ) -> Scored:
+        """As `score`; `at_ends` says that this is the first or the last snapshot, where dear metrics come in."""
+        metrics = [*self.metrics, *self.dear] if at_ends else self.metrics
+        try:
+            return score(outputs, metrics, self.resources, num_samples, distances=distances)
+        finally:
+            self.resources.release()
+
+    def changes(
+        self,
+        now: Sequence[Score],
+        ids: Mapping[str, Sequence[str]],
+        reference: Sequence[Score],
+        reference_ids: Mapping[str, Sequence[str]] | None = None,
+    ) -> list[Change]:
+        """As `changes`, with the aggregates of the chosen metrics; the reference's ids are the same unless told."""
+        aggregate = {name: how for metric in self.metrics for name, how in metric.aggregate.items()}
+        return changes(now, ids, reference, ids if reference_ids is None else reference_ids, aggregate)
+
+
+def score(
+    outputs: Sequence[Outputs],
+    metrics: Sequence[Metric],
+    resources: Resources,
+    num_samples: int | None = None,
+    *,
+    distances: bool = False,
+) -> Scored:
+    """Scores each task with each metric.
+
+    A metric that fails is left out of this snapshot with its reason, and the others go on.
+
+    Args:
+        num_samples: K; only metrics that are unbiased for every number of samples are given more. All where None.
+        distances: also give the distances between a prompt's samples, which the decomposition splits.
+    """
+    scored = Scored()
+    classified: dict[tuple[str, str], Tensor] = {}
+    tasks = [Inputs(task, resources, num_samples, classified) for task in outputs]
+    embed_together(tasks, metrics)
+    classify_together(tasks, metrics)
+    for task, inputs in zip(outputs, tasks, strict=True):
+        for metric in metrics:
+            if not inputs.concern(metric):
+                continue
+            try:
+                scored.scores += _across(metric, inputs) if metric.across_prompts else _per_prompt(metric, inputs)
+                if distances and metric.pairwise is not None:
+                    scored.distances[task.task, metric.name] = _pairwise(metric, inputs)
+            except Exception as error:  # whatever a metric raises, training goes on and the record says why
+                scored.leave_out(f"{task.task}/{metric.name}", error)
+    return scored
+
+
+def _per_prompt(metric: Metric, inputs: Inputs) -> list[Score]:
+    scores = []
+    for name, value_P in _figures(metric, inputs.given(metric)).items():
+        if value_P.shape != (len(inputs.outputs.texts),):
+            raise ValueError(f"'{name}' has the shape {tuple(value_P.shape)}, expected one value for each prompt")
+        values = tuple(value_P.double().tolist())
+        interval = jackknife(metric.aggregate.get(name, "mean"), values)
+        scores.append(Score(inputs.outputs.task, name, interval.value, interval.low, interval.high, interval.n, values))
+    return scores
+
+
+def _pairwise(metric: Metric, inputs: Inputs) -> Tensor:
+    """The distances between all N samples of each prompt, beside which verdicts of N samples stand.
+
+    Raises:
+        ValueError: the metric gave another shape.
+    """
+    assert metric.pairwise is not None
+    distance_PKK = torch.as_tensor(metric.pairwise(**inputs.given(metric, metric.pairwise))).double()
+    prompts, wide = len(inputs.outputs.texts), inputs.width
+    given = wide if metric.uses_all_samples else min(inputs.num_samples, wide)
+    if distance_PKK.shape != (prompts, given, given):
+        raise ValueError(
+            f"'pairwise' has the shape {tuple(distance_PKK.shape)}, expected [prompts, samples, samples],"
+            f" {(prompts, given, given)}"
+        )
+    return (
+        torch.nn.functional.pad(distance_PKK, (0, wide - given) * 2, value=torch.nan) if given < wide else distance_PKK
+    )
+
+
+def _across(metric: Metric, inputs: Inputs) -> list[Score]:
+    answered = [p for p, texts in enumerate(inputs.texts_PK) if any(text is not None for text in texts)]
+    given = _take(inputs.given(metric), answered)
+    figures = _figures(metric, given)
+    over = dict.fromkeys(figures, len(answered))
+    if metric.leave_one_out is None:
+        without = _recomputed(metric, given, len(answered), figures)
+    else:
+        one_pass = metric.leave_one_out(**_take(inputs.given(metric, metric.leave_one_out), answered))
+        without = {name: value_P[~value_P.isnan()].tolist() for name, value_P in one_pass.items()}
+        over |= {name: len(replicates) for name, replicates in without.items() if replicates}
+    scores = []
+    for name, value in figures.items():
+        interval = from_replicates(value.item(), without.get(name, []), n=over[name])
+        scores.append(Score(inputs.outputs.task, name, interval.value, interval.low, interval.high, interval.n))
+    return scores
+
+
+def _recomputed(metric: Metric, given: dict[str, Any], prompts: int, names: Iterable[str]) -> dict[str, list[float]]:
+    """These figures without each prompt, or without each group of many."""
+    groups = prompts if prompts <= JACKKNIFE_PROMPTS else JACKKNIFE_GROUPS
+    kept = [[p for p in range(prompts) if p % groups != group] for group in range(groups)] if prompts > 2 else []
+    replicates = [_figures(metric, _take(given, some)) for some in kept]
+    return {name: [replicate[name].item() for replicate in replicates] for name in names}
+
+
+def _figures(metric: Metric, given: dict[str, Any]) -> dict[str, Tensor]:
+    result = metric.function(**given)
+    return result if isinstance(result, dict) else {metric.name: result}
+
+
+def changes(
+    now: Sequence[Score],
+    ids: Mapping[str, Sequence[str]],
+    reference: Sequence[Score],
+    reference_ids: Mapping[str, Sequence[str]],
+    aggregate: Mapping[str, str] | None = None,
+) -> list[Change]:
+    """The paired changes since the reference, on the prompts that both have.
+
+    An across-prompt figure has no values by prompt, so it has no paired change.
+
+    Args:
+        ids, reference_ids: by task, the prompt ids that the scores' values belong to, in their order.
+        aggregate: by figure, how values are averaged where it is not the plain mean; those of the metrics in this
+            package where None.
+    """
+    aggregate = _own_aggregates() if aggregate is None else aggregate
+    before = {(score.task, score.metric): score for score in reference if score.values}
+    found = []
+    for score in now:
+        other = before.get((score.task, score.metric))
+        if not score.values or other is None:
+            continue
+        by_id = dict(zip(reference_ids[score.task], other.values, strict=True))
+        both = [(v, by_id[id]) for id, v in zip(ids[score.task], score.values, strict=True) if id in by_id]
+        values, reference_values = zip(*both, strict=True) if both else ((), ())
+        c = paired_change(values, reference_values, aggregate.get(score.metric, "mean"))
+        found.append(Change(score.task, score.metric, c.reference, c.now, c.change, c.low, c.high, c.n))
+    return found
+
+
+@functools.cache
+def _own_aggregates() -> dict[str, str]:
+    return {name: how for metric in registry.available() for name, how in registry.load(metric).aggregate.items()}
+
+
+def _take(given: dict[str, Any], prompts: list[int]) -> dict[str, Any]:
+    """The same arguments for some of the prompts."""
+    return {
+        name: ([value[p] for p in prompts] if isinstance(value, list) else value[prompts])
+        if name.endswith(("_PK", "_PKD"))
+        else value
+        for name, value in given.items()
+    }

@@ -1,0 +1,1 @@
+"""The run directory: its only writer and its reader, and files of completions."""

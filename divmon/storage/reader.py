@@ -1,0 +1,303 @@
+"""Reading a run back: its folder, its manifest, one snapshot, and all of them as data frames.
+
+    run = read_run("runs/a")
+    run.scores.query("task == 'gsm8k' and metric == 'sbert'").plot(x="step", y="mean")
+
+What lies in a run directory (format 1):
+
+    manifest.json                         what the run is: probes, configuration, model, versions
+    snapshots/00000100.samples.jsonl.gz   the samples of step 100, one a line
+    snapshots/00000100.json               its scores, changes and provenance; written last: where it is, all is
+    superseded/                           snapshots after the step from which the run was resumed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import math
+import os
+import warnings
+import zlib
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from divmon.storage.data_frames import floats
+from divmon.types import Change, Probe, Prompt, Sample, Score, Snapshot, Verdict
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+try:
+    import orjson
+except ImportError:
+    orjson = None  # type: ignore[assignment]
+
+
+def parsed(data: bytes) -> Any:
+    """Strict JSON read back, by orjson where it is installed: seven times as fast, and most of what a long run takes to
+    read. An integer beyond 64 bits comes as a float from it.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    if orjson is not None:
+        with contextlib.suppress(ValueError):  # a lone surrogate, which is written as its escape and refused
+            return orjson.loads(data)
+    return json.loads(data)
+
+
+Loads = Callable[[bytes], Any]
+"""Of JSON: `parsed` for many snapshots at once, `json.loads` for one to the last digit of a long integer."""
+
+FORMAT = 1
+"""Version of the run directory, raised whenever an older divmon could misread it."""
+
+FOLDER = "_divmon"
+"""Name of the run directory inside a trainer's output_dir; the underscore keeps it out of a push to the hub."""
+
+WATCH_FOLDER = "_divmon_watch"
+"""The same for `divmon watch`, so that a trainer with the callback never finds its own directory taken."""
+
+
+def find_folder(path: str | os.PathLike[str]) -> Path:
+    """The run directory that `path` is or holds.
+
+    Raises:
+        FileNotFoundError: there is none; the message says what was looked for.
+    """
+    tried = [Path(path), Path(path) / FOLDER, Path(path) / WATCH_FOLDER]
+    for folder in tried:
+        if (folder / "manifest.json").is_file():
+            return folder
+    looked = " and ".join(str(folder / "manifest.json") for folder in tried)
+    raise FileNotFoundError(f"no divmon run in {str(path)!r}: looked for {looked}")
+
+
+def marker_path(folder: Path, step: int) -> Path:
+    return folder / "snapshots" / f"{step:08d}.json"
+
+
+def samples_path(folder: Path, step: int) -> Path:
+    return folder / "snapshots" / f"{step:08d}.samples.jsonl.gz"
+
+
+def list_steps(folder: Path) -> list[int]:
+    """Steps of the snapshots that were written to the end, ascending."""
+    names = (path.stem for path in (folder / "snapshots").glob("*.json"))
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest as plain data.
+
+    Raises:
+        ValueError: it is no manifest, or a newer divmon wrote it.
+    """
+    file = folder / "manifest.json"
+    try:
+        manifest = json.loads(file.read_bytes())
+        version = int(manifest["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is no manifest of a divmon run: {error!r}") from error
+    if version > FORMAT:
+        raise ValueError(
+            f"{file} has format {version}, written by divmon {manifest.get('divmon', '(unknown version)')};"
+            f" this divmon reads up to format {FORMAT}: upgrade divmon"
+        )
+    return manifest
+
+
+def read_probes(manifest: dict[str, Any]) -> tuple[Probe, ...]:
+    """The probes of a manifest, equal to those the run was opened with."""
+
+    def prompt(row: dict[str, Any]) -> Prompt:
+        content = row["content"]
+        return Prompt(**{**row, "content": content if isinstance(content, str) else tuple(content)})
+
+    return tuple(
+        Probe(**{**probe, "prompts": tuple(map(prompt, probe["prompts"])), "stop": tuple(probe["stop"])})
+        for probe in manifest.get("probes", ())
+    )
+
+
+def asked(manifest: dict[str, Any]) -> dict[str, list[tuple[Any, ...]]]:
+    """What the probes of a manifest ask, by task: where it came from and what limits it has may change."""
+    probes = manifest.get("probes", ())
+    return {probe["name"]: [(p["id"], p["content"], p["gold"]) for p in probe["prompts"]] for probe in probes}
+
+
+def read_snapshot(folder: Path, step: int, *, samples: bool = True) -> Snapshot:
+    """The snapshot of a step, equal to the one written, but for texts that a size limit cut or left out (empty here).
+
+    Args:
+        samples: read the samples and verdicts too, which take longest; without, there are none in it.
+
+    Raises:
+        KeyError: there is none of that step; the message lists those there are.
+        ValueError: a file of it is damaged; the message names the file.
+    """
+    if not marker_path(folder, step).is_file():
+        raise KeyError(f"no snapshot of step {step} in {folder}; there are {list_steps(folder)}")
+    marker = _read_marker(folder, step, json.loads)
+    rows = read_samples(folder, step, json.loads) if samples else []
+    kept = ("task", "prompt_id", "index", "reasoning", "finish", "n_tokens", "answered")
+    return Snapshot(
+        step=step,
+        samples=[Sample(text=row["text"] or "", **{name: row[name] for name in kept}) for row in rows],
+        verdicts=[Verdict(row["correct"], row["reason"], row["answer"]) for row in rows] if marker["judged"] else [],
+        scores=[
+            Score(**{**_numbers(row, "mean", "low", "high"), "values": tuple(map(_number, row["values"]))})
+            for row in marker["scores"]
+        ],
+        changes=[Change(**_numbers(row, "reference", "now", "change", "low", "high")) for row in marker["changes"]],
+        decomposition=marker["decomposition"],
+        missing={(task, prompt_id): reason for task, prompt_id, reason in marker["missing"]},
+        provenance=marker["provenance"],
+    )
+
+
+def read_run(path: str | os.PathLike[str]) -> Run:
+    """A run by its own directory or by the output_dir that holds it; it may still be training.
+
+    Raises:
+        FileNotFoundError: there is no run; the message says what was looked for.
+        ValueError: a newer divmon wrote it.
+    """
+    folder = find_folder(path)
+    return Run(folder, read_manifest(folder))
+
+
+class Run:
+    """A run as data frames, each built when first asked for. What is damaged is named in a warning and left out."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @property
+    def steps(self) -> list[int]:
+        return list_steps(self.folder)
+
+    def read(self, step: int, *, samples: bool = True) -> Snapshot:
+        """One snapshot, whole or without its samples; raises as `read_snapshot`."""
+        return read_snapshot(self.folder, step, samples=samples)
+
+    @cached_property
+    def probes(self) -> tuple[Probe, ...]:
+        return read_probes(self.manifest)
+
+    @cached_property
+    def provenance(self) -> dict[int, dict[str, Any]]:
+        """What took effect, by step."""
+        return {step: marker["provenance"] for step, marker in self._markers.items()}
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """One row a step, task and metric; `epoch` and `tokens` are columns where the provenance has them."""
+        from divmon.storage import data_frames
+
+        return data_frames.figures(self._markers, "scores", "mean", "low", "high")
+
+    @cached_property
+    def changes(self) -> pd.DataFrame:
+        """One row a step, task and metric: the paired change since the reference with its interval."""
+        from divmon.storage import data_frames
+
+        return data_frames.figures(self._markers, "changes", "reference", "now", "change", "low", "high")
+
+    @cached_property
+    def decomposition(self) -> pd.DataFrame:
+        """One row a step, task, pairwise metric and part of its change since the reference: "change" itself, the parts
+        that add up to it, and "correct_pair_change"; with interval, n, and what of a stratum was seen."""
+        from divmon.storage import data_frames
+
+        return data_frames.decomposition(self._markers)
+
+    @cached_property
+    def per_prompt(self) -> pd.DataFrame:
+        """One row a step, task, metric and prompt; `value` is NaN where the metric is undefined."""
+        from divmon.storage import data_frames
+
+        return data_frames.per_prompt(self._markers, self.probes)
+
+    @cached_property
+    def values(self) -> dict[tuple[str, str], dict[int, NDArray[np.float64]]]:
+        """(task, metric) -> step -> its value of each prompt, in the probe's order: `per_prompt` for computing."""
+        found: dict[tuple[str, str], dict[int, NDArray[np.float64]]] = {}
+        for step, marker in self._markers.items():
+            for score in marker["scores"]:
+                if len(score["values"]):
+                    found.setdefault((score["task"], score["metric"]), {})[step] = floats(score["values"])
+        return found
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """One row a sample of every step; `cut` says that a size limit shortened the text, or left it out (None)."""
+        import pandas as pd
+
+        names = ("task", "prompt_id", "index", "text", "reasoning", "finish", "n_tokens", "answered")
+        columns: dict[str, list[Any]] = {name: [] for name in ("step", *names, "correct", "reason", "cut")}
+        for step in self._markers:
+            try:
+                rows = read_samples(self.folder, step)
+            except ValueError as error:
+                warnings.warn(f"left out: {error}", stacklevel=2)
+                continue
+            for name, column in columns.items():
+                column += [step] * len(rows) if name == "step" else [row.get(name) for row in rows]
+        # Objects and no strings of pandas, which have no room for the lone surrogate that a tokenizer let through.
+        free = {name: pd.Series(columns[name], dtype=object) for name in ("text", "reasoning", "reason")}
+        return pd.DataFrame(columns | free)
+
+    @cached_property
+    def _markers(self) -> dict[int, dict[str, Any]]:
+        markers = {}
+        for step in self.steps:
+            try:
+                markers[step] = _read_marker(self.folder, step)
+            except ValueError as error:
+                warnings.warn(f"left out: {error}", stacklevel=3)
+                continue
+            for score in markers[step]["scores"]:
+                score["values"] = floats(score["values"])  # a tenth of the memory of a list
+        return markers
+
+
+def _read_marker(folder: Path, step: int, loads: Loads = parsed) -> dict[str, Any]:
+    file = marker_path(folder, step)
+    try:
+        marker = loads(file.read_bytes())
+        if marker["step"] != step:
+            raise ValueError(f"it says it is step {marker['step']}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the snapshot of step {step} is damaged: {file}: {error!r}") from error
+    return marker
+
+
+def read_samples(folder: Path, step: int, loads: Loads = parsed) -> list[dict[str, Any]]:
+    """The samples of a step as they are stored, in order; `cut` says that a size limit shortened or left out a text.
+
+    Raises:
+        ValueError: the file is damaged; the message names it.
+    """
+    file = samples_path(folder, step)
+    try:
+        rows: list[dict[str, Any]] = loads(b"[%s]" % b",".join(gzip.decompress(file.read_bytes()).splitlines()))
+        return rows
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ValueError(f"the samples of step {step} are damaged: {file}: {error!r}") from error
+
+
+def _numbers(row: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {**row, **{name: _number(row[name]) for name in names}}
+
+
+def _number(value: float | str | None) -> float:
+    """The inverse of how strict JSON holds a float: None is NaN, "Infinity" is infinite."""
+    return math.nan if value is None else float(value)

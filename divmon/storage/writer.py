@@ -1,0 +1,294 @@
+"""The run directory: the only writer, and with `reading` the only reader (contract 6).
+
+A snapshot is two files. The samples come first; the second, its scores, is put in place by a rename and says that the
+snapshot is whole. A crash leaves at most a file without its second, which the next writer removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import itertools
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO, Any
+
+from divmon import __version__
+from divmon.storage import reader
+from divmon.storage.reader import FORMAT, asked, marker_path, read_run, samples_path
+from divmon.types import Snapshot, Verdict, fields, plain, strict_json
+
+try:
+    import fcntl
+except ImportError:  # Windows has none; there nothing stops a second writer
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["Store", "read_run"]
+
+
+class Store:
+    """Writes the snapshots of one run, each whole or not at all, and reads them back."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_chars: int = 20_000,
+        max_samples_mb: float = 500.0,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        """`max_chars` bounds each stored text, `max_samples_mb` (10^6 bytes, compressed) all samples of the run: once
+        spent, later samples are kept without their texts. `say` is called with the few lines a person should see."""
+        self.path = Path(path)
+        self.manifest: dict[str, Any] = {}
+        self._max_chars = max_chars
+        self._max_bytes = int(max_samples_mb * 1e6)
+        self._say = say or logging.getLogger("divmon").warning
+        self._lock: IO[str] | None = None
+        self._bytes = 0
+        self._budget_named = False
+
+    def open(self, manifest: dict[str, Any], *, resume_step: int | None = None) -> Store:
+        """Become the writer of the run: lock the directory, set earlier snapshots right, write the manifest.
+
+        Started afresh, an earlier run found here is moved beside it, to `<name>-<when it was made>`. Resumed, the
+        earlier manifest stays and snapshots after `resume_step` go to `superseded/`.
+
+        Args:
+            manifest: what the run is. `probes` holds the Probes; `reference_step`, if given, names the reference;
+                the rest is free. Format, divmon version and time are added.
+            resume_step: step of the checkpoint that training goes on from; None or 0 for a fresh start.
+
+        Raises:
+            RuntimeError: another process writes here.
+            ValueError: a resumed run has other probes than before, or a newer divmon wrote the directory.
+            OSError: the directory cannot be written.
+        """
+        (self.path / "snapshots").mkdir(parents=True, exist_ok=True)
+        self._acquire()
+        try:
+            if resume_step and (self.path / "manifest.json").exists():
+                self._resume(manifest, resume_step)
+            else:
+                self._start(manifest)
+            self._bytes = sum(file.stat().st_size for file in self.path.glob("snapshots/*.gz"))
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Let the next writer in. Reading goes on to work."""
+        if self._lock is not None:
+            if fcntl is not None:
+                with contextlib.suppress(OSError):  # unlock by hand: a forked data loader may hold a copy of the file
+                    fcntl.flock(self._lock, fcntl.LOCK_UN)
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def update(self, **facts: Any) -> None:
+        """Add facts to the manifest that were not known when it was written, the price of a measurement for one."""
+        self._writing()
+        self.manifest = {**self.manifest, **plain(facts)}
+        _write_whole(self.path / "manifest.json", strict_json(self.manifest, indent=1))
+
+    def write(self, snapshot: Snapshot) -> None:
+        """Write a snapshot, whole or not at all.
+
+        Raises:
+            ValueError: it does not fit together or its step is already written; nothing was written.
+            OSError: the disk said no; what was there before is untouched.
+        """
+        self._writing()
+        self._check(snapshot)
+        reference = self.manifest.get("reference_step", min([*self.steps(), snapshot.step]))
+        full = self._bytes >= self._max_bytes and snapshot.step != reference
+        rows = list(self._rows(snapshot, without_text=full))
+        cut = sum(row["cut"] for row in rows)
+        marker = {
+            "step": snapshot.step,
+            "judged": bool(snapshot.verdicts),
+            "scores": [fields(score) for score in snapshot.scores],
+            "changes": [fields(change) for change in snapshot.changes],
+            "decomposition": snapshot.decomposition,
+            "missing": [[task, prompt_id, reason] for (task, prompt_id), reason in snapshot.missing.items()],
+            "provenance": snapshot.provenance | ({"texts_cut": cut} if cut else {}),
+        }
+        samples = gzip.compress(b"".join(strict_json(row) + b"\n" for row in rows), mtime=0)
+        commit = strict_json(plain(marker))
+        try:
+            _write_whole(samples_path(self.path, snapshot.step), samples)
+            _write_whole(marker_path(self.path, snapshot.step), commit)
+        except BaseException:
+            if not marker_path(self.path, snapshot.step).exists():
+                samples_path(self.path, snapshot.step).unlink(missing_ok=True)
+            raise
+        self._bytes += len(samples)
+        if full and not self._budget_named:
+            self._budget_named = True
+            self._say(
+                f"divmon: the stored samples have reached {self._max_bytes / 1e6:g} MB: from step {snapshot.step} on"
+                " they are kept without their texts; scores are not affected (max_samples_mb raises the limit)"
+            )
+
+    def steps(self) -> list[int]:
+        """Steps of the snapshots that were written to the end, ascending."""
+        return reader.list_steps(self.path)
+
+    def read(self, step: int) -> Snapshot:
+        """The snapshot of a step; raises as `reader.read_snapshot`."""
+        return reader.read_snapshot(self.path, step)
+
+    def reference(self) -> Snapshot | None:
+        """The snapshot all others are compared with: the lowest step, or the manifest's `reference_step`.
+
+        Raises:
+            ValueError: it is damaged. Another one in its place would change what every change means.
+        """
+        steps = self.steps()
+        if not steps:
+            return None
+        step = (self.manifest or reader.read_manifest(self.path)).get("reference_step", steps[0])
+        return self.read(step) if step in steps else None
+
+    def _start(self, manifest: dict[str, Any]) -> None:
+        if self.steps():
+            self._set_aside()
+        self._clean()
+        self.manifest = plain({**manifest, "format": FORMAT, "divmon": __version__, "created": _now()})
+        _write_whole(self.path / "manifest.json", strict_json(self.manifest, indent=1))
+
+    def _resume(self, manifest: dict[str, Any], step: int) -> None:
+        self.manifest = reader.read_manifest(self.path)
+        self._clean()
+        before, now = asked(self.manifest), asked(plain(manifest))
+        if now != before:
+            raise ValueError(
+                f"cannot resume the run in {self.path}: only the same prompts can be compared, and the prompts of"
+                f" {sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))} are not"
+                " those it began with; give the same probes, or another output_dir="
+            )
+        later = [s for s in self.steps() if s > step]
+        if later:
+            aside = _unused(self.path / "superseded" / _now().replace(":", "-"))
+            aside.mkdir(parents=True)
+            for s in later:  # samples first: a crash in between leaves a snapshot that is named damaged, not a loss
+                for file in (samples_path(self.path, s), marker_path(self.path, s)):
+                    if file.exists():
+                        file.rename(aside / file.name)
+            self._say(f"divmon: resumed from step {step}; snapshots of steps {later} moved to {aside}")
+        facts = {name: value for name, value in manifest.items() if name != "probes"}
+        resumed = {**facts, "step": step, "created": _now(), "divmon": __version__}
+        self.update(resumed=[*self.manifest.get("resumed", []), resumed])
+
+    def _set_aside(self) -> None:
+        """Move an earlier run, and only what belongs to it, out of the way: the directory may hold other things."""
+        try:
+            created = json.loads((self.path / "manifest.json").read_bytes())["created"]
+        except (OSError, ValueError, KeyError, TypeError):
+            created = _now(self.path.stat().st_mtime)
+        here = self.path.absolute()
+        aside = _unused(here.with_name(f"{here.name}-{created.replace(':', '-')}"))
+        aside.mkdir()
+        for name in ("snapshots", "superseded", "manifest.json"):
+            if (self.path / name).exists():
+                (self.path / name).rename(aside / name)
+        (self.path / "snapshots").mkdir()
+        self._say(f"divmon: {self.path} held an earlier run; it is now {aside}")
+
+    def _clean(self) -> None:
+        """Remove what a crash left: half-written files, and samples whose snapshot was never finished."""
+        whole = {samples_path(self.path, step) for step in self.steps()}
+        unfinished = set(self.path.glob("snapshots/*.samples.jsonl.gz")) - whole
+        for file in [*unfinished, *self.path.glob("*.tmp"), *self.path.glob("snapshots/*.tmp")]:
+            file.unlink()
+
+    def _acquire(self) -> None:
+        self._lock = lock = (self.path / "lock").open("a+", encoding="utf-8")
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            pid = lock.read().strip() or "unknown"
+            self.close()
+            raise RuntimeError(
+                f"process {pid} is writing to {self.path}; two runs cannot share it: give this one another output_dir="
+            ) from None
+        except OSError:  # some network file systems have no locks; a run there goes on without
+            return
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+
+    def _writing(self) -> None:
+        if self._lock is None:
+            raise RuntimeError(f"the store of {self.path} is not open for writing; call open(manifest) first")
+
+    def _check(self, snapshot: Snapshot) -> None:
+        if marker_path(self.path, snapshot.step).exists():
+            raise ValueError(f"step {snapshot.step} is already in {self.path}, which has steps {self.steps()}")
+        if snapshot.verdicts and len(snapshot.verdicts) != len(snapshot.samples):
+            raise ValueError(
+                f"step {snapshot.step} has {len(snapshot.samples)} samples and {len(snapshot.verdicts)} verdicts;"
+                " there must be one for each, or none"
+            )
+        prompts = {probe["name"]: len(probe["prompts"]) for probe in self.manifest.get("probes", ())}
+        for score in snapshot.scores:
+            if score.values and len(score.values) != prompts.get(score.task, len(score.values)):
+                raise ValueError(
+                    f"{score.task}/{score.metric} at step {snapshot.step} has {len(score.values)} values;"
+                    f" the probe has {prompts[score.task]} prompts, and there must be one for each (NaN if undefined)"
+                )
+
+    def _rows(self, snapshot: Snapshot, *, without_text: bool) -> Iterable[dict[str, Any]]:
+        verdicts: Iterable[Verdict | None] = snapshot.verdicts or [None] * len(snapshot.samples)
+        for sample, verdict in zip(snapshot.samples, verdicts, strict=True):
+            row = plain(fields(sample))
+            for name in ("text", "reasoning"):
+                row[name] = None if without_text or row[name] is None else row[name][: self._max_chars]
+            row["cut"] = (row["text"], row["reasoning"]) != (sample.text, sample.reasoning)
+            if verdict is not None:
+                row |= plain(fields(verdict))
+            yield row
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that after a crash it is there whole, or as it was before."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    with contextlib.suppress(OSError):  # the rename is on disk once the directory is; not every file system can say so
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _unused(path: Path) -> Path:
+    """`path`, or with -2, -3, ... where that exists."""
+    candidates = (path.with_name(f"{path.name}-{i}") if i > 1 else path for i in itertools.count(1))
+    return next(candidate for candidate in candidates if not candidate.exists())
+
+
+def _now(seconds: float | None = None) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

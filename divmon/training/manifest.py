@@ -1,0 +1,45 @@
+"""What a run is, for its record: what is asked, how, of which model, with which versions (contract 7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from divmon import __version__
+from divmon.options import Options
+from divmon.scoring.scorer import Scorer
+from divmon.training.protocol import Asking
+
+
+def manifest(options: Options, asking: Asking, scorer: Scorer, model: Any, processes: int = 1) -> dict[str, Any]:
+    """Plain data, but for `probes`, which holds the probes themselves as the store takes them.
+
+    Args:
+        model: the model or, where an engine draws in its place, the engine.
+        processes: that draw together.
+    """
+    renderer, tokenizer = asking.renderer, asking.renderer.tokenizer
+    name = getattr(getattr(model, "config", None), "_name_or_path", "") or getattr(model, "name", "")
+    return {
+        "probes": asking.probes,
+        "options": options.record(),
+        "decoding": {name: vars(decoding) for name, decoding in asking.decodings.items()},
+        "chat": renderer.chat,
+        "think": renderer.think and vars(renderer.think),
+        "model": name or type(model).__name__,
+        "tokenizer": getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__,
+        "vocab_size": len(tokenizer),
+        "metrics": scorer.names,
+        "verifiers": {probe.name: str(asking.verifier(probe)) for probe in asking.probes},
+        "encoders": scorer.encoders(),
+        "versions": versions(),
+        "processes": processes,
+        "rendered_prompt": asking.requests(1)[0].prompt.text,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of everything that decides a number."""
+    import torch
+    import transformers
+
+    return {"divmon": __version__, "torch": torch.__version__, "transformers": transformers.__version__}

@@ -1,0 +1,117 @@
+"""What is asked and how: the probes, each with its renderer, its decoding and its verifier."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from divmon.grading import verifiers
+from divmon.grading.grader import judge
+from divmon.options import Options
+from divmon.prompts import probes
+from divmon.prompts.rendering import Renderer, detect_chat, own_tokenizer
+from divmon.sampling import Request
+from divmon.types import Decoding, Probe, Prompt, RenderedPrompt, Sample, Verdict
+
+NO_THINK = "-no-think"
+"""Ends the name of a probe that is asked with its reasoning suppressed, beside the same probe with it."""
+
+
+class Asking:
+    """The same questions, asked the same way, at every measurement.
+
+    Args:
+        processing_class: the model's tokenizer, or a processor.
+        train_dataset: looked at for whether training speaks through the chat template.
+        eval_dataset: where the probe is "eval".
+
+    Raises:
+        ValueError, FileNotFoundError: an option does not fit; the message says what to do.
+    """
+
+    def __init__(
+        self, options: Options, processing_class: Any, train_dataset: Any = None, eval_dataset: Any = None
+    ) -> None:
+        self.options = options
+        self.probes = probes.resolve(
+            options.probes,
+            num_prompts=options.num_prompts,
+            seed=options.seed,
+            eval_dataset=eval_dataset,
+            tokenizer=own_tokenizer(processing_class),
+        )
+        chat = detect_chat(processing_class, train_dataset) if options.chat == "auto" else bool(options.chat)
+        both = options.think == "both"
+        self.renderer, self._suppressing = (
+            Renderer(
+                processing_class,
+                chat=chat,
+                system_prompt=options.system_prompt,
+                chat_template_kwargs=options.template_arguments,
+                think=think,
+            )
+            for think in ("auto" if both else options.think, "off")
+        )
+        self._suppressed = {probe.name + NO_THINK for probe in self.probes} if both else set()
+        if both:
+            self.probes += [replace(probe, name=probe.name + NO_THINK) for probe in self.probes]
+        self.decodings = {probe.name: self._decoding(probe) for probe in self.probes}
+
+    def render(self, probe: Probe, prompt: Prompt) -> RenderedPrompt:
+        return self._renderer_of(probe).render(probe.name, prompt)
+
+    def requests(self, num_samples: int) -> list[Request]:
+        """All prompts of all probes, `num_samples` times each."""
+        return [
+            Request(self.render(probe, prompt), self.decodings[probe.name], num_samples)
+            for probe in self.probes
+            for prompt in probe.prompts
+        ]
+
+    def verifier(self, probe: Probe) -> Any:
+        """The rule that judges a probe; None where there is none."""
+        return self.options.verifier or probe.verifier
+
+    def judge(self, probe: Probe, samples: Sequence[Sample]) -> list[Verdict]:
+        """A verdict for each sample; none at all where nothing judges the probe."""
+        if self.verifier(probe) is None:
+            return []
+        prompts = {prompt.id: prompt for prompt in probe.prompts}
+        return judge(
+            self.verifier(probe),
+            samples,
+            [prompts[sample.prompt_id] for sample in samples],
+            allow_unsandboxed_code=self.options.allow_unsandboxed_code,
+        )
+
+    def cannot_judge(self) -> list[str]:
+        """Rules whose library is missing, so that they judge less: better said before training than found after.
+
+        Raises:
+            ValueError: there is no such rule.
+        """
+        lines = []
+        for rule in {self.verifier(probe) for probe in self.probes} - {None}:
+            missing = [name for name in verifiers.load(rule).imports if importlib.util.find_spec(name) is None]
+            if missing:
+                names = ", ".join(missing)
+                lines.append(f"divmon: {rule} judges less without {names}; pip install 'divmon[verify]' brings it")
+        return lines
+
+    def _renderer_of(self, probe: Probe) -> Renderer:
+        return self._suppressing if probe.name in self._suppressed else self.renderer
+
+    def _decoding(self, probe: Probe) -> Decoding:
+        """The task's limit, and room to reason where reasoning is expected."""
+        options = self.options
+        # Plain prompts may end with an open reasoning block too, as those of RL from a base model do.
+        reasons = self._renderer_of(probe).reasons or any(self.render(probe, p).in_reasoning for p in probe.prompts)
+        answer = options.max_new_tokens or probe.max_new_tokens
+        return Decoding(
+            max_new_tokens=answer + (options.max_reasoning_tokens if reasons else 0),
+            temperature=options.temperature,
+            top_p=options.top_p,
+            stop=probe.stop,
+        )

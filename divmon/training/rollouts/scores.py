@@ -1,0 +1,275 @@
+"""Groups -> one Snapshot: verdicts, scores, what the group statistics of RL are, and what changed since the first."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from divmon.loggers import shown
+from divmon.pipeline import outputs
+from divmon.scoring import quality, soundness
+from divmon.scoring.decomposition import Decomposition, decompose, pairs
+from divmon.scoring.reference import Reference, Rows, in_rows, terms_as_changes
+from divmon.scoring.scorer import Scored, Scorer
+from divmon.scoring.stats import mean_interval
+from divmon.training.rollouts.groups import TASK, Drawn, as_prompt, samples, text_of
+from divmon.training.rollouts.unpaired import decompose_unpaired, unpaired_change
+from divmon.training.rollouts.verdicts import Array, GroupJudge
+from divmon.types import Category, Change, Probe, Prompt, Sample, Score, Snapshot, Verdict
+
+FEWEST_PAIRED = 8
+"""Prompts that two windows must share to be compared prompt by prompt; and half of the later one's."""
+
+MOST_VOTES = 32
+"""Largest majority vote that is computed: exact votes of 32 samples take 4 ms a prompt, of 64 take 50."""
+
+
+class GroupScorer:
+    """Scores windows of groups and compares each with the first.
+
+    Args:
+        scorer: the chosen metrics.
+        judge: right or wrong.
+        encoder_share: share of the run's time that metrics which need a model may take, 0 to 1: a window that they
+            cannot pay for goes without them. The first always has them. None for no limit.
+        opens_reasoning: as `groups.samples` takes it.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        judge: GroupJudge,
+        *,
+        encoder_share: float | None = None,
+        opens_reasoning: bool = False,
+        category: Category = "other",
+    ) -> None:
+        self.scorer, self.judge = scorer, judge
+        self.reference: Reference | None = None
+        """The first window."""
+        self._cheap, self._dear = (_with(scorer, dear=dear) for dear in (False, True))
+        self._allowance = _Allowance(encoder_share)
+        self._opens_reasoning = opens_reasoning
+        self._category = category
+
+    def snapshot(self, drawn: Drawn, step: int, facts: dict[str, Any] | None = None) -> Snapshot:
+        """Judges, scores and compares the groups of one window."""
+        began = time.perf_counter()
+        groups = list(drawn.by_id.values())
+        probe = Probe(TASK, tuple(as_prompt(id, group, self._category) for id, group in drawn.by_id.items()))
+        samples_PG = [samples(id, group, self._opens_reasoning) for id, group in drawn.by_id.items()]
+        rewards_PGF = [_floats(group.rewards) for group in groups]
+        verdicts_PG = self.judge(groups, rewards_PGF, samples_PG, probe.prompts)
+        judged = time.perf_counter()
+        flat = [sample for row in samples_PG for sample in row]
+        verdicts = [verdict for row in verdicts_PG for verdict in row]
+        size = max(len(row) for row in samples_PG)
+        rows = in_rows(probe, flat, [v.correct for v in verdicts], size) if verdicts else None
+        scored, with_models = self._score(probe, flat, rows, size)
+        scores = [
+            *scored.scores,
+            *_reward_scores([self.judge.total(rewards_GF) for rewards_GF in rewards_PGF]),
+            *_rates(probe, flat, verdicts),
+            *_quality(rows, samples_PG, verdicts_PG, size),
+        ]
+        measured = Reference(
+            Snapshot(
+                step=step,
+                samples=flat,
+                verdicts=verdicts,
+                scores=scores,
+                provenance={
+                    "num_samples": size,
+                    "groups": len(groups),
+                    "groups_seen": drawn.seen,
+                    "verdicts": self.judge.how,
+                    "with_encoder": with_models,
+                    "left_out": scored.left_out,
+                    "suspicion": soundness.suspicion(flat),
+                    "completions": len(flat),
+                    "prompts": {id: text_of(group.prompt)[:2000] for id, group in drawn.by_id.items()},
+                    **(facts or {}),
+                },
+            ),
+            scored.distances,
+            {TASK: rows} if rows else {},
+        )
+        changes, decomposition, how = self._since(measured, scored)
+        measured.snapshot.provenance |= {
+            "compared": how,
+            "seconds": {"judging": judged - began, "scoring": time.perf_counter() - judged},
+        }
+        if self.reference is None:
+            self.reference = measured
+        return measured.snapshot.replace(changes=changes, decomposition=decomposition)
+
+    def remember(self, snapshot: Snapshot) -> None:
+        """Takes a stored first window as the reference of a resumed run; its distances come from its texts again."""
+        rows: Rows | None = None
+        distances: dict[tuple[str, str], Any] = {}
+        if snapshot.verdicts:
+            asked = (Prompt(id, text, category=self._category) for id, text in _prompts(snapshot).items())
+            probe = Probe(TASK, tuple(asked))
+            size = int(snapshot.provenance["num_samples"])
+            rows = in_rows(probe, snapshot.samples, [v.correct for v in snapshot.verdicts], size)
+            if snapshot.provenance.get("with_encoder"):
+                distances = self._score(probe, snapshot.samples, rows, size)[0].distances
+        self.reference = Reference(snapshot, distances, {TASK: rows} if rows else {})
+
+    def _score(
+        self, probe: Probe, samples: Sequence[Sample], rows: Rows | None, size: int
+    ) -> tuple[Scored, bool | None]:
+        """The metrics, and whether those that need a model were among them; None where none is chosen."""
+        given = [outputs(probe, samples, size, rows)]
+        scored = self._cheap.score(given, size, distances=rows is not None, at_ends=False)
+        if not self._dear.metrics:
+            return scored, None
+        if not self._allowance.covers(len(samples)):
+            return scored, False
+        began = time.perf_counter()
+        dear = self._dear.score(given, size, distances=rows is not None, at_ends=False)
+        self._allowance.spend(time.perf_counter() - began, len(samples))
+        return (
+            Scored(scored.scores + dear.scores, scored.left_out | dear.left_out, scored.distances | dear.distances),
+            True,
+        )
+
+    def _since(self, now: Reference, scored: Scored) -> tuple[list[Change], dict[str, dict[str, Any]], str]:
+        """Changes and decompositions since the first window, and in words how the two were compared."""
+        before = self.reference
+        if before is None:
+            return [], {}, "this is the first window"
+        ids, ids_before = list(_prompts(now.snapshot)), list(_prompts(before.snapshot))
+        both = [id for id in ids if id in set(ids_before)]
+        paired = len(both) >= max(FEWEST_PAIRED, len(ids) / 2)
+        since = f"since step {before.snapshot.step}"
+        if paired:
+            how = f"{since}, paired by prompt on the {len(both)} prompts of both windows"
+            changes = self.scorer.changes(now.snapshot.scores, {TASK: ids}, before.snapshot.scores, {TASK: ids_before})
+        else:
+            how = f"{since}, unpaired: the prompts of the two windows differ"
+            changes = self._unpaired(now.snapshot.scores, before.snapshot.scores)
+        found: dict[str, Any] = {}
+        for key in now.distances.keys() & before.distances.keys() if now.verdicts and before.verdicts else ():
+            sides = [(side.distances[key], side.verdicts[TASK]) for side in (before, now)]
+            kept = [[there.index(id) for id in both] for there in (ids_before, ids)] if paired else None
+            try:
+                parts = _parts(sides, kept)
+            except Exception as error:  # costs this metric its decomposition, and nothing else
+                scored.leave_out(f"{'/'.join(key)}/decomposition", error)
+                continue
+            found[key[1]] = {**parts.as_dict(), "paired": paired}
+            changes += terms_as_changes(*key, parts)
+        return changes, {TASK: found} if found else {}, how
+
+    def _unpaired(self, now: Sequence[Score], reference: Sequence[Score]) -> list[Change]:
+        aggregate = {name: how for metric in self.scorer.metrics for name, how in metric.aggregate.items()}
+        before = {score.metric: score.values for score in reference if score.values}
+        changes = []
+        for score in now:
+            if score.values and score.metric in before:
+                how = aggregate.get(score.metric, "mean")
+                c = unpaired_change(score.values, before[score.metric], how)
+                changes.append(Change(TASK, score.metric, c.reference, c.now, c.change, c.low, c.high, c.n))
+        return changes
+
+
+def _parts(sides: Sequence[tuple[Any, Rows]], kept: Sequence[Sequence[int]] | None) -> Decomposition:
+    """The decomposition between two windows' distances and verdicts.
+
+    Args:
+        kept: of each side the rows of the prompts that both have; None where windows are compared without pairing.
+    """
+    if kept is None:
+        return decompose_unpaired(*(pairs(*side) for side in sides))
+    (then_d, then_v), (now_d, now_v) = (
+        (distance[rows], [verdicts[p] for p in rows]) for (distance, verdicts), rows in zip(sides, kept, strict=True)
+    )
+    return decompose(then_d, now_d, then_v, now_v)
+
+
+class _Allowance:
+    """What models may still cost: a share of the time since it was made, less what was spent."""
+
+    def __init__(self, share: float | None) -> None:
+        self._share = share
+        self._began = time.perf_counter()
+        self._spent = 0.0
+        self._per_text = 0.0
+
+    def covers(self, texts: int) -> bool:
+        """Whether so many texts can be paid for, at the last price; what has no price yet can."""
+        if self._share is None or not self._per_text:
+            return True
+        return self._spent + texts * self._per_text <= self._share * (time.perf_counter() - self._began)
+
+    def spend(self, seconds: float, texts: int) -> None:
+        self._spent += seconds
+        self._per_text = seconds / max(texts, 1)
+
+
+def _with(scorer: Scorer, *, dear: bool) -> Scorer:
+    """The same with the metrics alone that need a model, or that need none."""
+    part = copy.copy(scorer)
+    part.metrics = [metric for metric in scorer.metrics if (metric.cost != "cheap") == dear]
+    return part
+
+
+def _prompts(snapshot: Snapshot) -> dict[str, str]:
+    """What a window asked, by id, in the order of its values."""
+    return snapshot.provenance["prompts"]
+
+
+def _floats(rewards: Any) -> Array:
+    """[G, F], from a tensor wherever it lies or from lists."""
+    values = rewards.tolist() if hasattr(rewards, "tolist") else rewards
+    return np.array(values, dtype=np.float64).reshape(len(values), -1)
+
+
+def _reward_scores(total_PG: Sequence[Array]) -> list[Score]:
+    """By group: `reward`, its mean; `reward_std`, its spread (n - 1); `no_signal`, 1 where all are equal, so that their
+    advantages are 0. NaN with fewer than one or two rewards."""
+    given = [total_G[~np.isnan(total_G)] for total_G in total_PG]
+    figures = {
+        "reward": [float(total_G.mean()) if len(total_G) else math.nan for total_G in given],
+        "reward_std": [float(total_G.std(ddof=1)) if len(total_G) > 1 else math.nan for total_G in given],
+        "no_signal": [float(np.ptp(total_G) < 1e-8) if len(total_G) > 1 else math.nan for total_G in given],
+    }
+    return [_mean(name, values) for name, values in figures.items()]
+
+
+def _rates(probe: Probe, samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[Score]:
+    """Cut-off and empty completions; where it is not known how they ended, only whether they are empty."""
+    judged = list(verdicts) or [Verdict(None)] * len(samples)
+    known = [(s, v) for s, v in zip(samples, judged, strict=True) if s.finish != "unknown"]
+    ended = soundness.rates(probe, [s for s, _ in known], [v for _, v in known])
+    return [
+        *(r for r in ended if r.metric != "empty"),
+        *(r for r in soundness.rates(probe, samples) if r.metric == "empty"),
+    ]
+
+
+def _quality(
+    rows: Rows | None, samples_PG: Sequence[Sequence[Sample]], verdicts_PG: Sequence[Sequence[Verdict]], size: int
+) -> list[Score]:
+    """Accuracy, pass@k, groups all right or all wrong; votes and distinct answers where a verifier names answers."""
+    if rows is None or all(correct is None for row in rows for correct in row):
+        return []
+    correct_PG = [[v.correct for v in row] for row in verdicts_PG]
+    pairs_PG = [list(zip(*both, strict=True)) for both in zip(samples_PG, verdicts_PG, strict=True)]
+    cut_off = [[soundness.cut_off(sample, verdict) for sample, verdict in row] for row in pairs_PG]
+    figures = quality.quality(correct_PG, size, cut_off=cut_off)
+    answers = [[v.answer for v in row] for row in verdicts_PG]
+    if any(answer is not None for row in answers for answer in row):
+        figures = quality.quality(correct_PG, min(size, MOST_VOTES), answers=answers) | figures
+    return [score for score in quality.scores(TASK, figures) if shown(score) or score.metric.endswith(f"_at{size}")]
+
+
+def _mean(name: str, values: Sequence[float]) -> Score:
+    mean = mean_interval(values)
+    return Score(TASK, name, mean.value, mean.low, mean.high, mean.n, tuple(values))
