@@ -92,7 +92,8 @@ def test_the_last_box_is_what_a_verifier_reads_there(solution: str, box: str) ->
 def test_real_solutions_give_the_box_that_a_verifier_reads(task: str, shared: Path | None) -> None:
     if shared is None:
         return
-    solutions = [json.loads(line)["solution"] for line in open(shared / "data" / "probes" / f"{task}.jsonl")]
+    rows = (shared / "data" / "probes" / f"{task}.jsonl").read_text(encoding="utf-8").splitlines()
+    solutions = [json.loads(row)["solution"] for row in rows]
     assert solutions
     for solution in solutions:
         assert last_box(solution) == [inside.strip() for _, _, inside in boxes(solution) if inside.strip()][-1]
