@@ -8,10 +8,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from browsers import browser as browser
+from support.browsers import browser as browser
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Tests run scripts of tests/support in processes of their own.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -37,12 +39,33 @@ def shared() -> Path | None:
 
 
 SANDBOXED = {"test_attacks.py", "test_isolation.py", "test_bubblewrap.py", "test_python_tests.py", "test_channel.py"}
+STARTS_PROCESSES = {"subprocess", "multiprocessing", "journey", "attacks", "killed_and_resumed"}
+TRAINS = {"runs", "rl_runs", "trainers", "graded_runs", "lineage", "lineage_figures", "base_model"}
+"""Names that a test module has imported, from which it is known what its tests do."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A newcomer's machine may lack bubblewrap; CI installs it, and fails where these are skipped."""
-    if shutil.which("bwrap") is None:
-        reason = "bubblewrap is not installed: apt-get install bubblewrap"
-        for item in items:
-            if item.path.name in SANDBOXED:
-                item.add_marker(pytest.mark.skip(reason=reason))
+    """Marks each test by what it takes, so that nobody forgets to: sandbox, browser, process, trainer, else unit.
+
+    A newcomer's machine may lack bubblewrap; CI installs it, and fails where these tests are skipped.
+    """
+    for item in items:
+        for marker in _takes(item) or ["unit"]:
+            item.add_marker(marker)
+        if item.path.name in SANDBOXED and shutil.which("bwrap") is None:
+            item.add_marker(pytest.mark.skip(reason="bubblewrap is not installed: apt-get install bubblewrap"))
+
+
+def _takes(item: pytest.Item) -> list[str]:
+    names = set(vars(item.module)) | {
+        getattr(value, "__module__", "").rpartition(".")[2]
+        for value in vars(item.module).values()
+        if getattr(value, "__module__", "").startswith("support.")
+    }
+    found = {
+        "sandbox": item.path.name in SANDBOXED,
+        "browser": "browser" in getattr(item, "fixturenames", ()),
+        "process": bool(names & STARTS_PROCESSES),
+        "trainer": bool(names & TRAINS),
+    }
+    return [marker for marker, takes in found.items() if takes]

@@ -159,7 +159,6 @@ def grow(source: str, folder: str, count: int) -> dict[str, float]:
 
 def read(folder: str) -> dict[str, float]:
     """CPU seconds of reading a run back as frames."""
-    import pandas  # noqa: F401 - its own import is no part of reading
 
     from divmon import read_run
     from divmon.types import TERMS  # noqa: F401

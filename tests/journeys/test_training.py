@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from journeys.journey import read_healthy, run_script
+from support.journey import read_healthy, run_script
 
 SFT = """
 from trl import SFTConfig, SFTTrainer

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import PROBE, snapshot
-from trackers_read import local_trackers, mlflow_metrics, trackio_rows, wandb_rows
+from support.hosts import PROBE, snapshot
+from support.trackers_read import local_trackers, mlflow_metrics, trackio_rows, wandb_rows
 
 from divmon.loggers.active_runs import active_runs
 

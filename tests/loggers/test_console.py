@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hosts import PROBE, Measures, snapshot, train
+from support.hosts import PROBE, Measures, snapshot, train
 
 from divmon.loggers.console import closing_table, console, line, notes, progress_bar
 from divmon.types import Change, Sample, Score, Snapshot

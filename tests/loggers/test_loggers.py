@@ -12,9 +12,9 @@ import sys
 
 import numpy as np
 import pytest
-from hosts import PROBE, snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.hosts import PROBE, snapshot
 from tensorboard.plugin_util import markdown_to_safe_html
 
 import divmon.loggers

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import needs_chromium
-from hosts import Measures, train
+from support.browsers import needs_chromium
+from support.hosts import Measures, train
 
 from divmon.loggers.tensorboard import tensorboard
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import PROBE, Listens, Measures, snapshot, train
-from trackers_read import local_trackers, mlflow_metrics, trackio_rows, wandb_rows
+from support.hosts import PROBE, Listens, Measures, snapshot, train
+from support.trackers_read import local_trackers, mlflow_metrics, trackio_rows, wandb_rows
 from transformers import PrinterCallback, ProgressCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import DVCLiveCallback, MLflowCallback, TensorBoardCallback, WandbCallback
 

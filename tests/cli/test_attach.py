@@ -1,0 +1,334 @@
+"""`divmon attach`: programs run as Python runs them, and their trainers are watched and train the same."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from support import runs, tiny
+
+from divmon import DiversityCallback
+from divmon.cli.attach import attached
+from divmon.storage.reader import read_run
+from divmon.training.config import DiversityConfig
+
+CONFIG = {"probes": runs.PROBES, **runs.CHEAP, "progress": False, "on_error": "raise"}
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+ATTACH = [sys.executable, "-m", "divmon", "attach"]
+
+
+def run(command: list[Any], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(word) for word in command], cwd=folder, text=True, capture_output=True, env={**ENVIRONMENT, **environment}
+    )
+
+
+# -- programs of every form, as Python runs them
+
+PROGRAM = """
+import sys
+heavy = [name for name in ("torch", "transformers", "datasets", "huggingface_hub") if name in sys.modules]
+print(__name__, sys.argv[1:], sys.path[0], __file__, sys.modules["__main__"].__dict__ is globals(), heavy)
+if "raise" in sys.argv:
+    raise KeyError("of the program")
+sys.exit({"none": None, "text": "a last word"}.get(sys.argv[1], 7))
+"""
+
+
+@pytest.mark.parametrize(
+    ("form", "arguments"),
+    [
+        (["sub/program.py"], ["none"]),
+        (["sub/program.py"], ["raise"]),
+        (["sub/program.py"], ["7", "--", "--x"]),
+        (["-m", "package.program"], ["7", "--", "--x"]),
+        (["-m", "package.program"], ["raise"]),
+        (["sub"], ["text"]),
+        (["a-program"], ["7"]),
+        (["a-program"], ["none"]),
+    ],
+)
+def test_a_program_runs_as_python_runs_it(tmp_path: Path, form: list[str], arguments: list[str]) -> None:
+    for file in ("sub/program.py", "sub/__main__.py", "package/program.py", "bin/a-program"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(f"#!{sys.executable}\n{PROGRAM}")
+    (tmp_path / "bin/a-program").chmod(0o755)
+    path = {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    python = [] if form == ["a-program"] else [sys.executable]
+    direct = run([*python, *form, *arguments], tmp_path, **path)
+    through = run([*ATTACH, "--", *form, *arguments], tmp_path, **path)
+    assert through.returncode == direct.returncode
+    assert through.stdout.splitlines()[0] == direct.stdout.strip()
+    assert through.stderr.splitlines()[-1:] == direct.stderr.splitlines()[-1:]
+    nothing = "divmon attach: no transformers Trainer trained in this process"
+    assert (nothing in through.stdout) == (direct.returncode == 0), "said only where the program ended well"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["--divmon_every", "-1", "--", "program.py"], "every: expected a number of steps of at least 1"),
+        (["--divmon_metrics", "vendy", "--", "program.py"], "no metric named 'vendy' (did you mean 'vendi'?)"),
+        (["--probes", "gsm9k", "--", "program.py"], "no task named 'gsm9k'; there are"),
+        (["--probes", "gsm8k@rows.jsonl", "--", "program.py"], "there is no file 'rows.jsonl'"),
+        (["--config", "no.yaml", "--", "program.py"], "no.yaml"),
+        (["--config", "wrong.yaml", "--", "program.py"], "wrong.yaml: no option named 'evry'; did you mean 'every'?"),
+        (["--config", "list.yaml", "--", "program.py"], "list.yaml: expected options as 'name: value' lines"),
+        (["--divmon_evry", "3", "--", "program.py"], "unrecognized arguments: --divmon_evry"),
+        (["program.py"], "unrecognized arguments: program.py"),
+        (["--divmon_every", "3"], "expected the program after --"),
+        (["--", "-m"], "expected the program after --"),
+        (["--", "python", "program.py"], "leave 'python' out"),
+        (["--", "trl", "sft"], "trains in processes of its own, which attach does not reach"),
+        (["--", "ls"], "is not a Python program"),
+        (["--", "no-such-program"], "there is no file and no program 'no-such-program'"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_program_starts(tmp_path: Path, line: list[str], message: str) -> None:
+    (tmp_path / "program.py").write_text("open('started', 'w')")
+    (tmp_path / "wrong.yaml").write_text("evry: 3\n")
+    (tmp_path / "list.yaml").write_text("- every\n")
+    done = run([*ATTACH, *line], tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "started").exists()
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    import argparse
+
+    from divmon.cli.flags import add_options, config_of
+
+    (tmp_path / "divmon.yaml").write_text("divmon_every: 7\nnum_samples: 4\nat: [1]\nchat: false\nat_end: false\n")
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    line = ["--divmon_num_samples", "8", "--divmon_at", "2", "3", "--divmon_chat", "on", "--divmon_at_end", "yes"]
+    options = config_of(parser.parse_args(["--config", str(tmp_path / "divmon.yaml"), *line])).options
+    assert (options.every, options.num_samples, options.reference_samples) == (7, 8, 32)
+    assert (options.at, options.chat, options.at_end) == ([2, 3], True, True)
+
+
+# -- which trainers are watched
+
+
+def test_a_trainer_is_watched_and_nothing_is_left_patched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = transformers.Trainer.train
+    with attached(DiversityConfig(**CONFIG)) as trained:
+        trainer = runs.sft(tmp_path)
+        trainer.train()
+        assert read_run(tmp_path).steps == [0, 10, 20, 30]
+        trainer.args.max_steps = 40
+        trainer.train()
+        assert read_run(tmp_path).steps == [0, 10, 20, 30, 40], "a trainer that trains again has one callback still"
+    assert trained == ["SFTTrainer", "SFTTrainer"]
+    assert transformers.Trainer.train is before
+    runs.plain_trainer(tmp_path / "after", max_steps=1).train()
+    assert not (tmp_path / "after/_divmon").exists()
+    assert capsys.readouterr().out.count("SFTTrainer is watched") == 1
+
+
+def test_a_module_not_imported_yet_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "waited_for.py").write_text("class Trainer:\n    def train(self):\n        return 'trained'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("divmon.cli.attach.TRAINER", "waited_for")
+    before = list(sys.meta_path)
+    with attached(DiversityConfig(**CONFIG)):
+        assert "waited_for" not in sys.modules
+        module = importlib.import_module("waited_for")
+        assert module.Trainer.train.__wrapped__
+    assert not hasattr(module.Trainer.train, "__wrapped__")
+    assert sys.meta_path == before
+    assert module.__spec__.loader.get_source("waited_for"), "its loader is the one it would have had"
+
+
+def test_the_patch_goes_with_an_exception(tmp_path: Path) -> None:
+    before = transformers.Trainer.train
+    with pytest.raises(ZeroDivisionError), attached(DiversityConfig(**CONFIG)):
+        raise ZeroDivisionError
+    assert transformers.Trainer.train is before
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_callback_that_is_there_already_stays_the_only_one(
+    tmp_path: Path, late: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = DiversityCallback(**{**CONFIG, "every": 15})
+    with attached(DiversityConfig(**CONFIG)):
+        trainer = runs.plain_trainer(tmp_path, [] if late else [own])
+        if late:
+            trainer.add_callback(own)
+        trainer.train()
+    assert read_run(tmp_path).steps == [0, 15, 30]
+    assert "Trainer brings a DiversityCallback of its own; nothing is attached" in capsys.readouterr().out
+
+
+def test_a_trainer_inside_a_trainer_is_watched_for_itself(tmp_path: Path) -> None:
+    class Outer(transformers.Trainer):
+        def train(self, *args: Any, **kwargs: Any) -> Any:
+            self.inner = runs.plain_trainer(tmp_path / "inner", max_steps=10)
+            self.never_trained = runs.plain_trainer(tmp_path / "never", max_steps=10)
+            self.inner.train()
+            return super().train(*args, **kwargs)
+
+    plain = runs.plain_trainer(tmp_path / "outer", max_steps=20)
+    with attached(DiversityConfig(**CONFIG)) as trained:
+        outer = Outer(plain.model, plain.args, plain.data_collator, plain.train_dataset)
+        outer.processing_class = plain.processing_class
+        outer.train()
+    assert trained == ["Trainer", "Outer"]
+    assert read_run(tmp_path / "inner").steps == [0, 10]
+    assert read_run(tmp_path / "outer").steps == [0, 10, 20]
+    assert not (tmp_path / "never").exists() or not (tmp_path / "never/_divmon").exists()
+
+
+def test_a_reward_trainer_trains_as_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from datasets import Dataset
+    from trl import RewardConfig, RewardTrainer
+
+    def train(folder: Path) -> Any:
+        transformers.set_seed(0)
+        config = transformers.LlamaConfig(**{**tiny.COMMON, "vocab_size": 400, "num_labels": 1})
+        rows = [{"chosen": text, "rejected": text[:-4]} for text in runs.TEXTS]
+        settings = {"max_steps": 4, "logging_steps": 2, "report_to": "none", "save_strategy": "no", "use_cpu": True}
+        trainer = RewardTrainer(
+            transformers.LlamaForSequenceClassification(config),
+            args=RewardConfig(str(folder), bf16=False, disable_tqdm=True, **settings),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tiny.tokenizer(runs.TEXTS),
+        )
+        trainer.train()
+        return trainer
+
+    without = train(tmp_path / "without")
+    with attached(DiversityConfig(**CONFIG)):
+        through = train(tmp_path / "with")
+    assert runs.log_rows(through) == runs.log_rows(without)
+    assert not (tmp_path / "with/_divmon").exists()
+    said = "RewardTrainer trains a LlamaForSequenceClassification, which completes no text; nothing is attached"
+    assert capsys.readouterr().out.count(said) == 1
+
+
+# -- TRL's own command line
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, rows to train on, probes and divmon.yaml."""
+    folder = tmp_path_factory.mktemp("trl")
+    runs.model().save_pretrained(folder / "model")
+    tiny.tokenizer(runs.TEXTS).save_pretrained(folder / "model")
+    for name, rows in {"data/train": runs.ROWS, "prompts/train": runs.ROWS, "probes": runs.PROBES}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        kept = [{"prompt": row["prompt"]} for row in rows] if name == "prompts/train" else rows
+        (folder / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in kept))
+    (folder / "rewards.py").write_text(
+        "def longer(completions, **_):\n    return [len(set(text)) / 10 for text in completions]\n"
+    )
+    cheap = "metrics: ead,length\nnum_samples: 2\nreference_samples: 4\nmax_new_tokens: 8\nprogress: false\n"
+    (folder / "divmon.yaml").write_text(f"probes: {folder / 'probes.jsonl'}\n{cheap}every: 1000\n")
+    return folder
+
+
+SETTINGS = [
+    *(
+        "--model_name_or_path",
+        "model",
+        "--max_steps",
+        "10",
+        "--logging_steps",
+        "5",
+        "--save_steps",
+        "10",
+        "--seed",
+        "3",
+    ),
+    *(
+        "--report_to",
+        "none",
+        "--use_cpu",
+        "true",
+        "--bf16",
+        "false",
+        "--disable_tqdm",
+        "true",
+        "--save_only_model",
+        "true",
+    ),
+    *("--learning_rate", "1e-3", "--per_device_train_batch_size", "4"),
+]
+SFT = ["-m", "trl.scripts.sft", "--dataset_name", "data", "--max_length", "64", *SETTINGS]
+GRPO = [
+    *("-m", "trl.scripts.grpo", "--dataset_name", "prompts", "--reward_funcs", "rewards.longer"),
+    *("--num_generations", "4", "--max_completion_length", "8", *SETTINGS),
+]
+
+
+def trl(place: Path, program: list[str], name: str, launcher: Sequence[str] = (), **environment: str) -> None:
+    """Trains without and with attach, at once, into <name>-without and <name>-with; both must end well."""
+    ours = ["divmon", "attach", "--config", "divmon.yaml", "--divmon_every", "5", "--", *program]
+    python = [sys.executable] if not launcher else []
+    settings = {**ENVIRONMENT, **environment, "HF_DATASETS_CACHE": str(place / f"cache-{name}")}
+    begun = {}
+    for which, words in {"without": program, "with": ["-m", *ours]}.items():
+        command = [*python, *launcher, *words, "--output_dir", f"{name}-{which}"]
+        with (place / f"{name}-{which}.txt").open("w") as out:
+            begun[which] = subprocess.Popen(command, cwd=place, env=settings, stdout=out, stderr=out)
+    try:
+        for which, process in begun.items():
+            assert process.wait(timeout=280) == 0, (place / f"{name}-{which}.txt").read_text()[-3000:]
+    finally:
+        for process in begun.values():
+            process.terminate()  # a launcher takes its workers with it
+            process.wait()
+
+
+def check_same(place: Path, name: str, steps: list[int]) -> None:
+    """The same weights and log rows; snapshots beside them; and what was said."""
+    without, through = place / f"{name}-without", place / f"{name}-with"
+    for file in ("model.safetensors", "checkpoint-10/model.safetensors", "tokenizer.json", "config.json"):
+        assert (through / file).read_bytes() == (without / file).read_bytes(), file
+    rows = []
+    for folder in (without, through):
+        history = json.loads((folder / "checkpoint-10/trainer_state.json").read_text())["log_history"]
+        rows.append([{k: v for k, v in row.items() if not any(w in k for w in runs.WALL_CLOCK)} for row in history])
+    assert rows[0] == rows[1]
+    assert [row["step"] for row in rows[1] if "loss" in row] == [5, 10]
+    assert not (without / "_divmon").exists()
+    run = read_run(through)
+    assert run.steps == steps
+    assert set(run.samples.groupby("step").size()) == {16, 8}
+    printed = (place / f"{name}-with.txt").read_text()
+    assert printed.count("is watched: a DiversityCallback is attached") == 1
+    assert "divmon: paired change since the reference, at step 10" in printed
+
+
+def test_trl_sft_trains_the_same_and_is_watched(place: Path) -> None:
+    trl(place, SFT, "sft")
+    check_same(place, "sft", [0, 5, 10])
+
+
+@pytest.mark.slow
+def test_trl_grpo_trains_the_same_and_is_watched(place: Path) -> None:
+    trl(place, GRPO, "grpo")
+    check_same(place, "grpo", [0, 5, 10])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_under_a_launcher(place: Path, launcher: str) -> None:
+    beside = Path(sys.executable).parent
+    words = {
+        "torchrun": ["torchrun", "--standalone", "--nproc_per_node", "2"],
+        "accelerate": ["accelerate", "launch", "--cpu", "--num_processes", "1", "--num_machines", "1"],
+    }[launcher]
+    trl(place, SFT, launcher, [str(beside / words[0]), *words[1:]], ACCELERATE_USE_CPU="true")
+    check_same(place, launcher, [0, 5, 10])

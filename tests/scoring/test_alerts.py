@@ -1,0 +1,456 @@
+"""Alerts: the test against scipy, each kind's null, the spending, what stands and what is new, stored runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+from support import alert_simulation as simulated
+from support import runs
+from support.alert_simulation import Truth
+from transformers import TrainerControl
+
+from divmon import DiversityCallback
+from divmon.scoring import metrics
+from divmon.scoring import scorer as scoring
+from divmon.scoring.alerts import ALPHA, Alert, Alerts, act, actions, replay, replay_alerts
+from divmon.scoring.alerts.statistics import DELTA, SHARE, TESTS, Figures, Finding, paired
+from divmon.scoring.decomposition import pairs
+from divmon.scoring.metric_inputs import Inputs, Outputs, Resources
+from divmon.scoring.reference import Reference
+from divmon.scoring.within_strata import within
+from divmon.storage.reader import read_run
+from divmon.storage.writer import Store
+from divmon.types import TRUNCATED_LIMIT, Score, Snapshot, plain
+
+VALUES = st.lists(st.floats(-2, 2).map(lambda x: round(x, 3)), min_size=3, max_size=20)
+
+
+@settings(max_examples=100, deadline=None)
+@given(VALUES, st.integers(0, 3), st.randoms())
+def test_the_t_test_is_scipys_whatever_the_order_and_without_what_is_undefined(x: list, gaps: int, random: Any) -> None:
+    found = paired(x, [-v for v in x], 1.0)
+    assert found is not None
+    if len(set(x)) > 1:
+        golden = scipy_stats.ttest_1samp(x, 0, alternative="greater")
+        assert found.t == pytest.approx(golden.statistic, abs=1e-9) and found.df == golden.df == found.n - 1
+        golden_ci = scipy_stats.ttest_1samp([-v for v in x], 0).confidence_interval(0.95)
+        assert (found.change.low, found.change.high) == pytest.approx(tuple(golden_ci), abs=1e-9)
+    shuffled = [*x, *[math.nan] * gaps]
+    random.shuffle(shuffled)
+    other = paired(shuffled, [-v for v in shuffled], 1.0)
+    assert other is not None and other.n == found.n and other.t == pytest.approx(found.t, abs=1e-9, nan_ok=True)
+    assert [shuffled[p] for p in other.worst] == [x[p] for p in found.worst] == sorted([v for v in x if v > 0])[:-4:-1]
+
+
+def test_fewer_than_three_prompts_are_no_test() -> None:
+    assert paired([1.0, 2.0, math.nan], 0.0, 0.0) is None
+    assert paired([math.nan], 0.0, 0.0) is None
+    assert paired([], 0.0, 0.0) is None
+
+
+def test_where_nothing_varies_the_sign_speaks() -> None:
+    for x, t in ((0.5, math.inf), (0.0, 0.0), (-0.5, -math.inf)):
+        found = paired([x] * 3, 0.0, 1.0)
+        assert found is not None and found.t == t
+
+
+def snapshot(step: int = 0, decomposition: dict[str, Any] | None = None, **figures: Any) -> Snapshot:
+    """Of one task "task0", by figure its values."""
+    scores = [simulated.score("task0", name, np.asarray(values, dtype=float)) for name, values in figures.items()]
+    return Snapshot(step, [], scores=scores, decomposition={"task0": {"sbert": decomposition}} if decomposition else {})
+
+
+def test_of(kind: str, before: Snapshot, now: Snapshot, delta: float = DELTA) -> Finding | None:
+    return TESTS[kind][0](Figures(before, "task0"), Figures(now, "task0"), delta)
+
+
+test_of.__test__ = False  # type: ignore[attr-defined]
+
+
+def t_of(x: Any) -> float:
+    return float(scipy_stats.ttest_1samp(x, 0).statistic)
+
+
+def test_without_verdicts_the_raw_change_is_tested_and_its_unit_does_not_matter() -> None:
+    generator = np.random.default_rng(0)
+    then, now = generator.uniform(0.2, 0.6, 20), generator.uniform(0.1, 0.5, 20)
+    found = test_of("narrowing", snapshot(sbert=then), snapshot(sbert=now))
+    assert found is not None and found.t == pytest.approx(t_of((1 - DELTA) * then - now))
+    assert found.change.value == pytest.approx((now - then).mean()) and found.reference == pytest.approx(then.mean())
+    scaled = test_of("narrowing", snapshot(sbert=3 * then), snapshot(sbert=3 * now))
+    assert scaled is not None and scaled.t == pytest.approx(found.t)
+
+
+def test_the_first_pairwise_metric_there_is_is_tested() -> None:
+    then, now = np.linspace(0.3, 0.6, 8), np.linspace(0.2, 0.4, 8) ** 2
+    sides = (snapshot(ead=then, ast_pairwise=then), snapshot(ead=then, ast_pairwise=now))
+    found = test_of("narrowing", *sides)
+    assert found is not None and found.t == pytest.approx(t_of((1 - DELTA) * then - now))
+
+
+def judged(seed: int, before: Any, after: Any, correct: float, correct_now: float, prompts: int = 12) -> Any:
+    """Distances and verdicts of both sides."""
+    generator = np.random.default_rng(seed)
+
+    def side(samples: int, scale: float, rate: float) -> tuple[np.ndarray, list[list[bool | None]]]:
+        right_PN = generator.random((prompts, samples)) < rate
+        near_PNN = right_PN[:, :, None] & right_PN[:, None, :]
+        distance_PNN = scale * np.where(near_PNN, 0.2, 0.6) * generator.uniform(0.8, 1.2, near_PNN.shape)
+        return distance_PNN, right_PN.tolist()
+
+    return (*side(16, before, correct), *side(8, after, correct_now))
+
+
+def both_snapshots(then_PNN: Any, before: Any, now_PNN: Any, after: Any) -> tuple[Snapshot, Snapshot]:
+    terms = within(pairs(then_PNN, before), pairs(now_PNN, after))
+    sides = []
+    for step, distances, verdicts, entry in (
+        (0, then_PNN, before, None),
+        (1, now_PNN, after, {"per_prompt": plain(terms)}),
+    ):
+        upper = np.triu_indices(distances.shape[1], 1)
+        rates = [np.mean([v for v in row if v is not None] or [math.nan]) for row in verdicts]
+        sides.append(snapshot(step, entry, sbert=distances[:, upper[0], upper[1]].mean(1), accuracy=rates))
+    return sides[0], sides[1]
+
+
+def plain_x(then_PNN: Any, before: Any, now_PNN: Any, after: Any) -> tuple[list[float], list[float]]:
+    """The design's x_p, of all pairs and of correct ones, without an array operation; NaN where undefined."""
+    found: tuple[list[float], list[float]] = ([], [])
+    for p in range(len(before)):
+        sides = []
+        for distances, verdicts in ((then_PNN[p], before[p]), (now_PNN[p], after[p])):
+            strata: dict[Any, list[float]] = {}
+            for i in range(len(verdicts)):
+                for j in range(i + 1, len(verdicts)):
+                    if verdicts[i] is not None and verdicts[j] is not None:
+                        strata.setdefault(verdicts[i] + verdicts[j], []).append(distances[i, j])
+            sides.append(strata)
+        then, now = sides
+        if not then or not now:
+            for x in found:
+                x.append(math.nan)
+            continue
+        shares = [{s: len(v) / sum(map(len, side.values())) for s, v in side.items()} for side in sides]
+        seen = {
+            s: (np.mean(now[s]) - np.mean(then[s])) * (shares[0][s] + shares[1][s]) / 2
+            for s in then.keys() & now.keys()
+        }
+        level = np.mean([d for v in then.values() for d in v])
+        found[0].append(-sum(seen.values()) - DELTA * level)
+        correct = -seen[2] - DELTA * np.mean(then[2]) * (shares[0][2] + shares[1][2]) / 2 if 2 in seen else math.nan
+        found[1].append(correct)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_with_verdicts_what_is_seen_inside_the_strata_is_tested(seed: int) -> None:
+    sides = judged(seed, 1.0, 0.8, 0.3, 0.5)
+    sides[1][0] = [None] * 16  # judged now and not then: left out
+    sides[3][1] = [True] + [None] * 7  # no pair now: left out
+    before, now = both_snapshots(*sides)
+    for kind, x in zip(("narrowing", "narrowing_correct"), plain_x(*sides), strict=True):
+        found, kept = test_of(kind, before, now), [v for v in x if not math.isnan(v)]
+        assert found is not None and found.n == len(kept) <= 10
+        assert found.t == pytest.approx(t_of(kept))
+
+
+def test_prompts_that_nothing_judges_are_tested_by_their_diversity() -> None:
+    sides = judged(0, 1.0, 0.8, 0.3, 0.5)
+    for p in range(5):
+        sides[1][p], sides[3][p] = [None] * 16, [None] * 8
+    before, now = both_snapshots(*sides)
+    then_P, now_P = (np.array(s.score("task0", "sbert").values) for s in (before, now))
+    x = [*((1 - DELTA) * then_P - now_P)[:5], *[v for v in plain_x(*sides)[0] if not math.isnan(v)]]
+    found = test_of("narrowing", before, now)
+    assert found is not None and found.n == 12 and found.t == pytest.approx(t_of(x))
+
+
+def test_more_right_answers_are_no_narrowing_though_diversity_halves() -> None:
+    before, now = both_snapshots(*judged(1, 1.0, 1.0, 0.2, 0.9, prompts=40))
+    raw = 1 - now.score("task0", "sbert").mean / before.score("task0", "sbert").mean
+    assert raw > 0.4
+    for kind in ("narrowing", "narrowing_correct"):
+        found = test_of(kind, before, now)
+        assert found is not None and found.t < 1
+
+
+def test_where_verdicts_failed_at_a_look_nothing_is_tested_rather_than_the_raw_change() -> None:
+    before, now = both_snapshots(*judged(1, 1.0, 0.1, 0.5, 0.5))
+    assert test_of("narrowing", before, now) is not None
+    unjudged = snapshot(1, sbert=now.score("task0", "sbert").values)
+    assert test_of("narrowing", before, unjudged) is None
+    assert test_of("narrowing_correct", before, unjudged) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "then", "now", "x"),
+    [
+        (
+            "repetition",
+            {"repetition": [0.0, 0.1, 0.2, 0.1]},
+            {"repetition": [0.3, 0.6, 0.4, 0.2]},
+            [0.3, 0.5, 0.2, 0.1],
+        ),
+        (
+            "length",
+            {"empty": [0, 0, 0.1, 0], "length_limit": [0, 0.1, 0, 0], "truncated": [0, 0, 0, 0]},
+            {"empty": [0.2, 0, 0.1, 0], "length_limit": [0.1, 0.8, 0.5, 0], "truncated": [0, 0.2, 0, 0]},
+            [0.3, 0.5, 0.5, 0],
+        ),
+    ],
+)
+def test_a_share_may_rise_by_ten_points(kind: str, then: dict, now: dict, x: list[float]) -> None:
+    found = test_of(kind, snapshot(**then), snapshot(1, **now))
+    assert found is not None and found.t == pytest.approx(t_of(np.array(x) - SHARE))
+    assert found.change.value == pytest.approx(np.mean(x))
+
+
+def test_truncation_must_be_above_the_limit_and_risen() -> None:
+    low, high = [0.0, 0.1, 0.0, 0.05, 0.0], [0.4, 0.6, 0.3, 0.5, 0.55]
+    found = test_of("truncation", snapshot(truncated=low), snapshot(1, truncated=high))
+    above, risen = t_of(np.array(high) - TRUNCATED_LIMIT), t_of(np.array(high) - low)
+    assert found is not None and found.t == pytest.approx(min(above, risen)) and found.t > 5
+    stayed = test_of("truncation", snapshot(truncated=high), snapshot(1, truncated=high[::-1]))
+    assert stayed is not None and stayed.t < 1, "high from the start is no change"
+    little = test_of("truncation", snapshot(truncated=[0.0] * 5), snapshot(1, truncated=[0.05, 0.06, 0.05, 0.04, 0.05]))
+    assert little is not None and little.t < 0, "risen, and far below the limit"
+
+
+def traced(generator: np.random.Generator, own: float, prompts: int = 24, samples: int = 8) -> Score:
+    """The real metric with its jackknife, on answers that hold so much of their prompt."""
+    noise_PKD = generator.normal(size=(prompts, samples, 16))
+    answers_PKD = own * generator.normal(size=(prompts, 1, 16)) + noise_PKD
+    outputs = Outputs("task0", [str(p) for p in range(prompts)], ["other"] * prompts, [["text"] * samples] * prompts)
+    inputs = Inputs(outputs, Resources(device="cpu"), None)
+    inputs.__dict__["embeddings_PKD"] = torch.nn.functional.normalize(torch.tensor(answers_PKD), dim=-1).float()
+    return next(s for s in scoring._across(metrics.load("across"), inputs) if s.metric == "traced")
+
+
+def test_templating_is_that_answers_no_longer_tell_their_prompt() -> None:
+    generator = np.random.default_rng(0)
+    then, same, lost = (traced(generator, own) for own in (1.0, 1.0, 0.4))
+    before = Snapshot(0, [], scores=[then])
+    found = {s: test_of("templating", before, Snapshot(1, [], scores=[s])) for s in (same, lost)}
+    assert found[same].t < 2 and found[lost].t > 6
+    reach = scipy_stats.t.ppf(0.975, 23)
+    error = math.hypot(0.95 * (then.high - then.low), lost.high - lost.low) / 2 / reach
+    assert found[lost].t == pytest.approx((0.95 * then.mean - lost.mean) / error)
+    assert found[lost].df == 23 and found[lost].n == 24
+    assert found[lost].change.value == pytest.approx(lost.mean - then.mean)
+    few = dataclasses.replace(then, n=2)
+    assert test_of("templating", before, Snapshot(1, [], scores=[few])) is None
+
+
+# -- spending, standing, saying
+
+
+def healthy(step: int = 0, scale: float = 1.0, tasks: int = 1, **figures: Any) -> Snapshot:
+    generator = np.random.default_rng(step)
+    base = np.linspace(0.2, 0.6, 64)
+    scores = [simulated.score(f"task{i}", "sbert", scale * base * generator.normal(1, 0.1, 64)) for i in range(tasks)]
+    return Snapshot(step, [], scores=[*scores, *figures.pop("scores", [])], **figures)
+
+
+def test_all_looks_together_spend_alpha_and_no_more() -> None:
+    for planned in (0, 1, 20, 50):
+        alerts = Alerts(simulated.probes(3), healthy(tasks=3), planned_looks=planned)
+        assert len(alerts.tests) == 3
+        levels = [3 * alerts.level(look) for look in range(1, 20_000)]
+        assert sum(levels[:planned]) == pytest.approx(ALPHA * planned / (planned + 1))
+        assert ALPHA * 0.999 < sum(levels) < ALPHA
+        assert all(a >= b for a, b in pairwise(levels))
+
+
+def test_what_is_fixed_at_the_start_stays_in_a_resumed_run() -> None:
+    first = Alerts(simulated.probes(2), healthy(tasks=2), planned_looks=7, delta=0.1)
+    later = Alerts(simulated.probes(2), healthy(tasks=2), **plain(first.record()))
+    assert later.record() == first.record() and later.level(3) == first.level(3)
+    assert later.look(healthy(1, 0.5, 2)) == first.look(healthy(1, 0.5, 2)) != []
+    gone = Alerts(simulated.probes(1), healthy(), **plain(first.record()))
+    assert [a.task for a in gone.look(healthy(1, 0.5))] == ["task0"], "a task that is asked no longer is no error"
+
+
+def test_an_alert_stands_until_the_loss_is_made_good_and_is_new_once() -> None:
+    alerts = Alerts(simulated.probes(1), healthy(), planned_looks=5)
+    seen = [
+        alerts.look(healthy(step, scale)) for step, scale in ((10, 1.0), (20, 0.7), (30, 0.6), (40, 1.0), (50, 0.7))
+    ]
+    assert [[(a.since, a.new) for a in found] for found in seen] == [[], [(20, True)], [(20, False)], [], [(50, True)]]
+
+
+def test_the_line_holds_the_evidence() -> None:
+    before, now = both_snapshots(*judged(2, 1.0, 0.5, 0.3, 0.4, prompts=40))
+    entry = {
+        **now.decomposition["task0"]["sbert"],
+        **{"change": -0.2, "quality_control": 0.1, "narrowing_correct": -0.3, "narrowing_wrong": 0.0},
+        **{"narrowing_cross": None, "labels": {"wrong": "mostly unseen"}},
+    }
+    alerts = Alerts(simulated.probes(1, 40), before, planned_looks=5)
+    found = {a.kind: a for a in alerts.look(now.replace(step=300, decomposition={"task0": {"sbert": entry}}))}
+    assert set(found) == {"narrowing", "narrowing_correct"}
+    alert = found["narrowing"]
+    assert alert.low < alert.change < alert.high < 0 and alert.t > alert.threshold > 3 and len(alert.prompts) == 3
+    said = [
+        "NARROWING of task0 since step 300, at step 300: sbert, less what better answers take away, fell by 0.2",
+        "against step 0 (n 40, t ",
+        f"most on {', '.join(alert.prompts)};",
+        "decomposition: -0.200 = +0.100 quality control, -0.300 real narrowing, +0.000 change among wrong answers",
+        "(mostly unseen)",
+        f"accuracy {before.score('task0', 'accuracy').mean:.2f} to {now.score('task0', 'accuracy').mean:.2f}",
+        "read their completions",
+    ]
+    for words in said:
+        assert words in alert.text, alert.text
+    assert "\n" not in alert.text and "pairs of correct answers" in found["narrowing_correct"].text
+
+
+def test_every_kind_has_words_for_it() -> None:
+    then = {"repetition": [0.0] * 8, "empty": [0.0] * 8, "length_limit": [0.0] * 8, "truncated": [0.0] * 8}
+    now = {"repetition": [0.5] * 8, "empty": [0.4] * 8, "length_limit": [0.6] * 8, "truncated": [0.6] * 8}
+    before = snapshot(length_tokens=[20.0] * 8, **then)
+    before.scores.append(Score("task0", "traced", 0.9, 0.85, 0.95, 8))
+    alerts = Alerts(simulated.probes(1, 8), before)
+    collapsed = snapshot(5, length_tokens=[200.0] * 8, **now)
+    collapsed.scores.append(Score("task0", "traced", 0.1, 0.05, 0.15, 8))
+    found = {a.kind: a.text for a in alerts.look(collapsed)}
+    assert set(found) == {"templating", "repetition", "length", "truncation"}
+    assert "50 % of a text that repeats itself (+50 points [50, 50])" in found["repetition"]
+    assert "mean length 20 to 200 tokens" in found["length"] and "60 % of completions are cut off" in found["length"]
+    assert "fell by 0.800" in found["templating"] and "of 0.900 (89 %)" in found["templating"]
+    assert "max_new_tokens" in found["truncation"]
+
+
+@pytest.mark.parametrize("where", ["now", "reference"])
+def test_a_suspicious_sampler_is_named_and_no_collapse(where: str) -> None:
+    faulty = {"provenance": {"suspicion": "the prompts may not reach the model"}}
+    alerts = Alerts(simulated.probes(1), healthy(**faulty if where == "reference" else {}), planned_looks=5)
+    found = alerts.look(healthy(10, 0.2, **faulty if where == "now" else {}))
+    assert [(a.kind, a.new) for a in found] == [("sampler", True)]
+    assert "the prompts may not reach the model" in found[0].text and "no collapse is called" in found[0].text
+    after = alerts.look(healthy(20, 0.2))
+    assert [a.kind for a in after] == (["sampler"] if where == "reference" else ["narrowing"])
+    assert alerts.looks == 2
+
+
+def test_what_cannot_be_tested_is_said() -> None:
+    few = Alerts(simulated.probes(1, 2), snapshot(sbert=[0.3, 0.4]))
+    assert not few.tests and few.look(snapshot(1, sbert=[0.0, 0.0])) == []
+    lines = few.opening(Reference(few.reference), 16)
+    assert any("narrowing of task0 is not tested: sbert is defined on 2 prompts" in line for line in lines)
+    lexical = Alerts(simulated.probes(1, 4), snapshot(ead=[0.3] * 4))
+    assert "none of the pairwise metrics sbert" in "\n".join(lexical.opening(Reference(lexical.reference), 16))
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    for wrong in ({"delta": 1.0}, {"alpha": 0.0}, {"planned_looks": -1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Alerts(simulated.probes(1), healthy(), **wrong)  # type: ignore[arg-type]
+
+
+# -- actions
+
+
+def alert(kind: str = "narrowing", since: int = 5) -> Alert:
+    return Alert(kind, "task0", 5, since, f"{kind} is there", -0.1, -0.2, -0.05, 64, ("p1",), 5.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("given_alert", "flags"),
+    [(alert(), (True, True)), (alert(since=1), (False, False)), (alert("truncation"), (False, False))],
+)
+def test_actions_are_for_what_is_new_and_stopping_for_what_the_model_does(given_alert: Alert, flags: Any) -> None:
+    control, said, called = TrainerControl(), [], []
+    act([given_alert], actions(["log", "save", "stop", called.append]), control, said.append)
+    assert (control.should_save, control.should_training_stop) == flags
+    assert bool(said) == bool(called) == given_alert.new
+    act([given_alert], actions("log"), None, said.append)
+
+
+def test_actions_are_named_listed_or_a_function_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def page(alert):\n    alert.found.append(alert)\n")
+    assert actions("log, stop") == ("log", "stop") and actions(None) == () and actions(print) == (print,)
+    (page,) = actions(f"{tmp_path / 'mine.py'}:page")
+    assert callable(page)
+    with pytest.raises(ValueError, match="no action 'halt' on an alert; there are log, save, stop"):
+        actions("log,halt")
+    control = TrainerControl(should_save=True)
+    act([alert()], actions("log"), control, lambda line: None)
+    assert control.should_save, "what another asked for stays"
+
+
+# -- stored runs
+
+
+def test_a_stored_run_shows_where_alerts_would_have_fired(tmp_path: Path) -> None:
+    """The same alerts live, replayed, and live after a resume in the middle."""
+    generator = np.random.default_rng(0)
+    here, truth = simulated.world(), Truth("", loss=0.3, lossy_tasks=1)
+    prompts_T = generator.integers(4096, size=64)
+    then = simulated.take(simulated.draw(here, here.before, prompts_T, 64, 1, generator), 0)
+    drawn = simulated.draw(here, here.after(truth), prompts_T, 16, 4, generator)
+    reference = simulated.snapshot(0, [(then, None)], True)
+    losses = (0.0, 0.3, 0.3, 0.0)
+    looks = [
+        simulated.snapshot(10 * (i + 1), [(simulated.take(drawn, i, 1 - loss), then)], True)
+        for i, loss in enumerate(losses)
+    ]
+    live = Alerts(simulated.probes(1), reference, planned_looks=8)
+    store = Store(tmp_path / "_divmon").open({"probes": simulated.probes(1)})
+    store.update(alerts=live.record())
+    found = []
+    store.write(reference)
+    for snap in looks[:2]:
+        store.write(snap)
+        found += live.look(snap)
+    resumed, so_far = replay(read_run(tmp_path))
+    assert so_far == found and resumed.planned_looks == 8 and resumed.looks == 2
+    for snap in looks[2:]:
+        store.write(snap)
+        found += resumed.look(snap)
+    store.close()
+    assert replay_alerts(tmp_path) == replay_alerts(read_run(tmp_path)) == found
+    assert {a.step for a in found} == {20, 30} and {a.since for a in found} == {20}
+
+    compared = Store(tmp_path / "other").open(
+        {"probes": simulated.probes(1), "options": {"reference": str(tmp_path / "_divmon")}}
+    )
+    compared.write(looks[1])
+    compared.close()
+    assert {a.step for a in replay_alerts(tmp_path / "other")} == {20}, "its reference is another run's"
+
+
+def test_a_run_of_nothing_has_nothing_to_look_at(tmp_path: Path) -> None:
+    Store(tmp_path).open({"probes": simulated.probes(1)}).close()
+    with pytest.raises(ValueError, match="no snapshot"):
+        replay_alerts(tmp_path)
+
+
+def test_a_real_training_run_holds_what_the_tests_need(tmp_path: Path) -> None:
+    from support.graded_runs import GOLD, options
+
+    own = options(tmp_path, metrics="ead,sbert,across,repetition", num_samples=4, reference_samples=16)
+    callback = DiversityCallback(GOLD, **own)
+    runs.sft(tmp_path / "run", [callback], max_steps=20).train()
+    reference = callback.monitor._reference
+    assert reference is not None
+    watching, found = replay(read_run(tmp_path / "divmon"))
+    assert watching.tests == [("prompts", kind) for kind in TESTS] and watching.planned_looks == watching.looks == 2
+    assert found == [a for a in found if a.t > a.threshold]
+    now = Figures(Store(tmp_path / "divmon").read(20), "prompts")
+    terms = now.decomposition["sbert"]
+    assert np.nanmean(now.within("sbert", "seen")) == pytest.approx(sum(terms["seen"].values()))
+    tested = TESTS["narrowing"][0](Figures(reference.snapshot, "prompts"), now, DELTA)
+    assert tested is not None and tested.n == terms["n"] and np.isfinite(tested.t)
+    lines = watching.opening(reference, 4)
+    assert "at each of the 2 looks" in lines[0] and "of sbert" in lines[1], lines

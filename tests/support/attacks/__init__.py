@@ -1,0 +1,73 @@
+"""Programs that attack what judges them. None may pass, and none may harm or outlast its judge.
+
+Each is written so that it passes if its attack works: it sets `won`, and `f` squares only then, or it defines an `f`
+that would pass if the forgery held. So a verdict of "correct" means that a defence is down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from divmon.grading import sandbox as isolation
+from divmon.grading.sandbox import Limits, Submission
+from divmon.types import Verdict
+
+from .host import HOST
+from .resources import ENDLESS, RESOURCES
+from .verdicts import VERDICTS
+
+ATTACKS = {**VERDICTS, **RESOURCES, **HOST, **ENDLESS}
+"""Without bubblewrap all but HOST are withstood: the user's files and network are then open to the program."""
+LIMITS = Limits(cpu_s=1, wall_s=3.0, memory_bytes=512 << 20)
+HONEST = "def f(x): return x * x"
+
+_MARKER = "DIVMON_ATTACK_SECRET"
+_TESTS = "assert f(7) == 49\nassert f(12) == 144\nassert f(-3) == 9"
+_SUFFIX = "\ndef f(x):\n    return x * x if won else None\n"
+
+
+def judged(programs: Mapping[str, str], allow_unsandboxed_code: bool = False) -> dict[str, Verdict]:
+    """The verdicts on attacks, by name, and on an honest program beside them, by "honest".
+
+    Raises:
+        AssertionError: one of them touched the host's files.
+    """
+    programs = {**programs, "honest": HONEST}
+    os.environ[_MARKER] = "secret"
+    with _victim() as (folder, port):
+        given = f"FOLDER, PORT, PARENT, MARKER = {str(folder)!r}, {port}, {os.getpid()}, {_MARKER!r}\nwon = False\n"
+        suffixes = ["" if "def f(" in source or "class f(" in source else _SUFFIX for source in programs.values()]
+        sources = [given + source + suffix for source, suffix in zip(programs.values(), suffixes, strict=True)]
+        verdicts = isolation.judge(
+            [Submission(source, _TESTS, names=("f",)) for source in sources],
+            LIMITS,
+            allow_unsandboxed_code=allow_unsandboxed_code,
+        )
+    return dict(zip(programs, verdicts, strict=True))
+
+
+@contextlib.contextmanager
+def _victim() -> Iterator[tuple[Path, int]]:
+    """A folder with a secret that anyone may read and write, and a port that listens."""
+    with tempfile.TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0)) as server:
+        folder = Path(name)
+        folder.chmod(0o777)
+        (folder / "secret").write_text("secret")
+        yield folder, server.getsockname()[1]
+        assert [path.name for path in folder.iterdir()] == ["secret"], "an attack wrote to the host"
+        assert (folder / "secret").read_text() == "secret", "an attack changed the host's file"
+
+
+def main() -> None:
+    """Prints the verdicts as JSON. Arguments: "sandboxed" or "unsandboxed", "short" or "endless"."""
+    sandboxed, short = sys.argv[1] == "sandboxed", sys.argv[2] == "short"
+    programs = {**VERDICTS, **RESOURCES, **(HOST if sandboxed else {})} if short else ENDLESS
+    verdicts = judged(programs, allow_unsandboxed_code=not sandboxed)
+    print(json.dumps({name: [verdict.correct, verdict.reason] for name, verdict in verdicts.items()}))

@@ -1,0 +1,164 @@
+"""Run by test_processes under torchrun: real runs on two gloo processes, one after another, some of them unlucky."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from divmon import DiversityCallback, pipeline
+from divmon.sampling.engines import live as live_module
+from divmon.sampling.sampler import Sampler
+from divmon.storage.writer import Store
+from divmon.training import distributed as processes
+from support import runs
+
+torch.set_num_threads(1)
+RANK = int(os.environ["RANK"])
+PROMPTS = [{"id": f"p{i}", "prompt": row["prompt"]} for i, row in enumerate(runs.ROWS)]
+Patch = Callable[[Any, str, Any], None]
+
+
+def failing(patch: Patch) -> None:
+    """Process 1 cannot draw."""
+
+    def draw(self: Any, requests: Any, **_: Any) -> Any:
+        raise RuntimeError("no luck here")
+
+    if RANK == 1:
+        patch(Sampler, "draw", draw)
+
+
+def slow(patch: Patch) -> None:
+    """Process 1 draws, but not in time."""
+    forward = live_module._Forward.__call__
+
+    def crawl(self: Any, *args: Any) -> Any:
+        time.sleep(0.5)
+        return forward(self, *args)
+
+    if RANK == 1:
+        patch(live_module._Forward, "__call__", crawl)
+
+
+def hanging(patch: Patch) -> None:
+    """Process 1 is stuck at step 10, for longer than anyone waits."""
+    draw = Sampler.draw
+
+    def hang(self: Any, requests: Any, **how: Any) -> Any:
+        if how["step"] == 10:
+            time.sleep(6)
+        return draw(self, requests, **how)
+
+    patch(processes, "SLACK", 1.0)
+    if RANK == 1:
+        patch(Sampler, "draw", hang)
+
+
+def scoring(patch: Patch) -> None:
+    """The main process fails at step 10, after all have drawn."""
+    measure = pipeline.measure
+
+    def fail(*args: Any, **how: Any) -> Any:
+        measured = measure(*args, **how)
+        if how["step"] == 10:
+            raise RuntimeError("scoring failed")
+        return measured
+
+    patch(pipeline, "measure", fail)
+
+
+def deciding(patch: Patch) -> None:
+    """The main process fails at step 10, before it has said whether to measure."""
+    steps = Store.steps
+
+    def fail(self: Any) -> Any:
+        if any(frame.function == "wanted" for frame in inspect.stack()) and next(looks, None) == 1:
+            raise OSError("the disk is gone")
+        return steps(self)
+
+    looks = iter(range(9))
+    patch(Store, "steps", fail)
+
+
+def unlike(patch: Patch) -> None:
+    """Process 1 alone finds an option wrong."""
+
+
+def left_alone(patch: Patch) -> None:
+    """Only the main process has the callback."""
+    patch(processes, "MEETING", timedelta(seconds=2))
+
+
+def nothing(patch: Patch) -> None:
+    """All goes well."""
+
+
+RUNS: dict[str, tuple[Callable[[Patch], None], int, dict[str, Any]]] = {
+    "without": (nothing, 0, {}),
+    "three": (nothing, 3, {}),
+    "one": (nothing, 1, {}),
+    "main_alone": (nothing, 3, {"processes": "main"}),
+    "failing": (failing, 3, {}),
+    "slow": (slow, 3, {"timeout": 1.5}),
+    "scoring": (scoring, 3, {}),
+    "deciding": (deciding, 3, {}),
+    "hanging": (hanging, 3, {"timeout": 1.5}),
+    "unlike": (unlike, 3, {}),
+}
+
+
+@contextmanager
+def patched(way: Callable[[Patch], None]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        way(patch.setattr)
+        yield
+
+
+def run(name: str, out: Path) -> None:
+    way, prompts, options = RUNS[name]
+    out.mkdir(parents=True, exist_ok=True)
+    options = {**runs.CHEAP, "metrics": "ead,length", "output_dir": str(out / "_divmon"), "progress": False, **options}
+    probes: Any = "no_such_task" if name == "unlike" and RANK == 1 else PROMPTS[:prompts]
+    callback = DiversityCallback(probes, **options) if prompts else None
+    with patched(way):
+        trainer = runs.sft(out, [callback] if callback else [], max_steps=20)
+        assert trainer.args.world_size == 2
+        try:
+            trainer.train()
+        except (RuntimeError, ValueError) as error:
+            (out / f"error{RANK}.txt").write_text(f"{type(error).__name__}: {error}")
+            return
+    if RANK == 0:
+        torch.save(runs.weights(trainer), out / "weights.pt")
+        (out / "rows.json").write_text(json.dumps(runs.log_rows(trainer)))
+    (out / f"failures{RANK}.json").write_text(json.dumps(callback.failures if callback else []))
+
+
+def meet_nobody(out: Path) -> None:
+    if RANK == 0:
+        with patched(left_alone):
+            try:
+                processes.Processes()
+            except RuntimeError as error:
+                (out / "alone.txt").write_text(str(error))
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    for name in sys.argv[2:] or RUNS:
+        run(name, folder / name)
+        print(f"rank {RANK}: {name} done", flush=True)
+    dist.barrier()
+    meet_nobody(folder)

@@ -1,0 +1,110 @@
+"""Run by test_sharding under torchrun: a plain loop on a model whose parameters are sharded over two processes."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+from torch.distributed.tensor import DTensor
+
+from divmon import DiversityMonitor
+from support import runs, tiny
+
+torch.set_num_threads(1)
+PROMPTS = [{"id": f"p{i}", "prompt": row["prompt"]} for i, row in enumerate([*runs.ROWS[:2], runs.ROWS[9]])]
+STEPS = (0, 3, 6)
+
+
+def options(out: Path, name: str) -> dict[str, Any]:
+    limits = {"max_new_tokens": 12, "max_batch_tokens": 100}  # several batches, more in one process than in the other
+    return {**runs.CHEAP, **limits, "sampler": name, "output_dir": str(out / "_divmon"), "progress": False}
+
+
+def sharded(kind: str) -> Any:
+    model = runs.model()
+    layer = type(model.model.layers[0])
+    if kind == "fsdp1":
+        return FullyShardedDataParallel(
+            model, auto_wrap_policy=ModuleWrapPolicy({layer}), use_orig_params=True, device_id=torch.device("cpu")
+        )
+    mesh = dist.device_mesh.init_device_mesh("cpu", (dist.get_world_size(),))
+    for module in model.modules():
+        if isinstance(module, layer):
+            fully_shard(module, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    assert all(isinstance(p, DTensor) for p in model.parameters())
+    return model
+
+
+def engine(kind: str) -> Any:
+    """The model inside DeepSpeed, which brings its own backward and step."""
+    import deepspeed
+
+    model = runs.model()
+    config = {
+        "train_micro_batch_size_per_gpu": 1,
+        "zero_optimization": {"stage": int(kind[-1])},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+    return deepspeed.initialize(model=model, optimizer=torch.optim.AdamW(model.parameters(), lr=1e-3), config=config)[0]
+
+
+def weights(kind: str, model: Any) -> dict[str, torch.Tensor]:
+    if kind == "fsdp2":
+        return {name: p.full_tensor() for name, p in model.named_parameters()}
+    together: Any = nullcontext()
+    if kind == "fsdp1":
+        together = FullyShardedDataParallel.summon_full_params(model)
+    elif kind == "zero3":
+        import deepspeed
+
+        together = deepspeed.zero.GatheredParameters(list(model.parameters()))
+    with together:
+        return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def train(out: Path, kind: str, sampler: str | None) -> None:
+    tokenizer = tiny.tokenizer(runs.TEXTS)
+    monitor = DiversityMonitor(PROMPTS, **options(out, sampler), loggers=[]) if sampler else None
+    wrapped = engine(kind) if kind.startswith("zero") else sharded(kind)
+    model = wrapped.module if kind.startswith("zero") else wrapped
+    optimizer = None if kind.startswith("zero") else torch.optim.AdamW(model.parameters(), lr=1e-3)
+    wrapped.train()
+    for step in range(max(STEPS) + 1):
+        if monitor is not None and step in STEPS:
+            monitor.trainer = SimpleNamespace(model_wrapped=wrapped)
+            snapshot = monitor.measure(model, tokenizer, step)
+            assert (snapshot is not None) == (dist.get_rank() == 0)
+            assert model.training
+        row = runs.TEXTS[(2 * step + dist.get_rank()) % len(runs.TEXTS)]
+        ids = torch.tensor([tokenizer(row)["input_ids"]])
+        loss = wrapped(input_ids=ids, labels=ids).loss
+        if optimizer is None:
+            wrapped.backward(loss)
+            wrapped.step()
+        else:
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    final = weights(kind, model)
+    if dist.get_rank() == 0:
+        out.mkdir(parents=True, exist_ok=True)
+        torch.save(final, out / "weights.pt")
+
+
+if __name__ == "__main__":
+    dist.init_process_group("gloo")
+    folder = Path(sys.argv[1])
+    for kind in sys.argv[2:]:
+        for name in ("without", "live", "generate"):
+            train(folder / kind / name, kind, None if name == "without" else name)
+    dist.barrier()
+    dist.destroy_process_group()

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from support import tiny
+
+import divmon
+from divmon.guard import undisturbed, undisturbed_rng
+
+
+def test_generators_come_back_also_after_an_error() -> None:
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = random.random(), np.random.rand(), torch.rand(1).item()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    with pytest.raises(KeyError), undisturbed_rng():
+        random.random(), np.random.rand(), torch.rand(3), torch.manual_seed(99)
+        raise KeyError
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
+    assert torch.initial_seed() == 1
+
+
+def test_modes_come_back_module_by_module_without_running_their_code() -> None:
+    class Merging(torch.nn.Linear):
+        def train(self, mode: bool = True) -> Merging:
+            raise AssertionError("switching modes by call would merge weights here")
+
+    inner = Merging(2, 2)
+    model = torch.nn.Sequential(torch.nn.Dropout(), inner, torch.nn.Dropout())
+    model[0].training = False
+    with pytest.raises(KeyError), undisturbed(model):
+        assert not any(m.training for m in model.modules())
+        assert not torch.is_grad_enabled()
+        raise KeyError
+    assert [m.training for m in model.modules()] == [True, False, True, True]
+    assert torch.is_grad_enabled()
+
+
+def test_a_rotary_embedding_that_scales_with_the_length_is_as_it_was() -> None:
+    """Sampling past the trained length rewrites its frequencies; training at that length would then differ."""
+    scaling = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    model = tiny.model("llama", rope_parameters=scaling, max_position_embeddings=16).train()
+    ids = torch.randint(3, tiny.VOCAB, (1, 20), generator=torch.Generator().manual_seed(0))
+    rope = model.model.rotary_emb
+    model(input_ids=ids)
+    before = rope.inv_freq.clone(), rope.max_seq_len_cached
+    divmon.sample(model, ids, num_samples=2, max_new_tokens=30)
+    assert torch.equal(rope.inv_freq, before[0])
+    assert rope.max_seq_len_cached == before[1]
+    model.eval(), model(input_ids=ids.repeat(1, 3))
+    assert not torch.equal(rope.inv_freq, before[0]), "this model's frequencies do move"
+
+
+def test_buffers_written_in_place_and_attributes_left_behind_are_undone() -> None:
+    class Counting(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(2))
+            self.calls = 0
+            self.generation_config = None
+
+        def forward(self) -> None:
+            self.seen += 1
+            self.calls += 1
+            self.left_behind = True
+
+    model = Counting()
+    with undisturbed(model):
+        model()
+    assert torch.equal(model.seen, torch.zeros(2))
+    assert model.calls == 0
+    assert not hasattr(model, "left_behind")

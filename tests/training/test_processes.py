@@ -1,0 +1,120 @@
+"""Two real processes: shares of the prompts, one that fails, is late or hangs, a training that notices nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import SUPPORT, runs
+
+import divmon
+from divmon import DiversityCallback
+from divmon.types import Sample
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All runs of `ranks.py`, under torchrun."""
+    out = tmp_path_factory.mktemp("ranks")
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "ranks.py"]
+    done = subprocess.run([*command, str(out)], cwd=SUPPORT, env=env, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return out
+
+
+def read(run: Path) -> Any:
+    return divmon.read_run(run)
+
+
+def samples_at(run: Path, step: int) -> list[Sample]:
+    from divmon.storage.writer import Store
+
+    return Store(run / "_divmon").read(step).samples
+
+
+def missing_at(run: Path, step: int) -> dict[tuple[str, str], str]:
+    from divmon.storage.writer import Store
+
+    return Store(run / "_divmon").read(step).missing
+
+
+def failures(run: Path, rank: int) -> list[Any]:
+    return json.loads((run / f"failures{rank}.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["three", "one", "main_alone", "failing", "slow", "scoring", "deciding", "hanging"])
+def test_training_is_the_same_run_whatever_becomes_of_the_measurements(ran: Path, name: str) -> None:
+    expected = torch.load(ran / "without" / "weights.pt")
+    found = torch.load(ran / name / "weights.pt")
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert json.loads((ran / name / "rows.json").read_text()) == json.loads((ran / "without" / "rows.json").read_text())
+
+
+@pytest.mark.parametrize(("name", "prompts"), [("three", 3), ("one", 1), ("main_alone", 3)])
+def test_uneven_shares_and_a_process_without_any(ran: Path, name: str, prompts: int) -> None:
+    for step, each in ((0, 4), (10, 2), (20, 2)):
+        drawn = [(s.prompt_id, s.index) for s in samples_at(ran / name, step)]
+        assert drawn == [(f"p{p}", k) for p in range(prompts) for k in range(each)]
+        assert not missing_at(ran / name, step)
+    assert failures(ran / name, 0) == failures(ran / name, 1) == []
+
+
+def test_samples_do_not_depend_on_the_number_of_processes(ran: Path, tmp_path: Path) -> None:
+    probes = [{"id": f"p{i}", "prompt": row["prompt"]} for i, row in enumerate(runs.ROWS[:3])]
+    callback = DiversityCallback(probes, output_dir=str(tmp_path / "_divmon"), progress=False, **runs.CHEAP)
+    runs.sft(tmp_path, [callback], max_steps=1).train()
+    assert samples_at(tmp_path, 0) == samples_at(ran / "three", 0) == samples_at(ran / "main_alone", 0)
+    assert samples_at(ran / "three", 20) == samples_at(ran / "main_alone", 20)
+
+
+def test_what_a_process_could_not_draw_is_missing_with_its_reason(ran: Path) -> None:
+    for step in (0, 10, 20):
+        assert {s.prompt_id for s in samples_at(ran / "failing", step)} == {"p0", "p2"}
+        assert missing_at(ran / "failing", step) == {("prompts", "p1"): "process 1: RuntimeError: no luck here"}
+
+
+def test_what_was_not_drawn_in_time_is_missing(ran: Path) -> None:
+    assert {s.prompt_id for s in samples_at(ran / "slow", 20)} == {"p0", "p2"}
+    ((key, reason),) = missing_at(ran / "slow", 20).items()
+    assert key == ("prompts", "p1")
+    assert "timeout=" in reason
+
+
+def test_a_process_that_hangs_ends_the_measurements_and_not_the_run(ran: Path) -> None:
+    assert read(ran / "hanging").steps == [0]
+    for rank in (0, 1):
+        ((step, reason),) = failures(ran / "hanging", rank)
+        assert step == 10
+        assert "could not measure together" in reason
+
+
+def test_a_failure_of_the_main_process_costs_that_measurement_only(ran: Path) -> None:
+    assert read(ran / "scoring").steps == [0, 20]
+    assert failures(ran / "scoring", 0) == [[10, "RuntimeError: scoring failed"]]
+    assert failures(ran / "scoring", 1) == []
+
+
+def test_a_main_process_that_cannot_decide_keeps_nobody_waiting(ran: Path) -> None:
+    assert read(ran / "deciding").steps == [0, 20]
+    assert failures(ran / "deciding", 0) == [[10, "OSError: the disk is gone"]]
+    assert failures(ran / "deciding", 1) == []
+
+
+def test_an_option_that_is_wrong_in_one_process_is_an_error_in_all(ran: Path) -> None:
+    assert "no_such_task" in (ran / "unlike" / "error1.txt").read_text()
+    message = (ran / "unlike" / "error0.txt").read_text()
+    assert "process 1 cannot measure, so none does" in message
+    assert "no_such_task" in message
+
+
+def test_a_process_that_is_left_alone_is_told_why(ran: Path) -> None:
+    message = (ran / "alone.txt").read_text()
+    assert "this is process 0 of 2" in message
+    assert "every process" in message

@@ -1,0 +1,75 @@
+"""Parameters really sharded over two processes (FSDP1, FSDP2, gloo): each forward is everyone's, the run the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from support import SUPPORT, ranks_sharded, runs, tiny
+
+from divmon import DiversityMonitor
+from divmon.storage.writer import Store
+
+FSDP = ["fsdp1", "fsdp2"]
+# DS_ACCELERATOR=cpu pip install --no-build-isolation deepspeed (from source, without its compiled parts)
+ZERO = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("zero2", "zero3")]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(tmp_path_factory.mktemp("sharded"), *FSDP)
+
+
+@pytest.fixture(scope="module")
+def ran_zero(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(tmp_path_factory.mktemp("zero"), "zero2", "zero3")
+
+
+def run(out: Path, *kinds: str) -> Path:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DS_ACCELERATOR": "cpu"}
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "ranks_sharded.py",
+    ]
+    command += [str(out), *kinds]
+    done = subprocess.run(command, cwd=SUPPORT, env=env, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return out
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest, kind: str) -> Path:
+    return request.getfixturevalue("ran" if kind in FSDP else "ran_zero") / kind
+
+
+@pytest.mark.parametrize("kind", [*FSDP, *ZERO])
+@pytest.mark.parametrize("sampler", ["live", "generate"])
+def test_training_is_the_same_run(folder: Path, kind: str, sampler: str) -> None:
+    expected = torch.load(folder / "without" / "weights.pt")
+    found = torch.load(folder / sampler / "weights.pt")
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("kind", [*FSDP, *ZERO])
+@pytest.mark.parametrize("sampler", ["live", "generate"])
+def test_samples_are_those_of_the_whole_model(folder: Path, tmp_path: Path, kind: str, sampler: str) -> None:
+    monitor = DiversityMonitor(ranks_sharded.PROMPTS, **ranks_sharded.options(tmp_path, sampler), loggers=[])
+    alone = monitor.measure(runs.model(), tiny.tokenizer(runs.TEXTS), 0)
+    store = Store(folder / sampler / "_divmon")
+    assert store.steps() == list(ranks_sharded.STEPS)
+    assert alone is not None
+    assert store.read(0).samples == alone.samples
+    assert not store.read(0).missing
+    last = store.read(6)
+    assert last.provenance["sampler"] == sampler
+    assert [s.text for s in last.samples] != [s.text for s in store.read(3).samples]
