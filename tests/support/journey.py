@@ -9,49 +9,57 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import divmon
+from support import ROOT
 
 HEADLINE = {"sbert", "ead", "vendi_at4"}
 """Figures that every task has, none of which may be undefined."""
 
+FAILED = ("Traceback", "failed, training goes on", "left out of this measurement", "could not log", "FAILED")
+"""What a person must not see in a run that went well."""
+
 BEGIN = """
-import copy
+import copy, random
 from datasets import Dataset
 from divmon import DiversityCallback, DiversityMonitor
-from divmon.lineages.miniature import base_model, broad, narrow
+from divmon.lineages.miniature import base_model, broad, draw_problem, narrow, solve
 
 model, tokenizer = base_model(0)
 """
 
 
-def run_script(script: str, folder: Path, timeout: float = 280) -> str:
+def run_script(script: str, folder: Path, name: str = "script.py", timeout: float = 280) -> str:
     """Runs it as `python script.py` in that folder; returns what a person sees.
 
     Raises:
         AssertionError: it did not end well, or said that something failed.
     """
-    path = folder / "script.py"
-    path.write_text(BEGIN + textwrap.dedent(script))
-    return run_command([sys.executable, str(path)], folder, timeout)
+    (folder / name).write_text(BEGIN + textwrap.dedent(script))
+    return run_command([sys.executable, name], folder, timeout)
 
 
-def run_command(command: list[str], folder: Path, timeout: float = 280) -> str:
-    """As `run_script`, of a command line."""
+def run_divmon(folder: Path, *arguments: str, timeout: float = 280) -> str:
+    """As `run_script`, of a `divmon` command line."""
+    return run_command([sys.executable, "-m", "divmon", *arguments], folder, timeout)
+
+
+def run_command(command: Sequence[str], folder: Path, timeout: float = 280) -> str:
+    """As `run_script`, of any command line."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    package = str(Path(divmon.__file__).parents[1])
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH")]))
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
     seen = ended.stdout + ended.stderr
     assert ended.returncode == 0, seen[-4000:]
-    for bad in ("Traceback", "failed, training goes on", "left out of this measurement"):
+    for bad in FAILED:
         assert bad not in seen, seen[-4000:]
     return seen
 
 
-def read_healthy(folder: Path, steps: list[int]) -> Any:
+def read_healthy(folder: Path, steps: Sequence[int]) -> Any:
     """The run that lies there, every measurement of which must have come through whole.
 
     Raises:
@@ -59,7 +67,7 @@ def read_healthy(folder: Path, steps: list[int]) -> Any:
     """
     run = divmon.read_run(folder)
     assert not run.manifest.get("failures"), run.manifest["failures"]
-    assert run.steps == steps
+    assert run.steps == list(steps)
     left_out = {step: facts["left_out"] for step, facts in run.provenance.items() if facts.get("left_out")}
     assert not left_out
     scores = run.scores
@@ -67,4 +75,7 @@ def read_healthy(folder: Path, steps: list[int]) -> Any:
         own = scores[(scores.task == task) & scores.metric.isin(HEADLINE)]
         assert len(own) == len(HEADLINE) * len(steps), f"{task} has not every headline figure at every step"
         assert own["mean"].notna().all(), own[own["mean"].isna()]
+    changes = run.changes
+    later = changes[(changes.step == steps[-1]) & changes.metric.isin(HEADLINE)]
+    assert len(steps) == 1 or (len(later) and later["change"].notna().all())
     return run
