@@ -1,39 +1,23 @@
-"""DiversityMonitor: the whole measurement without a trainer, for plain loops; the callback drives the same object."""
+"""DiversityMonitor: the whole measurement without a trainer, for plain loops."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from divmon import pipeline
-from divmon.guard import Peak, undisturbed_rng
-from divmon.loggers import Logger, close_all, show_all
-from divmon.loggers.places import own_loggers
+from divmon.loggers import Logger
 from divmon.sampling import Engine
-from divmon.sampling.sampler import Sampler
-from divmon.scoring.reference import Reference, reference_run
-from divmon.scoring.scorer import Scorer
-from divmon.storage.writer import Store
-from divmon.training.alarms import Alarms
 from divmon.training.config import given_options
-from divmon.training.cost import Price, price
-from divmon.training.distributed import Processes, Spread
-from divmon.training.manifest import manifest
-from divmon.training.protocol import Asking
-from divmon.training.setup import Drawer, make_sampler, make_scorer
-from divmon.training.sharded_models import unwrapped, whole
-from divmon.types import Probe, Snapshot
+from divmon.training.live_run import LiveRun
+from divmon.types import Snapshot
 
 
-class DiversityMonitor:
-    """Draws, scores, stores and logs on request.
+class DiversityMonitor(LiveRun):
+    """Samples, scores, stores and logs on request.
 
-    With several processes every one of them calls `measure`; each draws a share of the prompts, and the main one
-    scores, stores and logs.
+    With several processes every one of them calls `measure`; each samples a share of the prompts, and the main one
+    scores, stores and logs. When to measure is the loop's own affair: `TrainingRun` in `divmon.training` has a schedule,
+    a budget, and the promise never to end a run.
 
     >>> monitor = DiversityMonitor("gsm8k", output_dir="runs/a/_divmon")      # doctest: +SKIP
     >>> snapshot = monitor.measure(model, tokenizer, step=100)                # doctest: +SKIP
@@ -43,7 +27,7 @@ class DiversityMonitor:
         config: the options as a `DiversityConfig`.
         loggers: where the scores go; TensorBoard under the output directory, active global runs and the console where
             not given.
-        engine: draws in place of a model in this process: a server, stored samples (`divmon.sampling.engines`).
+        engine: samples in place of a model in this process: a server, stored samples (`divmon.sampling.engines`).
         options: by keyword, see `divmon.options.Options`; `every`, `at` and the like mean nothing here.
 
     Raises:
@@ -61,23 +45,7 @@ class DiversityMonitor:
     ) -> None:
         if probes is not None:
             options["probes"] = probes
-        self.options = given_options(config, options)
-        self.loggers = list(loggers) if loggers is not None else None
-        self.engine = engine
-        self.store: Store | None = None
-        self.asking: Asking | None = None
-        self.processes = Processes(alone=True)
-        self.seconds = 0.0
-        """Spent in measurements so far."""
-        self.reference_model: Callable[[Any], AbstractContextManager[Any]] | None = None
-        """Gives, of the model, the one that the reference is measured on in its place."""
-        self.trainer: Any = None
-        """Where there is one: holds DeepSpeed's engine, its own vLLM."""
-        self.alarms = Alarms(self.options, self.say)
-        self._prepared = False
-        self._sampler: Drawer | None = None
-        self.scorer: Scorer | None = None
-        self._reference: Reference | None = None
+        super().__init__(given_options(config, options), loggers=loggers, engine=engine)
 
     def measure(self, model: Any, tokenizer: Any = None, step: int = 0, **facts: Any) -> Snapshot | None:
         """Measures once and returns the snapshot, stored and logged. The model is left as it was.
@@ -103,196 +71,3 @@ class DiversityMonitor:
         snapshot = self.take(model, step, facts)
         self.alarms.act()
         return snapshot
-
-    def prepare(
-        self,
-        model: Any,
-        processing_class: Any,
-        *,
-        output_dir: str | Path,
-        resume_step: int = 0,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
-    ) -> None:
-        """Resolves and checks everything that a measurement needs, so that what is wrong is said before training.
-
-        Every process of the run must come here; what is wrong in one is an error in all.
-
-        Raises:
-            ValueError, FileNotFoundError: an option does not fit; the message says what to do.
-            RuntimeError: another process found something wrong, or did not come.
-        """
-        options = self.options
-        self.processes = Processes(options.timeout, alone=options.processes == "main")
-
-        def here() -> None:
-            # Loading an encoder initialises weights, data sets shuffle: none of it may move the training's generators.
-            with undisturbed_rng():
-                self.asking = Asking(options, processing_class, train_dataset, eval_dataset)
-                if model is not None:
-                    self._sampler = make_sampler(options, model, self.asking.renderer, self.processes, self.trainer)
-                if self.processes.is_main:
-                    self._prepare_main(model, Path(output_dir), resume_step)
-
-        self.processes.all_or_none(here)
-        self._prepared = True
-
-    def whole(self, model: Any) -> AbstractContextManager[None]:
-        """What to be inside of to call a model whose parameters are sharded."""
-        return whole(model, getattr(self.trainer, "model_wrapped", None))
-
-    def _prepare_main(self, model: Any, output_dir: Path, resume_step: int) -> None:
-        """What the main process alone does: score, store and log."""
-        assert self.asking is not None
-        options = self.options
-        self.scorer = make_scorer(options, self.asking, model)
-        for line in self.asking.cannot_judge():
-            self.say(line)
-        drawn_by = self.engine if model is None else unwrapped(model)
-        record = manifest(options, self.asking, self.scorer, drawn_by, self.processes.count)
-        before = None
-        if options.reference not in ("first", "ref_model", "base"):
-            before = reference_run(options.reference, record)
-        self.store = Store(output_dir, max_samples_mb=options.max_samples_mb, say=self.say).open(
-            record, resume_step=resume_step
-        )
-        before = before or self.store.reference()
-        if before is not None:
-            judged = [probe for probe in self.probes if self.asking.verifier(probe) is not None]
-            self._reference = pipeline.as_reference(before, judged, self.scorer, options.num_samples)
-            self.alarms.go_on(self._reference, self.probes, self.store)
-        if self.loggers is None:
-            self.loggers = own_loggers(output_dir.parent, resume_step)
-
-    def take(
-        self, model: Any, step: int, facts: dict[str, Any] | None = None, *, at_end: bool = False
-    ) -> Snapshot | None:
-        """Measures, stores and logs; `prepare` came before. Every process must call it, the main one gets the snapshot.
-
-        Args:
-            at_end: the last one, where dear metrics come in.
-
-        Raises:
-            Disconnected: another process did not come; measuring is over.
-        """
-        # The sampler guards the model; encoders, verifiers and trackers may draw from the generators too.
-        with undisturbed_rng():
-            began = time.perf_counter()
-            is_reference = self.processes.tell(self._reference is None)
-            try:
-                with self._model_of(model, is_reference) as measured:
-                    if self.processes.is_main:
-                        return self._take(measured, step, facts or {}, is_reference, at_end)
-                    self._draw(measured, step, is_reference)
-                    return None
-            finally:
-                self.processes.wait()
-                self.seconds += time.perf_counter() - began
-
-    def _model_of(self, model: Any, is_reference: bool) -> AbstractContextManager[Any]:
-        """The model to measure: the reference's own where there is one."""
-        if model is None or not is_reference or self.reference_model is None:
-            return nullcontext(model)
-        return self.reference_model(model)
-
-    def _draw(self, model: Any, step: int, is_reference: bool) -> None:
-        """Draws this process's share for the main one."""
-        assert self.asking is not None
-        requests = self.asking.requests(self._num_samples(is_reference))
-        self._engine(model).draw(requests, seed=self.options.seed, step=step)
-
-    def _take(self, model: Any, step: int, facts: dict[str, Any], is_reference: bool, at_end: bool) -> Snapshot:
-        assert self.store is not None and self.asking is not None and self.scorer is not None
-        began, options, num_samples = time.perf_counter(), self.options, self._num_samples(is_reference)
-        with self._bar(step, num_samples) as done, Peak() as peak:
-            snapshot, measured = pipeline.measure(
-                self.probes,
-                self.asking.requests(num_samples),
-                sampler=self._engine(model),
-                scorer=self.scorer,
-                comparable_samples=options.num_samples,
-                seed=options.seed,
-                step=step,
-                judge=self.asking.judge,
-                reference=self._reference,
-                at_ends=at_end or is_reference,
-                full=options.on == "full",
-                progress=done,
-            )
-        seconds = self.seconds + time.perf_counter() - began
-        snapshot.provenance.update(facts, total_seconds=seconds, peak_memory_added_mb=peak.added_mb)
-        if is_reference and self.reference_model is not None:
-            snapshot.provenance["measured"] = options.reference
-        if not is_reference:
-            self.alarms.look(snapshot)
-        if is_reference and snapshot.samples:  # nothing can be compared with a snapshot of nothing
-            self._reference = measured
-        try:
-            if self._reference is measured:
-                self.store.update(reference_step=step)  # a resumed run takes no other, should this one not be written
-            self.store.write(snapshot)
-        finally:  # a full disk does not take the curves away too
-            self.show(snapshot, self.probes)
-        if self._reference is measured:
-            self.alarms.begin(measured, self.probes, self.store)
-        return snapshot
-
-    def _num_samples(self, is_reference: bool) -> int:
-        assert self.options.reference_samples is not None
-        return self.options.reference_samples if is_reference else self.options.num_samples
-
-    def _engine(self, model: Any) -> Engine:
-        if self.engine is not None:
-            return self.engine
-        assert self._sampler is not None
-        if isinstance(self._sampler, Sampler):
-            self._sampler.model = unwrapped(model)
-        return Spread(self._sampler, self.processes, lambda: self.whole(model))
-
-    def show(self, snapshot: Snapshot, probes: Sequence[Probe], loggers: Sequence[Logger] | None = None) -> None:
-        """Logs to every place, whatever becomes of one; to all the monitor's where none are given."""
-        places = (self.loggers or []) if loggers is None else loggers
-        show_all(places, snapshot, probes, strict=self.options.on_error == "raise")
-
-    def price(self, model: Any) -> Price:
-        """What one measurement costs, timed on two prompts; every process must call it."""
-        assert self._sampler is not None and self.asking is not None
-        with self.whole(model):
-            timed = price(self._sampler, self.asking.requests(self.options.num_samples))
-        return replace(timed, seconds=timed.seconds / self.processes.count)
-
-    @property
-    def probes(self) -> list[Probe]:
-        """What is asked; none before the first measurement is prepared."""
-        return self.asking.probes if self.asking is not None else []
-
-    @property
-    def reference(self) -> Snapshot | None:
-        """What changes are taken against: the first snapshot of the run."""
-        return self._reference.snapshot if self._reference is not None else None
-
-    def release(self) -> None:
-        """Lets go of the model last measured, whose memory the next one may need."""
-        if isinstance(self._sampler, Sampler):
-            self._sampler.model = None
-
-    def close(self) -> None:
-        """Closes the store and the loggers; a later `measure` opens them again."""
-        self._prepared = False
-        self.processes.part()
-        if self.store is not None:
-            self.store.close()
-            self.store = None
-        close_all(self.loggers or [])
-
-    def say(self, line: str) -> None:
-        """Shows a person one line."""
-        from divmon.loggers.console import say
-
-        say(line)
-
-    def _bar(self, step: int, num_samples: int) -> Any:
-        from divmon.loggers.console import progress_bar
-
-        prompts = sum(len(probe.prompts) for probe in self.probes)
-        return progress_bar(f"divmon step {step}", prompts * num_samples, shown=self.options.progress)

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +29,10 @@ except ImportError:  # Windows has none; there nothing stops a second writer
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Store", "read_run"]
+
+
+_OPEN: weakref.WeakValueDictionary[str, Store] = weakref.WeakValueDictionary()
+"""Stores of this process that are open for writing, by real path."""
 
 
 class Store:
@@ -49,6 +54,7 @@ class Store:
         self._max_bytes = int(max_samples_mb * 1e6)
         self._say = say or logging.getLogger("divmon").warning
         self._lock: IO[str] | None = None
+        self._pid = 0
         self._bytes = 0
         self._budget_named = False
 
@@ -75,6 +81,8 @@ class Store:
                 self._resume(manifest, resume_step)
             else:
                 self._start(manifest)
+            self._pid = os.getpid()
+            _OPEN[os.path.realpath(self.path)] = self
             self._bytes = sum(file.stat().st_size for file in self.path.glob("snapshots/*.gz"))
         except BaseException:
             self.close()
@@ -101,6 +109,10 @@ class Store:
         self._writing()
         self.manifest = {**self.manifest, **plain(facts)}
         _write_whole(self.path / "manifest.json", strict_json(self.manifest, indent=1))
+
+    def append(self, name: str, fact: Any) -> None:
+        """Add one more to a list of facts of the manifest: failures, prices. What a run was is never replaced."""
+        self.update(**{name: [*self.manifest.get(name, []), fact]})
 
     def write(self, snapshot: Snapshot) -> None:
         """Write a snapshot, whole or not at all.
@@ -214,6 +226,11 @@ class Store:
             file.unlink()
 
     def _acquire(self) -> None:
+        earlier = _OPEN.get(os.path.realpath(self.path))
+        if earlier is not None and earlier._is_held_here():
+            # Of a training that never reached its end: an error in a step, Ctrl-C, a retry after out of memory.
+            self._say(f"divmon: {self.path} was still open for a training of this process that did not end: taken over")
+            earlier.close()
         self._lock = lock = (self.path / "lock").open("a+", encoding="utf-8")
         if fcntl is None:
             return
@@ -231,6 +248,10 @@ class Store:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+
+    def _is_held_here(self) -> bool:
+        """Open, and by this process: a forked child has a copy of its parent's store, whose lock is not its own."""
+        return self._lock is not None and self._pid == os.getpid()
 
     def _writing(self) -> None:
         if self._lock is None:

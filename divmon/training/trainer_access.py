@@ -26,6 +26,11 @@ def find_trainer(callback: Any) -> Any | None:
     return None
 
 
+def is_training(state: Any) -> bool:
+    """Whether the training with this `TrainerState` goes on further up the stack: another one is nested in it."""
+    return any(getattr(candidate, "state", None) is state for candidate in _selves_above() if candidate is not None)
+
+
 def _selves_above() -> Iterator[Any]:
     frame = sys._getframe(2)
     while frame is not None:

@@ -38,7 +38,7 @@ KNOWS: dict[str, set[str]] = {
         "pipeline",
     },
     "monitor": {"types", "guard", "storage", "loggers", "sampling", "scoring", "pipeline", "training"},
-    "callback": {"guard", "loggers", "training", "monitor"},
+    "callback": {"loggers", "scoring", "training"},
     "analysis": {"types", "storage", "loggers", "prompts", "grading", "sampling", "scoring", "pipeline"},
     "lineages": {
         *("types", "options", "guard", "storage", "loggers", "prompts", "sampling", "training", "monitor", "callback"),

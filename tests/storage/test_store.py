@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import re
 import resource
 import signal
 import time
@@ -400,11 +401,22 @@ def fork(work: Callable[[Callable[[str], None]], None]) -> tuple[int, IO[str]]:
 
 def test_a_second_writer_is_told_who_writes(tmp_path: Path) -> None:
     with opened(tmp_path / "_divmon"):
-        with pytest.raises(RuntimeError, match=rf"process {os.getpid()} is writing to .*output_dir="):
-            opened(tmp_path / "_divmon")
         _, said = fork(lambda say: opened(tmp_path / "_divmon").close())
-        assert f"RuntimeError: process {os.getpid()} is writing" in said.read()
+        assert re.search(rf"RuntimeError: process {os.getpid()} is writing to .*output_dir=", said.read())
+        _, said = fork(lambda say: opened(tmp_path / "_divmon").close())
+        assert "RuntimeError" in said.read(), "the child's attempt has not let go of its parent's lock"
     opened(tmp_path / "_divmon").close()
+
+
+def test_a_store_that_this_process_left_open_is_taken_over(tmp_path: Path) -> None:
+    said: list[str] = []
+    first = opened(tmp_path)
+    second = Store(tmp_path, say=said.append).open(MANIFEST, resume_step=1)
+    assert "did not end: taken over" in said[0]
+    with pytest.raises(RuntimeError, match="is not open for writing"):
+        first.update(a=1)
+    second.update(a=1)
+    second.close()
 
 
 def test_a_forked_child_does_not_hold_the_lock(tmp_path: Path) -> None:

@@ -1,0 +1,315 @@
+"""TrainingRun: when to measure in one training, within which budget, and the promise never to end it (contract 2).
+
+It knows no trainer. A loop of any kind says where it stands, in this order:
+
+    run = TrainingRun(options, Host(output_dir="runs/a", max_steps=1000), model)
+    run.begin(Moment(0, model), tokenizer)
+    for step in range(1, 1001):
+        ...                                                    # the optimizer's step
+        moment = Moment(step, model, last=step == 1000)
+        run.step_end(moment)
+        if moment.signals.should_training_stop: break          # what an alert asked for
+    run.end(Moment(step, model))
+
+All that belongs to one training is held here and is gone with it; `DiversityCallback` makes one for each `train()`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from divmon.guard import undisturbed_rng
+from divmon.loggers.console import closing_table, console
+from divmon.options import Options
+from divmon.training.budget import Budget
+from divmon.training.composition import Composition
+from divmon.training.composition.record import describe
+from divmon.training.composition.rows import parts_of
+from divmon.training.cost import seconds_per_step
+from divmon.training.distributed import Disconnected
+from divmon.training.host import Host, Moment
+from divmon.training.live_run import LiveRun
+from divmon.training.rollouts import Rollouts, watch_rollouts
+from divmon.training.schedule import Schedule
+from divmon.training.sharded_models import unwrapped
+from divmon.training.trainer_access import readable_rows, reference_model
+
+logger = logging.getLogger("divmon")
+
+
+def training_data(options: Options) -> tuple[Composition | None, list[Any]]:
+    """What the option `data` names: composed already, or in parts that are still to be read.
+
+    Raises:
+        ValueError, FileNotFoundError: it names nothing that can be read.
+    """
+    if isinstance(options.data, Composition):
+        return options.data, []
+    return None, [] if options.data is None else parts_of(options.data, options.source_column)
+
+
+class TrainingRun:
+    """One training, from its first step to its last. Every process has one, and all measure together.
+
+    Args:
+        model: as the loop trains it.
+
+    Raises:
+        ValueError: an option does not fit this training; nothing has begun.
+    """
+
+    def __init__(self, options: Options, host: Host, model: Any) -> None:
+        self.options, self.host = options, host
+        self.schedule = Schedule.of(options)
+        self.failures: list[tuple[int, str]] = []
+        """(step, reason) of every measurement that failed in this training."""
+        named = options.reference in ("ref_model", "base")
+        self.live = LiveRun(
+            options,
+            loggers=host.loggers,
+            trainer=host.trainer,
+            reference_model=reference_model(options.reference, host.trainer, model) if named else None,
+            planned_looks=max(len(self.schedule.planned(host.max_steps)) - 1, 0),
+        )
+        self.live.alarms.check(host.world_size, options.processes)
+        self._composition, self._parts = training_data(options)
+        self._budget = Budget(options.max_overhead, self.schedule.every, host.first_step)
+        self._rollouts: Rollouts | None = None
+        self._began = time.perf_counter()
+        self._active = False
+        self._tried = -1
+        self._cost = 0.0
+
+    # -- what the loop says, in its order
+
+    def begin(self, moment: Moment, tokenizer: Any) -> None:
+        """Checks and prepares everything, says the price, and measures the reference.
+
+        Raises:
+            ValueError, FileNotFoundError, RuntimeError: an option does not fit the model, the tokenizer or the data, or
+                another process found something wrong.
+        """
+        host, options, live = self.host, self.options, self.live
+        if options.processes == "main" and not host.is_main:
+            return
+        live.prepare(
+            moment.model,
+            tokenizer,
+            output_dir=host.output_dir,
+            resume_step=self._numbered(moment.step),
+            train_dataset=host.train_dataset,
+            eval_dataset=host.eval_dataset,
+        )
+        self._active = True
+        if options.rollouts and live.processes.is_main:
+            self._rollouts = watch_rollouts(host.trainer, live, self._numbered(moment.step))
+        if self.schedule.planned(host.max_steps):
+            self._safely(moment, lambda: self._say_price(moment), "the price")
+        if (self._parts or self._composition) and host.is_main:
+            self._safely(moment, self._describe_data, "what the data are made of")
+        live.charge(self._elapsed - live.seconds)  # loading the encoder, timing the price: training waited for it too
+        first = live.processes.tell(live.reference is None)
+        if (self.schedule.at_start or 0 in self.schedule.at) and (moment.step == 0 or first):
+            self._measure(moment)
+
+    def step_end(self, moment: Moment) -> None:
+        """After each optimizer step; measures where one is due."""
+        if self._rollouts is not None and (moment.logs or moment.last):
+            self._safely(moment, lambda: self._log_rollouts(moment), "scoring the rollouts")
+        ends = moment.last and self.schedule.at_end
+        if ends or self.schedule.due(moment.step):
+            self._measure(moment, may_wait=not ends and not self.schedule.listed(moment.step))
+
+    def evaluated(self, moment: Moment) -> None:
+        """After each evaluation of the loop's own."""
+        if self.schedule.on_evaluate:
+            self._measure(moment)
+
+    def stopped(self, moment: Moment) -> None:
+        """An early stop that was asked for after `step_end`: the end is measured while loggers are still open."""
+        if self.schedule.at_end:
+            self._measure(moment)
+
+    def end(self, moment: Moment) -> None:
+        """After the last step: measures unless that was done, shows the closing table, closes store and loggers."""
+        if self._rollouts is not None:
+            self._safely(moment, self._rollouts.detach, "leaving the rollouts")
+        if not self._active:
+            return
+        if self.schedule.at_end:
+            self._measure(moment)
+        self._safely(moment, self._finish, "the closing table")
+        self._safely(moment, self.live.close, "closing the store and the loggers")
+        self._active = False
+
+    def abandon(self) -> None:
+        """Of a training that will not reach its end: lets go of the store, the loggers and the trainer."""
+        moment = Moment(self._tried, None)
+        if self._rollouts is not None:
+            self._safely(moment, self._rollouts.detach, "leaving the rollouts")
+        if self._active:
+            self._safely(moment, self._record_seconds, "recording the time")
+            self._safely(moment, self.live.close, "closing the store and the loggers")
+        self._active = False
+
+    # -- what they share
+
+    def _numbered(self, step: int) -> int:
+        """The step as snapshots are numbered: over all stages of a lineage."""
+        return self.options.first_step + step
+
+    def _measure(self, moment: Moment, may_wait: bool = False) -> None:
+        """Measures and acts on alerts, unless this step already was; what fails is recorded, training goes on.
+
+        Args:
+            may_wait: the budget decides whether this step is measured.
+        """
+        if not self._active or self._numbered(moment.step) == self._tried:
+            return
+        self._safely(moment, lambda: self._take(moment, may_wait))
+        self._act(moment)
+
+    def _take(self, moment: Moment, may_wait: bool) -> None:
+        live, step = self.live, self._numbered(moment.step)
+
+        def wanted() -> bool:
+            return live.store is not None and step not in live.store.steps() and self._affordable(step, may_wait)
+
+        # The main process knows what is stored (a resumed run may have this step) and what it costs.
+        if not live.processes.decide(wanted, otherwise=False):
+            return
+        self._tried = step
+        first, before = live.reference is None, live.seconds
+        live.take(moment.model, step, self._facts(moment), at_end=moment.last)
+        self._cost = live.seconds - before
+        if first:  # the reference samples more than the others
+            self._cost *= self.options.num_samples / (self.options.reference_samples or 1)
+
+    def _facts(self, moment: Moment) -> dict[str, Any]:
+        """Of the training, for the snapshot's provenance."""
+        every = self.schedule.every
+        return {
+            "epoch": moment.epoch,
+            "examples": moment.step * self.host.examples_per_step,
+            "tokens": moment.tokens or None,
+            "max_steps": self.host.max_steps,
+            "stage": self.options.stage,
+            "consumed": self._composition and self._composition.consumed(moment.epoch or 0.0),
+            "share_of_run": self.live.seconds / max(self._elapsed, 1e-9),
+            "every": every and every * self._budget.thinned,
+        }
+
+    def _act(self, moment: Moment) -> None:
+        """On new alerts; where they save or stop, in every process at once."""
+        if not self._active:
+            return
+        live, signals = self.live, moment.signals
+        before = (signals.should_save, signals.should_training_stop)
+        self._safely(moment, lambda: live.alarms.act(signals), "acting on an alert")
+        now = (signals.should_save, signals.should_training_stop)
+
+        def agree() -> None:
+            told = live.processes.tell(now if now != before else None)
+            if told is not None:
+                signals.should_save, signals.should_training_stop = told
+
+        self._safely(moment, agree, "agreeing on an alert")
+
+    def _affordable(self, step: int, may_wait: bool) -> bool:
+        if not may_wait:
+            return True
+        budget, live, thinned = self._budget, self.live, self._budget.thinned
+        own = step - self.options.first_step
+        allowed = budget.allows(own, elapsed=self._elapsed, measuring=live.seconds, cost=self._cost)
+        if budget.thinned != thinned and budget.every is not None and live.store is not None:
+            now, before = budget.every * budget.thinned, live.store.manifest.get("thinned", [])
+            if now not in [change["every"] for change in before]:  # each cadence is said once, however steps waver
+                live.say(budget.sentence(step, self._cost))
+            live.store.append("thinned", {"step": step, "every": now})
+        return allowed
+
+    @property
+    def _elapsed(self) -> float:
+        """Seconds since the training began."""
+        return time.perf_counter() - self._began
+
+    def _safely(self, moment: Moment, action: Callable[[], Any], what: str = "the measurement") -> None:
+        """Does it; what it raises is recorded with its reason, and training goes on."""
+        step = self._numbered(moment.step)
+        try:
+            with undisturbed_rng():
+                action()
+        except Exception as error:
+            self._active = self._active and not isinstance(error, Disconnected)
+            if self.options.on_error == "raise":
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            self.failures.append((step, reason))
+            logger.warning("divmon: %s at step %d failed, training goes on: %s", what, step, reason)
+            logger.debug("divmon: where it failed", exc_info=True)
+            self._record_failure(step, reason, what)
+
+    def _record_failure(self, step: int, reason: str, what: str) -> None:
+        try:
+            if self.live.store is not None:
+                self.live.store.append("failures", {"step": step, "reason": reason, "what": what})
+        except Exception as error:
+            logger.warning("divmon: the failure could not be recorded either: %s", error)
+
+    def _describe_data(self) -> None:
+        self._composition = describe(self.live, self._parts, self._composition, self.host.world_size)
+
+    def _log_rollouts(self, moment: Moment) -> None:
+        assert self._rollouts is not None
+        began = time.perf_counter()
+        snapshot = self._rollouts.take(self._numbered(moment.step), epoch=moment.epoch)
+        if snapshot is not None:
+            # Not a line nor a picture at every logging step; the decomposition's terms are among the changes.
+            out = [o for o in self.live.loggers or [] if not isinstance(o, console)]
+            self.live.show(snapshot.replace(decomposition={}), self._rollouts.probes, out)
+        self.live.charge(time.perf_counter() - began)
+
+    def _say_price(self, moment: Moment) -> None:
+        """What measuring costs, timed by every process, said by the main one."""
+        options, live, host = self.options, self.live, self.host
+        price = live.price(moment.model)
+        with live.whole(moment.model):
+            rows = readable_rows(host.train_dataset)
+            step = seconds_per_step(unwrapped(moment.model), rows, host.rows_per_step) if host.rows_per_step else None
+        if live.store is None:
+            return
+        assert options.reference_samples is not None and live.asking is not None
+        shown = live.asking.requests(1)[0].prompt.text  # of this stage: the manifest's is of the line's first
+        live.say(f"divmon: a prompt as the model sees it: {shown!r}")
+        self._cost = price.seconds
+        planned = [s for s in self.schedule.planned(host.max_steps) if s >= moment.step]
+        extra = options.reference_samples / options.num_samples - 1 if live.reference is None else 0
+        share = price.share(len(planned) + extra, host.max_steps - moment.step, step)
+        live.say(price.sentence(share, options.max_overhead))
+        said = {**vars(price), "share_of_training": share}
+        live.store.update(price=live.store.manifest.get("price") or said)
+        live.store.append("prices", {"step": self._numbered(moment.step), **said})
+
+    def _finish(self) -> None:
+        live, elapsed = self.live, self._elapsed
+        if live.store is None:
+            return
+        self._record_seconds()
+        steps = live.store.steps()
+        if len(steps) > 1:
+            live.say(closing_table(live.store.read(steps[-1])))
+        live.say(
+            f"divmon: {len(steps)} snapshots in {live.store.path}; {live.seconds:.3g} s of {elapsed:.3g} s"
+            f" ({100 * live.seconds / max(elapsed, 1e-9):.2g} %) went into measuring"
+        )
+
+    def _record_seconds(self) -> None:
+        """Of this training, added to what earlier parts of the run took."""
+        store = self.live.store
+        if store is not None:
+            before = store.manifest.get("seconds") or {}
+            now = {"run": self._elapsed, "monitor": self.live.seconds}
+            store.update(seconds={name: before.get(name, 0.0) + value for name, value in now.items()})
