@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from divmon.loggers import Logger, say
 from divmon.loggers.places import host_loggers
 from divmon.scoring.alerts import actions
-from divmon.training.config import given_options
+from divmon.training.config import check_probes, given_options
 from divmon.training.host import Host, Moment
 from divmon.training.live_run import LiveRun
 from divmon.training.sharded_models import unwrapped
@@ -55,7 +55,10 @@ class DiversityCallback(TrainerCallback):
             options["probes"] = probes
         self.options = given_options(config, options)
         self.trainer, self.tokenizer, self.loggers = trainer, tokenizer, loggers
-        actions(self.options.alerts), training_data(self.options)  # what is wrong with them is said here
+        # What is wrong with these is an error here, not when training begins.
+        check_probes(self.options)
+        actions(self.options.alerts)
+        training_data(self.options)
         self._run: TrainingRun | None = None
         self._state: TrainerState | None = None
         """Of the training that `_run` belongs to; hooks of another are not for us."""

@@ -16,8 +16,8 @@ class DiversityMonitor(LiveRun):
     """Samples, scores, stores and logs on request.
 
     With several processes every one of them calls `measure`; each samples a share of the prompts, and the main one
-    scores, stores and logs. When to measure is the loop's own affair: `TrainingRun` in `divmon.training` has a schedule,
-    a budget, and the promise never to end a run.
+    scores, stores and logs. When to measure is the loop's own affair: `divmon.training.training_run.TrainingRun` has a
+    schedule, a budget, and the promise never to end a run.
 
     >>> monitor = DiversityMonitor("gsm8k", output_dir="runs/a/_divmon")      # doctest: +SKIP
     >>> snapshot = monitor.measure(model, tokenizer, step=100)                # doctest: +SKIP

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import importlib.util
 import inspect
 import json
+import numbers
 import os
 import sys
+import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -121,6 +124,14 @@ class Options:
     """Steps that earlier stages took: snapshots are numbered from there. With their output_dir, their curve goes on."""
 
     def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, tuple) and _takes(_hints()[f.name], list):
+                value = list(value)
+            elif isinstance(value, os.PathLike) and _takes(_hints()[f.name], str):
+                value = os.fspath(value)
+            setattr(self, f.name, value)
+            _check_type(f.name, value, _hints()[f.name])
         if self.reference_samples is None:
             self.reference_samples = 4 * self.num_samples
         self.every = self.every or None
@@ -131,8 +142,6 @@ class Options:
             if self.chat.lower() not in words:
                 raise ValueError(f"chat: expected 'auto', true or false, got {self.chat!r}")
             self.chat = words[self.chat.lower()]
-        if isinstance(self.output_dir, os.PathLike):
-            self.output_dir = str(self.output_dir)
         self._check()
 
     @property
@@ -214,6 +223,49 @@ class Options:
             k: v if isinstance(v, plain) and k not in ("probes", "verifier", "data", "alerts") else _short(v)
             for k, v in named.items()
         }
+
+
+@functools.cache
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(Options)
+
+
+def _takes(hint: Any, kind: type) -> bool:
+    return any(kind in (part, typing.get_origin(part)) for part in (hint, *typing.get_args(hint)))
+
+
+def _check_type(name: str, value: Any, hint: Any) -> None:
+    """Raises ValueError where a value has not the type of its option; a whole number is a number, True is neither."""
+    parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if Any not in parts and not any(_fits(value, part) for part in parts):
+        wanted = " or ".join(map(_in_words, parts))
+        raise ValueError(f"{name}: expected {wanted}, got {value!r} ({type(value).__name__})")
+
+
+_WORDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "a dictionary",
+    types.NoneType: "None",
+}
+
+
+def _in_words(kind: Any) -> str:
+    of = [part for part in typing.get_args(kind) if part is not Any]
+    inside = " of whole numbers" if of == [int] else ""
+    return _WORDS[typing.get_origin(kind) or kind] + inside
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if typing.get_origin(kind) is list:
+        return isinstance(value, list) and all(_fits(item, typing.get_args(kind)[0]) for item in value)
+    if isinstance(value, bool) or kind is bool:
+        return kind is Any or (kind is bool and isinstance(value, bool))
+    numbers_of = {int: numbers.Integral, float: numbers.Real}
+    return kind is Any or isinstance(value, numbers_of.get(kind, typing.get_origin(kind) or kind))
 
 
 def check_names(names: typing.Iterable[str]) -> None:

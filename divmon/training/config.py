@@ -32,10 +32,8 @@ def _initialise(self: Any, **options: Any) -> None:
     """Takes each option with the prefix or without."""
     plain = {name.removeprefix(PREFIX): value for name, value in options.items()}
     check_names(plain)
-    for name in [f.name for f in dataclasses.fields(Options)]:
-        if isinstance(plain.get(name), tuple):
-            plain[name] = list(plain[name])
     self.options = Options(**plain)
+    self.derived = {} if plain.get("reference_samples") else {"reference_samples": self.options.reference_samples}
     for field in dataclasses.fields(Options):
         setattr(self, PREFIX + field.name, getattr(self.options, field.name))
 
@@ -92,9 +90,10 @@ def given_options(config: Any, named: dict[str, Any]) -> Options:
         return Options(**named)
     if not isinstance(config, DiversityConfig):
         raise TypeError(f"config: expected a DiversityConfig, got {type(config).__name__}")
-    given = {name.removeprefix(PREFIX): value for name, value in vars(config).items() if name != "options"}
-    if "num_samples" in named and "reference_samples" not in named:
-        given.pop("reference_samples")
+    given = {name.removeprefix(PREFIX): value for name, value in vars(config).items() if name.startswith(PREFIX)}
+    for name, value in vars(config)["derived"].items():  # what nobody gave is derived from what holds now
+        if given[name] == value:
+            given[name] = None
     return Options(**{**given, **named})
 
 

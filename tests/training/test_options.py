@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from divmon import DiversityCallback
 from divmon.options import Options
-from divmon.training.config import DiversityConfig
+from divmon.training.config import DiversityConfig, given_options
 from divmon.training.schedule import Schedule
 
 
@@ -91,3 +95,45 @@ def test_schedule() -> None:
     assert Schedule(every=None, at=(3, 7), at_start=False, at_end=True).planned(9) == [3, 7, 9]
     assert not Schedule(every=5).due(0)
     assert Schedule(every=None, geometric=1.5).planned(8) == [0, 1, 2, 3, 5, 8]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"at_start": "no"}, "at_start: expected True or False, got 'no'"),
+        ({"timeout": "10"}, "timeout: expected a number, got '10'"),
+        ({"metrics": 3}, "metrics: expected text or a list, got 3"),
+        ({"at": "5"}, "at: expected a list of whole numbers or None, got '5'"),
+        ({"at": [1, "2"]}, "at: expected a list of whole numbers or None"),
+        ({"num_prompts": True}, "num_prompts: expected a whole number"),
+        ({"every": 2.5}, "every: expected a whole number or None, got 2.5"),
+        ({"temperature": None}, "temperature: expected a number, got None"),
+        ({"progress": 1}, "progress: expected True or False, got 1"),
+    ],
+)
+def test_every_option_has_a_type(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        DiversityCallback(**given)
+
+
+def test_numbers_of_numpy_and_paths_are_taken(tmp_path: Path) -> None:
+    options = Options(every=np.int64(5), temperature=np.float32(1), timeout=10, output_dir=tmp_path, at=(1, 2))
+    assert options.every == 5 and options.output_dir == str(tmp_path) and options.at == [1, 2]
+
+
+def test_what_nobody_gave_is_derived_from_what_holds_in_the_end() -> None:
+    merged = lambda config, **named: given_options(config, named).reference_samples  # noqa: E731
+    assert merged(DiversityConfig(num_samples=16), num_samples=8) == 32
+    assert merged(DiversityConfig(num_samples=8)) == 32
+    assert merged(DiversityConfig(num_samples=16, reference_samples=48), num_samples=8) == 48
+    assert merged(DiversityConfig(num_samples=16), num_samples=8, reference_samples=10) == 10
+    changed = DiversityConfig()
+    changed.divmon_num_samples = 4
+    assert merged(changed) == 16
+
+
+def test_a_wrong_probe_is_an_error_when_the_callback_is_built(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="gsm9k"):
+        DiversityCallback("gsm9k")
+    with pytest.raises(ValueError, match=r"there is no file 'no\.jsonl'"):
+        DiversityCallback("no.jsonl")
