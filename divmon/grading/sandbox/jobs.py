@@ -33,6 +33,9 @@ class Submission:
     """Names that are the program's even where a builtin or the prelude has one of that name."""
     open_ended: bool = False
     """The program may end in the middle of a statement, or in prose: its longest part that compiles is taken."""
+    any_name: bool = False
+    """The program was not told what to call its function: where it lacks the one of `names`, its last function at the
+    top level is called by that name."""
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,17 @@ class Verifier:
     named: bool = True
     """A child process can load it by its name; a callable of the user's own it cannot."""
 
+    @property
+    def is_ours(self) -> bool:
+        """It is a file of this folder."""
+        return self.named and self.name in _here()
+
+    @property
+    def users_function(self) -> Callable[..., Any]:
+        """What the user wrote: of a reward function that is called as a rule, itself."""
+        wrapped = isinstance(self.function, functools.partial) and self.function.func is as_verifier
+        return self.function.args[0] if wrapped else self.function
+
     def __call__(self, text: str, prompt: Prompt, complete: bool = True) -> Verdict:
         """The verdict on one text; a plain True, False or None is one too.
 

@@ -62,7 +62,7 @@ def _judge(verifier: Any, job: dict[str, Any]) -> dict[str, Any]:
     try:
         verdict = verifier(job["text"], prompt, job["complete"])
         return {"correct": verdict.correct, "reason": verdict.reason, "answer": verdict.answer}
-    except Exception as error:
+    except BaseException as error:  # SystemExit too: it would cost another start
         return {"correct": None, "reason": f"{type(error).__name__}: {error}", "answer": None}
 
 

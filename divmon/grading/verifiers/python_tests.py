@@ -51,7 +51,9 @@ def python_tests(
         else:
             whole = program.closed or complete is None or complete[i]
             verdicts.append(Verdict(None, answer=program.written if whole else None))
-            jobs[i] = sandbox.Submission(program.source, suite.tests, suite.prompt, suite.names, not program.closed)
+            jobs[i] = sandbox.Submission(
+                program.source, suite.tests, suite.prompt, suite.names, not program.closed, any_name=not suite.prompt
+            )
     judged = sandbox.judge(list(jobs.values()), allow_unsandboxed_code=allow_unsandboxed_code)
     for i, verdict in zip(jobs, judged, strict=True):
         verdicts[i] = replace(verdict, answer=verdicts[i].answer)

@@ -224,7 +224,7 @@ def run_tests(program: Program, job: dict[str, Any]) -> Outcome:
     if it is one of the job's `names`, so that a program cannot bring a `set` or `sorted` of its own.
     """
     try:
-        program.ask("load", job["program"], job["open_ended"])
+        own_name = program.ask("load", job["program"], job["open_ended"], job["names"] if job["any_name"] else [])
     except (Exception, Fault) as error:
         return program.outcome or (False, f"the program does not load: {_named(error)}", None)
     space: dict[str, Any] = {"__name__": "tests"}
@@ -237,9 +237,17 @@ def run_tests(program: Program, job: dict[str, Any]) -> Outcome:
         space[name] = Remote(program, ["global", name])
     try:
         exec(compile(tree, "<tests>", "exec"), space)
+        outcome = program.outcome or (True, "", None)
     except (Exception, Fault) as error:
-        return program.outcome or (False, _where(error, job["tests"]), None)
-    return program.outcome or (True, "", None)
+        outcome = program.outcome or (False, _where(error, job["tests"]), None)
+    return outcome[0], f"{outcome[1]} {_renamed(own_name, job['names'])}".strip(), None
+
+
+def _renamed(own_name: Any, names: list[str]) -> str:
+    """What is to be said of a function that stood in for the one of the tests; its name comes from the program."""
+    if not isinstance(own_name, str) or not own_name.isidentifier():
+        return ""
+    return f"({own_name[:80]} called as {names[0]})"
 
 
 def _unbound(tree: ast.AST) -> set[str]:
