@@ -85,8 +85,8 @@ def with_what_it_uses(source: str, before: Sequence[str], after: Sequence[str], 
     known, taken = _bound(source) | _bound_inside(source), set[int]()
     waiting = [name for name in {*re.findall(r"\b[A-Za-z_]\w*", source), *names, "*"} if name not in known]
     while waiting:
-        i = binder.get(waiting.pop())
-        if i is not None and i not in taken:
+        i = binder.get(waiting.pop(), -1)
+        if i >= 0 and i not in taken:
             taken.add(i)
             known |= _bound(blocks[i])
             inside = known | _bound_inside(blocks[i])
@@ -101,7 +101,7 @@ def _statements(source: str) -> list[str]:
     quote, decorated = "", False
     for line in source.split("\n"):
         at_margin = bool(line) and not line[0].isspace() and not quote and not _INSIDE.match(line[:_LINE])
-        if at_margin and not decorated or not blocks:
+        if (at_margin and not decorated) or not blocks:
             blocks.append([])
         if at_margin:
             decorated = line.startswith("@")

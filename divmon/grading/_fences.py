@@ -131,5 +131,6 @@ def _read_info(info: str) -> tuple[str, str]:
     language = word[0].lower() if word else ""
     rest = info[len(language) :].strip()
     if language in PYTHON:
-        return language, rest if begins_code(rest) and (begins_definition(rest) or not re.match(r"\w+=\S*$", rest)) else ""
+        is_option = re.match(r"\w+=\S*$", rest) and not begins_definition(rest)  # "title=main.py"
+        return language, rest if begins_code(rest) and not is_option else ""
     return ("", info) if begins_code(info) else (language, "")

@@ -113,7 +113,8 @@ class _Here:
             halves = ((keys[:middle], prompts[:middle]), (keys[middle:], prompts[middle:]))
             return [verdict for half in halves for verdict in self.grade(*half)]
         if len(verdicts) != len(texts):
-            return [Verdict(None, f"{self.rule.name} returned {len(verdicts)} verdicts on {len(texts)} texts")] * len(keys)
+            reason = f"{self.rule.name} returned {len(verdicts)} verdicts on {len(texts)} texts"
+            return [Verdict(None, reason)] * len(keys)
         return list(verdicts)
 
     def _one(self, text: str, prompt: Prompt, complete: bool) -> Verdict:

@@ -55,8 +55,10 @@ class Verifier:
     @property
     def users_function(self) -> Callable[..., Any]:
         """What the user wrote: of a reward function that is called as a rule, itself."""
-        wrapped = isinstance(self.function, functools.partial) and self.function.func is as_verifier
-        return self.function.args[0] if wrapped else self.function
+        function = self.function
+        if isinstance(function, functools.partial) and function.func is as_verifier:
+            return function.args[0]
+        return function
 
     def __call__(self, text: str, prompt: Prompt, complete: bool = True) -> Verdict:
         """The verdict on one text; a plain True, False or None is one too.

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from divmon.grading.verifiers._numbers import MAX_LENGTH, POWER_OF_TEN
 
 _BOX = re.compile(r"\\f?boxed\s*")
-_UNBRACED = re.compile(r"-?\d[\d,]*(?:\.\d+)?|\\[a-zA-Z]+(?:\{[^{}]*\}|\d)*|[a-zA-Z](?=\s*(?:[.,;:!?$)\\]|$))", re.MULTILINE)
+_UNBRACED = re.compile(
+    r"-?\d[\d,]*(?:\.\d+)?|\\[a-zA-Z]+(?:\{[^{}]*\}|\d)*|[a-zA-Z](?=\s*(?:[.,;:!?$)\\]|$))", re.MULTILINE
+)
 """What `\\boxed` without braces may hold; the next word of a sentence that speaks of boxes it does not."""
 _BETWEEN_BOXES = re.compile(
     r"[\s$\\(){}]*(?:(?:,|;|\band\b|\bor\b|\\text\{\s*(?:and|or)\s*\})[\s$\\()]*)+(?:[a-zA-Z]\s*=\s*)?"
@@ -42,8 +44,9 @@ class Found:
 def find_answer(text: str, complete: bool = True) -> Found | None:
     r"""The last answer that a text gives: in `\boxed{}` or `<answer>`, after `####`, `Answer:` or "the answer is ...".
 
-    Boxes that a list joins ("\boxed{1} and \boxed{2}") are one answer. Of a complete text without any of these, the last formula or number of its last line, as base models answer (so the
-    paper). Of one that was cut off, an answer that ends where the text does may itself be cut, and does not count.
+    Boxes that a list joins ("\boxed{1} and \boxed{2}") are one answer. Of a complete text without any of these, the
+    last formula or number of its last line, as base models answer (so the paper). Of a truncated one, an answer that
+    ends where the text does may itself be cut, and does not count.
 
     >>> find_answer("She has 3 + 4 = 7.\n#### 7").text
     '7'

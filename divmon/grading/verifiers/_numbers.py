@@ -104,12 +104,13 @@ def _last_side(text: str) -> str:
 # Numerals of another base than ten
 
 
-_BASES = dict(zip("two three four five six seven eight nine ten eleven twelve sixteen".split(), [*range(2, 13), 16], strict=True))
+_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
+_BASES |= {"eleven": 11, "twelve": 12, "sixteen": 16}
 _BASE = rf"(?:\d{{1,2}}|{'|'.join(_BASES)})"
 _NUMERAL = re.compile(
-    rf"(?<![\w.^{{\\])(?P<digits>\d[\dA-F]*|[A-F][\dA-F]*)"
-    rf"(?:_\s*\{{?\s*(?:\\text\s*\{{\s*)?(?P<base>{_BASE})\b[\s}}]*|\s*,?\s*\(?(?:in )?base[\s-]+(?P<named>{_BASE})\b\)?)",
-    re.IGNORECASE,
+    rf"(?<![\w.^{{\\])(?P<digits>\d[\dA-F]*|[A-F][\dA-F]+)"  # one letter with an index is a variable
+    rf"(?:_\s*\{{?\s*(?:\\text\s*\{{\s*)?(?P<base>{_BASE})\b[\s}}]*"
+    rf"|\s*,?\s*\(?(?:in )?[Bb]ase[\s-]+(?P<named>{_BASE})\b\)?)"
 )
 
 

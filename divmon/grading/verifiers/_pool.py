@@ -25,8 +25,8 @@ PATIENCE = 10
 """Texts of one call that may time out; from then on each gets a tenth of the time, so that training waits minutes at
 most where a model has learnt to write what no parser ends on."""
 CRASHES = 5
-"""Texts in a row on which a child ends, without one graded between them: the verifier is at fault and not the texts, and
-no further child is started for the call. The next call tries one text."""
+"""Texts in a row on which a child ends, without one graded between them: the verifier is at fault and not the texts.
+No further child is started for the call; the next call tries one text."""
 JOBS_A_WORKER = 64
 """A further child is started for as many texts: loading its libraries takes as long as judging them."""
 _CANNOT_START = "the verifier's process could not start: "

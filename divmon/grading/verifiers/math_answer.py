@@ -82,7 +82,10 @@ def _same_numeral(gold: Numeral, answer: str) -> bool:
 
 _EQUATION = "an equation"
 _RELATION = re.compile(r"(?<![<>!:=\\])=(?!=)")
-_FUNCTION = r"(?:\\(?:sin|cos|tan|cot|sec|csc|log|ln|gcd|lcm|deg|arg|det)\b.*|[a-zA-Z]'*\((?:[^()a-zA-Z]*|[a-zA-Z])\)|[fghpqEFGPQ]'*\(.*\))"
+_FUNCTION = (
+    r"(?:\\(?:sin|cos|tan|cot|sec|csc|log|ln|gcd|lcm|deg|arg|det)(?![a-zA-Z]).*"
+    r"|[a-zA-Z]'*\((?:[^()a-zA-Z]*|[a-zA-Z])\)|[fghpqEFGPQ]'*\(.*\))"
+)
 _SYMBOL = r"(?:[a-zA-Z]|\\[a-zA-Z]+)(?:_\w+)?'*"
 _FIGURE = r"(?:m?\\(?:angle|overline|widehat|overarc)[A-Z]+|\[?[A-Z]{2,}\]?)"
 _WORDS = r"[^\\=]*[a-zA-Z]{3}[^\\=]*"
@@ -157,7 +160,7 @@ def _equal(gold: str, answer: str) -> bool:
 
 
 def _differ_in_scale(gold: Any, answer: Any) -> bool:
-    """Whether two values are so small that math-verify's six decimals do not tell them apart, and differ all the same."""
+    """Whether values too small for math-verify's six decimals to tell apart differ all the same."""
     if not hasattr(gold, "args") or not hasattr(answer, "args"):
         return False
     if getattr(gold, "is_number", False) and getattr(answer, "is_number", False):

@@ -4,7 +4,7 @@
     GRPOTrainer(model, reward_funcs=math_answer, train_dataset=data, ...)     # data has a column "answer"
 
 Every verifier's name is here. `reward("math_answer", gold="final")` reads the reference answer from another column;
-`reward("math_answer", ungradable=0.0)` rewards what cannot be graded as wrong, so that a policy has nothing to gain by it.
+`reward("math_answer", ungradable=0.0)` takes what cannot be graded for wrong, so that a policy gains nothing by it.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Reward:
         """1 for correct, 0 for wrong, `ungradable` where it cannot be graded: None, which TRL leaves out of the mean.
 
         The share of ungradable completions is logged as `<verifier>/ungradable` where TRL takes metrics, and said with
-        its reasons. Reasoning is taken off first, and a completion that was truncated inside it is ungradable. The columns of a prompt are
-        its `row`, for verifiers whose gold is more than a string.
+        its reasons. Reasoning is taken off first, and a completion that was truncated inside it is ungradable. The
+        columns of a prompt are its `row`, for verifiers whose reference is more than a string.
 
         Raises:
             ValueError: the data has no column of reference answers, and the verifier asks for one.
@@ -71,15 +71,17 @@ class Reward:
         verdicts = judge(self.verifier, answers, asked, seconds=self.seconds)
         if column is None and any(verdict.reason == "no gold answer" for verdict in verdicts):
             raise ValueError(
-                f"{self.verifier} needs the reference answers: expected a column named {', '.join(GOLD_COLUMNS)}, there are"
-                f" {', '.join(rows[0]) or 'none'}; name yours with"
+                f"{self.verifier} needs the reference answers: expected a column named {', '.join(GOLD_COLUMNS)}, there"
+                f" are {', '.join(rows[0]) or 'none'}; name yours with"
                 f" divmon.training.rewards.reward({self.verifier!r}, gold=...)"
             )
         return rewarded(self.__name__, verdicts, self.ungradable, columns.get("log_metric"))
 
     def _gold_column(self, columns: dict[str, Any]) -> str | None:
         if self.gold is not None and self.gold not in columns:
-            raise ValueError(f"no column {self.gold!r} to read the reference answers from; there are {', '.join(columns)}")
+            raise ValueError(
+                f"no column {self.gold!r} to read the reference answers from; there are {', '.join(columns)}"
+            )
         return self.gold or next((name for name in GOLD_COLUMNS if name in columns), None)
 
 
@@ -91,9 +93,9 @@ def reward(
     Args:
         gold: the column that holds the reference answers; the first of GOLD_COLUMNS where None.
         seconds: limit for one completion.
-        ungradable: reward of a completion that cannot be graded, for whatever reason. With None, TRL leaves it out, and a
-            policy may learn to write what no verifier ends on; with 0.0 it is wrong. A row that is at fault itself gives
-            all completions of its group the same reward, which teaches nothing.
+        ungradable: reward of a completion that cannot be graded, for whatever reason. With None, TRL leaves it out, and
+            a policy may learn to write what no verifier ends on; with 0.0 it is wrong. A row that is at fault itself
+            gives all completions of its group the same reward, which teaches nothing.
 
     Raises:
         ValueError: there is no such verifier.
@@ -103,7 +105,10 @@ def reward(
 
 
 def rewarded(
-    name: str, verdicts: Sequence[Verdict], ungradable: float | None, log_metric: Callable[[str, float], None] | None = None
+    name: str,
+    verdicts: Sequence[Verdict],
+    ungradable: float | None,
+    log_metric: Callable[[str, float], None] | None = None,
 ) -> list[float | None]:
     """Rewards of verdicts, 1 or 0 or `ungradable`; how many are ungradable, and why, is logged.
 

@@ -131,7 +131,7 @@ def math(
 def constraints(
     texts: Sequence[str], truths: Sequence[Any], prompts: Sequence[Any], *, ungradable: float | None = None
 ) -> list[float | None]:
-    """The share of a row's constraints that are met, of those that can be checked, and `ungradable` counts for the rest.
+    """The share of a row's constraints that are met, of those that can be checked; `ungradable` is for the rest.
 
     The truth is IFEval's row, or as Olmo 3's data has it `[{"instruction_id": [...], "kwargs": [...]}]`, also as text.
     """
