@@ -73,9 +73,9 @@ def test_every_human_solution_equals_itself_and_not_the_next(shared: Path | None
     if shared is None:
         pytest.skip("needs the shared rows")
     rows = read(shared / f"data/sft/{name}.jsonl")
-    golds = [row["answer"].rpartition("####")[2].strip() for row in rows]
+    golds = [row["completion"].rpartition("####")[2].strip() for row in rows]
     prompts = [Prompt("1", "?", gold=gold) for gold in golds]
-    texts = [row["answer"] for row in rows]
+    texts = [row["completion"] for row in rows]
 
     assert all(verdict.correct for verdict in graded("math_answer", texts, prompts))
     shifted = graded("math_answer", texts[1:] + texts[:1], prompts)
