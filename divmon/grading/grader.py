@@ -1,4 +1,4 @@
-"""samples -> verdicts: rules run in child processes of our own, each text within a time limit.
+"""Grades samples: verifiers run in child processes of our own, each text within a time limit.
 
 A parser that never returns, that eats the memory or that crashes costs its own text a verdict, never the training run.
 The children are started as `python -I <file>`: no fork under CUDA and threads, and nothing of the training script runs
@@ -37,8 +37,8 @@ def judge(
 ) -> list[Verdict]:
     """The verdict on each item; what fails is None with its reason, and nothing is raised for it.
 
-    Equal texts of equal prompts are judged once. A sample that was cut off inside its reasoning (or None in place of a
-    text) is None, and so is one that the token limit cut before an answer was found.
+    Equal texts of equal prompts are graded once. A sample that was truncated inside its reasoning (or None in place of
+    a text) is ungradable, and so is one that was truncated before an answer was found.
 
     Args:
         verifier: a rule, by its name or "file.py:function", or a callable of the user's own. A callable runs in this

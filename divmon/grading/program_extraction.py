@@ -17,7 +17,7 @@ _FUTURE = re.compile(r"^from __future__ import .*(?:\n|\Z)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Program:
+class ExtractedProgram:
     """A program taken from an answer."""
 
     source: str
@@ -28,7 +28,7 @@ class Program:
     """A fence closes it; where none does, an answer that was cut off may end in the middle of it."""
 
 
-def extract(text: str, names: Sequence[str] = (), prompt: str = "") -> Program | None:
+def extract(text: str, names: Sequence[str] = (), prompt: str = "") -> ExtractedProgram | None:
     r"""The program in an answer; None where there is none.
 
     Of several fences the last that defines one of `names` (any function, where none are given), else the last one.
@@ -48,7 +48,7 @@ def extract(text: str, names: Sequence[str] = (), prompt: str = "") -> Program |
     written, closed = _found(text, names, prompt)
     if not written.strip():
         return None
-    return Program(_completed(written, names, prompt) if prompt else written, written, closed)
+    return ExtractedProgram(_completed(written, names, prompt) if prompt else written, written, closed)
 
 
 def _found(text: str, names: Sequence[str], prompt: str) -> tuple[str, bool]:

@@ -27,7 +27,7 @@ ATTACKS = {**VERDICTS, **RESOURCES, **HOST, **ENDLESS}
 """Without bubblewrap all but HOST are withstood: the user's files and network are then open to the program."""
 LIMITS = Limits(cpu_s=1, wall_s=3.0, memory_bytes=512 << 20)
 NAMES = {
-    "a name that reads as a verdict": "globals()['[true]'] = lambda x: None\nglobals()['[true]'].__module__ = 'program'",
+    "a name that reads as a verdict": "globals()['[true]'] = lambda x: 1\nglobals()['[true]'].__module__ = 'program'",
     "an object that says it is a function": """
 class Any:
     __module__ = 'program'
@@ -71,7 +71,7 @@ def judged(
         has_own = [name in NAMES or "def f(" in source or "class f(" in source for name, source in programs.items()]
         suffixes = ["" if own else _SUFFIX for own in has_own]
         sources = [given + source + suffix for source, suffix in zip(programs.values(), suffixes, strict=True)]
-        verdicts = isolation.judge(
+        verdicts = isolation.run(
             [
                 Submission(
                     re.sub(r"\bf\b", "own", source) if any_name else source, _TESTS, names=("f",), any_name=any_name

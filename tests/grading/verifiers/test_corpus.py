@@ -1,6 +1,6 @@
 """The corpus of right and wrong answers, one a line of corpus.jsonl: add one for every answer that was graded wrongly.
 
-Fields: `verifier`, `gold` or `row` (what the answer is graded by), `answer`, `expected` (true, false or null) and `why`.
+Fields: `verifier`, `gold` or `row` (the reference), `answer`, `expected` (true, false or null) and `why`.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def main() -> None:
         confine(parent)
     sys.path.extend(sys.argv[6:])
     del sys.argv[1:]
-    Program(fd).serve()
+    ProgramServer(fd).serve()
 
 
 def _limit(cpu_s: int, memory: int, file_size: int) -> None:
@@ -57,7 +57,7 @@ def _limit(cpu_s: int, memory: int, file_size: int) -> None:
                     raise
 
 
-class Program:
+class ProgramServer:
     """The program's module, and those of its objects that the tests hold by number."""
 
     def __init__(self, fd: int) -> None:
@@ -82,7 +82,7 @@ class Program:
         """Answers until the tests are done with it."""
         while True:
             try:
-                name, *parts = marshal.loads(channel.receive(self.fd))  # from the judge, which is trusted
+                name, *parts = marshal.loads(channel.receive(self.fd))  # from the tests, which are trusted
             except channel.Closed:
                 return
             if channel.is_closed(self.fd):  # the run was killed while this process started
