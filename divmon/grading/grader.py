@@ -1,4 +1,4 @@
-"""samples -> verdicts: rules run in child processes of our own, each text within a time limit.
+"""Grades samples: verifiers run in child processes of our own, each text within a time limit.
 
 A parser that never returns, that eats the memory or that crashes costs its own text a verdict, never the training run.
 The children are started as `python -I <file>`: no fork under CUDA and threads, and nothing of the training script runs
@@ -11,15 +11,19 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from divmon.grading import verifiers
+from divmon.grading._time_limit import TimedOut, within
 from divmon.grading.verifiers import Verifier
 from divmon.grading.verifiers._pool import pool
 from divmon.types import CUT_OFF, Prompt, Sample, Verdict, fields, plain, strict_json
 
 SECONDS = 5.0
-"""What one text may take."""
+"""What one text may take in a child process."""
+CALLABLE_SECONDS = 60.0
+"""What one text may take in a function of the user's own, which may ask a model or a server."""
 
 
 def judge(
@@ -27,21 +31,21 @@ def judge(
     items: Sequence[Sample | str | None],
     prompts: Sequence[Prompt],
     *,
-    seconds: float = SECONDS,
+    seconds: float | None = None,
     workers: int | None = None,
     allow_unsandboxed_code: bool = False,
 ) -> list[Verdict]:
     """The verdict on each item; what fails is None with its reason, and nothing is raised for it.
 
-    Equal texts of equal prompts are judged once. A sample that was cut off inside its reasoning (or None in place of a
-    text) is None, and so is one that the token limit cut before an answer was found.
+    Equal texts of equal prompts are graded once. A sample that was truncated inside its reasoning (or None in place of
+    a text) is ungradable, and so is one that was truncated before an answer was found.
 
     Args:
-        verifier: a rule, by its name or "file.py:function"; a callable of the user's own runs in this process, without
-            a time limit.
+        verifier: a rule, by its name or "file.py:function", or a callable of the user's own. A callable runs in this
+            process; once it has not returned in time it is not called again.
         items: samples, or texts that are complete.
         prompts: the prompt of each item.
-        seconds: limit for one text.
+        seconds: limit for one text; where None, SECONDS in a child process and CALLABLE_SECONDS in this one.
         workers: child processes; as many as there are cores, 4 at most, where None.
         allow_unsandboxed_code: for rules that run programs; see `divmon.grading.sandbox`.
 
@@ -62,9 +66,10 @@ def judge(
     distinct = list(prompt_of)
     if rule.named and not rule.batch:
         jobs = [{"prompt": json.loads(key[0]), "text": key[1], "complete": key[2]} for key in distinct]
-        found = pool(rule.name).run(jobs, seconds, workers or min(4, os.cpu_count() or 1))
+        found = pool(rule.name).run(jobs, seconds or SECONDS, workers or min(4, os.cpu_count() or 1))
     else:
-        found = _here(rule, distinct, list(prompt_of.values()), allow_unsandboxed_code)
+        here = _Here(rule, seconds or CALLABLE_SECONDS, allow_unsandboxed_code)
+        found = here.grade(distinct, list(prompt_of.values()))
     by_key = dict(zip(distinct, found, strict=True))
     return [Verdict(None, CUT_OFF) if key is None else _unless_cut(by_key[key], key[2]) for key in keys]
 
@@ -81,31 +86,50 @@ def _unless_cut(verdict: Verdict, complete: bool) -> Verdict:
     return verdict
 
 
-def _here(
-    rule: Verifier, keys: list[tuple[str, str, bool]], prompts: list[Prompt], allow_unsandboxed_code: bool
-) -> list[Verdict]:
-    """In this process: a callable, which cannot be handed to another, or a rule that starts processes of its own."""
-    if not rule.batch:
-        return [_called(rule, text, prompt, whole) for (_, text, whole), prompt in zip(keys, prompts, strict=True)]
-    texts, wholes = [text for _, text, _ in keys], [whole for *_, whole in keys]
-    asked = {"complete": wholes, "allow_unsandboxed_code": allow_unsandboxed_code}
-    parameters = inspect.signature(rule.function).parameters
-    try:
-        verdicts = rule.function(texts, prompts, **{name: value for name, value in asked.items() if name in parameters})
-    except Exception as error:  # training goes on (contract 2)
-        if len(keys) == 1:
-            return [Verdict(None, f"{type(error).__name__}: {error}")]
-        # One malformed row must not cost the others their verdicts.
-        middle = len(keys) // 2
-        halves = ((keys[:middle], prompts[:middle]), (keys[middle:], prompts[middle:]))
-        return [verdict for half in halves for verdict in _here(rule, *half, allow_unsandboxed_code)]
-    if len(verdicts) != len(texts):
-        return [Verdict(None, f"{rule.name} returned {len(verdicts)} verdicts on {len(texts)} texts")] * len(keys)
-    return list(verdicts)
+@dataclass(frozen=True)
+class _Here:
+    """Grades in this process: a callable, which cannot be handed to another, or a rule with processes of its own."""
+
+    rule: Verifier
+    seconds: float
+    allow_unsandboxed_code: bool
+
+    def grade(self, keys: list[tuple[str, str, bool]], prompts: list[Prompt]) -> list[Verdict]:
+        if not self.rule.batch:
+            return [self._one(text, prompt, whole) for (_, text, whole), prompt in zip(keys, prompts, strict=True)]
+        texts, wholes = [text for _, text, _ in keys], [whole for *_, whole in keys]
+        asked = {"complete": wholes, "allow_unsandboxed_code": self.allow_unsandboxed_code}
+        parameters = inspect.signature(self.rule.function).parameters
+        given = {name: value for name, value in asked.items() if name in parameters}
+        try:
+            verdicts = self._limited(lambda: self.rule.function(texts, prompts, **given), len(texts))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # training goes on (contract 2)
+            if len(keys) == 1 or isinstance(error, TimedOut):
+                return [_failed(error)] * len(keys)
+            # One malformed row must not cost the others their verdicts.
+            middle = len(keys) // 2
+            halves = ((keys[:middle], prompts[:middle]), (keys[middle:], prompts[middle:]))
+            return [verdict for half in halves for verdict in self.grade(*half)]
+        if len(verdicts) != len(texts):
+            reason = f"{self.rule.name} returned {len(verdicts)} verdicts on {len(texts)} texts"
+            return [Verdict(None, reason)] * len(keys)
+        return list(verdicts)
+
+    def _one(self, text: str, prompt: Prompt, complete: bool) -> Verdict:
+        try:
+            return self._limited(lambda: self.rule(text, prompt, complete))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the user's own may raise anything
+            return _failed(error)
+
+    def _limited(self, call: Callable[[], Any], n_texts: int = 1) -> Any:
+        if self.rule.is_ours:  # its programs have limits of their own
+            return call()
+        return within(self.seconds + SECONDS * (n_texts - 1), self.rule.users_function, call)
 
 
-def _called(rule: Verifier, text: str, prompt: Prompt, complete: bool) -> Verdict:
-    try:
-        return rule(text, prompt, complete)
-    except Exception as error:  # the user's own may raise anything
-        return Verdict(None, f"{type(error).__name__}: {error}")
+def _failed(error: BaseException) -> Verdict:
+    return Verdict(None, str(error) if isinstance(error, TimedOut) else f"{type(error).__name__}: {error}")

@@ -7,32 +7,17 @@ from __future__ import annotations
 
 import itertools
 import re
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_FENCE = re.compile(
-    r"^[^\n`~]*(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[\w+.-]*)[^\n`]*\n"
-    r"(?P<code>.*?)(?P<end>^[ \t]*(?P=fence)|(?P=fence)[ \t]*$|\Z)",
-    re.DOTALL | re.MULTILINE,
-)
-_PYTHON = ("", "py", "py3", "python", "python3")
-_TARGET = r"\*?[A-Za-z_][\w.]*(\[[^\]]*\])*"
-_DEFINITION = r"@\w|(async\s+)?def\s+\w+\s*\(|class\s+\w+\s*[:(]|import\s+\w|from\s+[\w.]+\s+import\b"
-_START = re.compile(
-    rf"{_DEFINITION}"
-    r"|(if|for|while|with|try|async|match)\b.*:\s*((#|return|raise|yield|pass|break|continue|[\w.]+\s*\W?=|[\w.]+\().*)?$"
-    r"|(return|raise|yield|assert|del|global|nonlocal)\b|(pass|break|continue)\s*(#|;|$)"
-    rf"|{_TARGET}(\s*,\s*{_TARGET})*(\s*:\s*[\w.\[\], |]+)?\s*([-+*/%&|^@]|//|\*\*|<<|>>)?=[^=]"
-    r"|[A-Za-z_][\w.]*\("
-)
-_INSIDE = re.compile(r"(elif|else|except|finally|case)\b.*:\s*(#.*)?$|#|\"\"\"|'''|[)\]}]")
+from divmon.grading._code_lines import begins_code, dedented, defines, is_prose, open_quote, with_what_it_uses
+from divmon.grading._fences import PYTHON, Fence, fences
+
 _FUTURE = re.compile(r"^from __future__ import .*(?:\n|\Z)", re.MULTILINE)
-_LINE = 300  # of a long line no more is matched, or a hostile one would take quadratic time
 
 
 @dataclass(frozen=True)
-class Program:
+class ExtractedProgram:
     """A program taken from an answer."""
 
     source: str
@@ -43,7 +28,7 @@ class Program:
     """A fence closes it; where none does, an answer that was cut off may end in the middle of it."""
 
 
-def extract(text: str, names: Sequence[str] = (), prompt: str = "") -> Program | None:
+def extract(text: str, names: Sequence[str] = (), prompt: str = "") -> ExtractedProgram | None:
     r"""The program in an answer; None where there is none.
 
     Of several fences the last that defines one of `names` (any function, where none are given), else the last one.
@@ -60,74 +45,93 @@ def extract(text: str, names: Sequence[str] = (), prompt: str = "") -> Program |
     >>> extract("I would rather not.") is None
     True
     """
-    written, closed = _fenced(text, names)
-    if not written:
-        is_whole = not prompt or _defines(text, names)
-        written = _bare(text, names) if is_whole else _body(text)
+    written, closed = _found(text, names, prompt)
     if not written.strip():
         return None
-    return Program(_completed(written, names, prompt) if prompt else written, written, closed)
+    return ExtractedProgram(_completed(written, names, prompt) if prompt else written, written, closed)
 
 
-def _fenced(text: str, names: Sequence[str]) -> tuple[str, bool]:
-    """The code of a fence, empty where there is none, and whether the fence is closed."""
-    matches = list(_FENCE.finditer(text))
-    matches = [match for match in matches if match["language"].lower() in _PYTHON] or matches
-    fences = [(textwrap.dedent(match["code"]).strip("\n"), bool(match["end"])) for match in matches]
-    fences = [(code, closed) for code, closed in fences if code.strip()]
+def _found(text: str, names: Sequence[str], prompt: str) -> tuple[str, bool]:
+    """The program as the text has it and whether a fence closes it: in a block, else bare, else in a sentence."""
+    blocks = fences(text)
+    written, closed = _fenced([block for block in blocks if not block.in_line], names)
+    if defines(written, names):
+        return written, closed
+    found = [(written, closed), (_unfenced(text, names, prompt), False)]
+    found.append(_fenced([block for block in blocks if block.in_line], names))
     for wanted in (names, ()):
-        for code, closed in reversed(fences):
-            if _defines(code, wanted):
-                return code, closed
-    return fences[-1] if fences else ("", False)
+        found = [piece for piece in found if defines(piece[0], wanted)] or found
+    return next((piece for piece in found if piece[0].strip()), ("", False))
 
 
-def _defines(source: str, names: Sequence[str]) -> bool:
-    """One of the names is defined at the margin; any function at all where no names are given."""
-    name = "|".join(map(re.escape, names)) or r"\w+"
-    return bool(re.search(rf"^(((async\s+)?def|class)\s+({name})\b|({name})\s*=\s*lambda\b)", source, re.MULTILINE))
+def _fenced(blocks: Sequence[Fence], names: Sequence[str]) -> tuple[str, bool]:
+    """The code of one of the fences, with what the others define for it, and whether it is closed; else empty."""
+    blocks = [block for block in blocks if block.language in PYTHON] or list(blocks)
+    if not blocks:
+        return "", False
+    codes = [block.code for block in blocks]
+    chosen = _chosen(codes, names)
+    if blocks[chosen].language in PYTHON:
+        codes[chosen] = with_what_it_uses(codes[chosen], codes[:chosen], codes[chosen + 1 :], names)
+    return codes[chosen], blocks[chosen].closed
+
+
+def _unfenced(text: str, names: Sequence[str], prompt: str) -> str:
+    is_body = not defines(text, names) if prompt else _is_body_without_its_indent(text)
+    return _body(text) if is_body else _bare(text, names)
+
+
+def _chosen(sources: Sequence[str], names: Sequence[str]) -> int:
+    """The last that defines what is asked for, else the last that defines anything, else the last."""
+    for wanted in (names, ()):
+        for i in range(len(sources) - 1, -1, -1):
+            if defines(sources[i], wanted):
+                return i
+    return len(sources) - 1
 
 
 def _bare(text: str, names: Sequence[str]) -> str:
-    """Of the runs of code between lines of prose, the last that defines what is asked for, else the last one."""
+    """Of the runs of code between lines of prose the one that is asked for, with what the others define for it."""
     runs: list[list[str]] = []
     quote, in_run = "", False
     for line in text.splitlines():
-        begins = bool(_START.match(line[:_LINE].lstrip()))
-        if not in_run and begins:
+        if in_run and not quote and _leaves_indent(runs[-1], line):
+            in_run = False
+        if not in_run and begins_code(line):
             runs.append([])
             in_run = True
-        elif in_run and _is_prose(line, quote):
+        elif in_run and is_prose(line, quote):
             in_run = False
         if in_run:
-            quote = _open_quote(line, quote)
+            quote = open_quote(line, quote)
             runs[-1].append(line)
+    if not runs:
+        return ""
     sources = ["\n".join(run).rstrip() for run in runs]
-    for wanted in (names, ()):
-        for source in reversed(sources):
-            if _defines(source, wanted):
-                return source
-    return sources[-1] if sources else ""
+    sources = [dedented(source) if defines(dedented(source), ()) else source for source in sources]
+    chosen = _chosen(sources, names)
+    return with_what_it_uses(sources[chosen], sources[:chosen], sources[chosen + 1 :], names)
 
 
-def _is_prose(line: str, quote: str = "") -> bool:
-    """A line at the margin that is no code, outside a text in triple quotes."""
-    at_margin = bool(line) and not line[0].isspace()
-    return at_margin and not quote and not (_START.match(line[:_LINE]) or _INSIDE.match(line[:_LINE]))
+def _leaves_indent(run: Sequence[str], line: str) -> bool:
+    """Whether a run that began indented, as the rest of a function does, ends before a statement at the margin."""
+    return run[0][:1].isspace() and begins_code(line) and not line[0].isspace()
 
 
-def _open_quote(line: str, quote: str) -> str:
-    """The triple quote that is open at the end of a line, given the one that is open at its start."""
-    for mark in re.findall(r"\"\"\"|'''", line):
-        quote = "" if quote == mark else quote or mark
-    return quote
+def _is_body_without_its_indent(text: str) -> bool:
+    """Whether the first line alone lost the indent of a function's body, as in "y = x", "    return y"."""
+    lines = text.strip("\n").splitlines()
+    if not lines or lines[0][:1].isspace() or not begins_code(lines[0]) or not _lost_on_first_only(lines):
+        return False
+    indents = [len(line) - len(line.lstrip()) for line in lines[1:] if line.strip()]
+    return not defines(lines[0], ()) or 0 < min(itertools.takewhile(bool, indents)) < indents[0]
 
 
 def _body(text: str) -> str:
     """The rest of a function, up to prose at the margin, with the indent it lost on its first line or on all."""
     lines = text.splitlines()
     lines = lines[next((i for i, line in enumerate(lines) if line.strip()), len(lines)) :]
-    if not lines or _is_prose(lines[0]):
+    if not lines or is_prose(lines[0]):
         return ""
     if not lines[0][0].isspace():
         end = 1 if _lost_on_first_only(lines) else len(lines)
@@ -135,9 +139,9 @@ def _body(text: str) -> str:
     kept: list[str] = []
     quote = ""
     for line in lines:
-        if _is_prose(line, quote):
+        if is_prose(line, quote):
             break
-        quote = _open_quote(line, quote)
+        quote = open_quote(line, quote)
         kept.append(line)
     return "\n".join(kept).rstrip()
 
@@ -153,7 +157,7 @@ def _lost_on_first_only(lines: list[str]) -> bool:
 
 def _completed(source: str, names: Sequence[str], prompt: str) -> str:
     """A whole program of what the prompt begins."""
-    if not _defines(source, names):
+    if not defines(source, names):
         return f"{prompt.rstrip()}\n{_body(source) or source}"
     name = "|".join(map(re.escape, names)) or r"\w+"
     heads = list(re.finditer(rf"^(async\s+)?def\s+({name})\b", prompt, re.MULTILINE))

@@ -55,6 +55,13 @@ def test_attacks_fail() -> None:
     assert_withstood(attacks.judged(attacks.ATTACKS))
 
 
+def test_attacks_fail_where_the_function_may_have_any_name() -> None:
+    found = attacks.judged(attacks.VERDICTS | attacks.NAMES, any_name=True)
+    assert found["honest"] == Verdict(True, "(own called as f)")
+    assert_withstood(found | {"honest": Verdict(True)})
+    assert not any("[true]" in verdict.reason for verdict in found.values())
+
+
 @pytest.mark.slow
 def test_attacks_fail_without_a_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bubblewrap, "fault", lambda: "hidden by the test")

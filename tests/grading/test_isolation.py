@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from divmon.grading import sandbox as isolation
-from divmon.grading.sandbox import Limits, Literal, Submission, bubblewrap, judge
-from divmon.grading.sandbox.processes import JudgeProcess
+from divmon.grading.sandbox import Limits, Literal, Submission, bubblewrap
+from divmon.grading.sandbox import run as grade_jobs
+from divmon.grading.sandbox.processes import SuiteProcess
 from divmon.types import Verdict
 
 SQUARE = "assert f(7) == 49\nassert f(-3) == 9"
@@ -23,16 +24,16 @@ QUICK = Limits(cpu_s=1, wall_s=8.0, memory_bytes=256 << 20)
 
 
 def one(program: str, tests: str = SQUARE, limits: Limits = QUICK, **more: object) -> Verdict:
-    return judge([Submission(program, tests, **more)], limits)[0]  # type: ignore[arg-type]
+    return grade_jobs([Submission(program, tests, **more)], limits)[0]  # type: ignore[arg-type]
 
 
 def test_right_and_wrong_programs_in_their_order() -> None:
     jobs = [Submission(f"def f(x): return x ** {n}", SQUARE) for n in (2, 3, 2, 1)]
-    assert [verdict.correct for verdict in judge(jobs)] == [True, False, True, False]
+    assert [verdict.correct for verdict in grade_jobs(jobs)] == [True, False, True, False]
 
 
 def test_nothing_to_judge() -> None:
-    assert judge([]) == []
+    assert grade_jobs([]) == []
 
 
 def test_the_reason_names_the_line_that_failed() -> None:
@@ -107,12 +108,12 @@ def test_tests_that_die_are_not_held_against_the_program() -> None:
         Submission("def f(x): return x * x", tests)
         for tests in ("import os\nos._exit(0)", "raise SystemExit(0)", SQUARE)
     ]
-    assert [verdict.correct for verdict in judge(jobs, QUICK, workers=1)] == [None, None, True]
+    assert [verdict.correct for verdict in grade_jobs(jobs, QUICK, workers=1)] == [None, None, True]
 
 
 def test_tests_that_hang_are_not_held_against_the_program() -> None:
     jobs = [Submission("def f(x): return x * x", "while True: pass"), Submission("def f(x): return x * x", SQUARE)]
-    assert [verdict.correct for verdict in judge(jobs, QUICK, workers=1)] == [None, True]
+    assert [verdict.correct for verdict in grade_jobs(jobs, QUICK, workers=1)] == [None, True]
 
 
 def test_the_end_of_an_open_program_may_be_cut() -> None:
@@ -130,7 +131,7 @@ def test_limits() -> None:
     }
     start = time.monotonic()
     limits = Limits(cpu_s=1, wall_s=6.0, memory_bytes=256 << 20)
-    verdicts = judge([Submission(program, SQUARE) for program in programs.values()], limits, workers=4)
+    verdicts = grade_jobs([Submission(program, SQUARE) for program in programs.values()], limits, workers=4)
     assert [verdict.correct for verdict in verdicts] == [False] * 4
     assert [word for word, verdict in zip(programs, verdicts, strict=True) if word not in verdict.reason] == []
     assert time.monotonic() - start < 30
@@ -145,11 +146,11 @@ def test_a_program_that_sleeps_is_wrong_and_one_that_is_starved_is_not_judged() 
 
 def test_equal_jobs_run_once_and_distinct_ones_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     run: list[object] = []
-    original = JudgeProcess.judge
-    monkeypatch.setattr(JudgeProcess, "judge", lambda self, job: run.append(job) or original(self, job))
+    original = SuiteProcess.run
+    monkeypatch.setattr(SuiteProcess, "run", lambda self, job: run.append(job) or original(self, job))
     sleepers = [Submission(f"import time\ntime.sleep(1)\ndef f(x): return x * x # {i % 4}", SQUARE) for i in range(12)]
     start = time.monotonic()
-    assert all(verdict.correct for verdict in judge(sleepers, Limits(), workers=4))
+    assert all(verdict.correct for verdict in grade_jobs(sleepers, Limits(), workers=4))
     assert len(run) == 4
     assert time.monotonic() - start < 3.5
 
@@ -179,7 +180,7 @@ LITERALS = [
 def test_literals_need_no_sandbox(monkeypatch: pytest.MonkeyPatch, hidden: bool) -> None:
     if hidden:
         monkeypatch.setattr(bubblewrap, "fault", lambda: "hidden by the test")
-    verdicts = judge([Literal((answer,), expected) for expected, answer, _ in LITERALS], QUICK)
+    verdicts = grade_jobs([Literal((answer,), expected) for expected, answer, _ in LITERALS], QUICK)
     assert [verdict.correct for verdict in verdicts] == [correct for *_, correct in LITERALS]
     assert verdicts[0].answer == "[1, 2]"
 
@@ -188,7 +189,7 @@ def test_without_sandbox_or_consent_nothing_runs(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(bubblewrap, "fault", lambda: "hidden by the test")
     monkeypatch.delenv(isolation.OPT_IN, raising=False)
     job = Submission(f"open({str(tmp_path / 'ran')!r}, 'w')", SQUARE)
-    verdict = judge([job])[0]
+    verdict = grade_jobs([job])[0]
     assert verdict.correct is None
     for word in ("hidden by the test", "Install bubblewrap", "allow_unsandboxed_code=True", isolation.OPT_IN):
         assert word in verdict.reason
@@ -207,7 +208,7 @@ def test_with_consent_programs_run_without_a_sandbox(monkeypatch: pytest.MonkeyP
         Submission("while True: pass", SQUARE),
         Submission("open('/tmp/x', 'w').write('x')", SQUARE),
     ]
-    verdicts = judge(jobs, QUICK, allow_unsandboxed_code=not by_variable)
+    verdicts = grade_jobs(jobs, QUICK, allow_unsandboxed_code=not by_variable)
     assert [verdict.correct for verdict in verdicts] == [True, False, False], verdicts
 
 
@@ -221,7 +222,7 @@ def test_the_host_notices_nothing() -> None:
     jobs = [
         Submission(program, SQUARE) for program in ("def f(x): return x * x", "raise SystemExit", "while True: pass")
     ]
-    judge([*jobs, Literal(("1",), "1")], QUICK)
+    grade_jobs([*jobs, Literal(("1",), "1")], QUICK)
     assert state() == before
 
 
@@ -236,11 +237,12 @@ def test_it_runs_in_a_thread() -> None:
 SCRIPT = """
 import pathlib, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have left it ignored
-from divmon.grading.sandbox import Limits, Submission, judge
+from divmon.grading.sandbox import Limits, Submission
+from divmon.grading.sandbox import run as grade_jobs
 with open(sys.argv[1], "a") as file: file.write("ran ")
 jobs = [Submission(f"while True: pass  # {i}", "f()") for i in range(8)]
 quick = [Submission("def f(): return 1", "assert f() == 1")]
-judge(jobs if len(sys.argv) > 2 else quick, Limits(cpu_s=77, wall_s=99), 2)
+grade_jobs(jobs if len(sys.argv) > 2 else quick, Limits(cpu_s=77, wall_s=99), 2)
 """
 
 

@@ -309,3 +309,76 @@ def test_one_malformed_row_costs_a_batch_rule_only_its_own_verdict(tmp_path: Pat
     found = judge(f"{rule}:strict", ["a"] * 8, prompts)
     assert [v.correct for v in found] == [True] * 3 + [None] + [True] * 4
     assert "AttributeError" in found[3].reason
+
+
+def test_a_verifier_that_crashes_on_every_text_is_not_started_for_each(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    (tmp_path / "mine.py").write_text(
+        f"import os\nopen({str(started)!r}, 'a').write('x')\ndef rule(text, prompt):\n    os._exit(7)\n"
+    )
+    rule = f"{tmp_path / 'mine.py'}:rule"
+
+    verdicts = each(rule, [str(i) for i in range(40)], workers=1)
+    again = each(rule, ["a", "b", "c"], workers=1)
+
+    assert [verdict.correct for verdict in verdicts + again] == [None] * 43
+    assert verdicts[0].reason == "its process ended (exit status 7)"
+    assert verdicts[-1].reason.startswith(f"not tried: the verifier crashed on {_pool.CRASHES} texts in a row")
+    assert len(started.read_text()) == _pool.CRASHES + 1 + 1, "once here, for its name; once a crash; once for a try"
+
+
+def test_texts_that_crash_now_and_then_stop_nothing(hostile: str) -> None:
+    texts = [f"{kind} {i}" if kind == "ok" else kind for i in range(7) for kind in ("exit", "ok")]
+    prompts = [Prompt(str(i), "?", gold="5") for i in range(len(texts))]
+
+    verdicts = judge(hostile, texts, prompts, workers=1)
+
+    assert [verdict.correct for verdict in verdicts] == [None, True] * 7
+
+
+def test_a_verifier_file_that_exits_costs_its_text_and_no_start(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import sys\ndef rule(text, prompt):\n    sys.exit('enough')\n")
+
+    verdicts = each(f"{tmp_path / 'mine.py'}:rule", ["a", "b"], workers=1)
+
+    assert {verdict.reason for verdict in verdicts} == {"SystemExit: enough"}
+
+
+@pytest.mark.parametrize("kind", ["rule", "reward"])
+def test_a_callable_that_hangs_is_given_up_and_left_out_from_then_on(kind: str) -> None:
+    def rule(text: str, prompt: Prompt) -> bool:
+        while text == "hang":
+            time.sleep(0.01)
+        return True
+
+    def as_reward(completions: list[str], **_: object) -> list[float]:
+        return [float(rule(text, PROMPT)) for text in completions]
+
+    function = rule if kind == "rule" else as_reward
+    began = time.monotonic()
+
+    verdicts = judge(function, ["fine", "hang", "late"], [PROMPT] * 3, seconds=0.5)
+    later = judge(function, ["fine"], [PROMPT], seconds=0.5)
+
+    assert [verdict.correct for verdict in verdicts + later] == [True, None, None, None]
+    assert verdicts[1].reason.endswith("did not return in 0.5 s and is left out from now on")
+    assert later[0].reason.endswith("is left out: it did not return in time before")
+    assert time.monotonic() - began < 5
+
+
+def test_a_callable_that_exits_ends_no_training() -> None:
+    def rule(text: str, prompt: Prompt) -> bool:
+        raise SystemExit("enough")
+
+    assert judge(rule, ["a"], [PROMPT]) == [Verdict(None, "SystemExit: enough")]
+
+
+def test_a_batch_rule_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("divmon.grading.grader.SECONDS", 0.1)
+    (tmp_path / "slow.py").write_text("import time\nBATCH = True\ndef slow(texts, prompts):\n    time.sleep(60)\n")
+
+    began = time.monotonic()
+    verdicts = each(f"{tmp_path / 'slow.py'}:slow", ["a", "b"], seconds=0.3)
+
+    assert [verdict.correct for verdict in verdicts] == [None, None] and "left out" in verdicts[0].reason
+    assert time.monotonic() - began < 5

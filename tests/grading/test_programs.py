@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import textwrap
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from divmon.grading.program_extraction import extract
+from divmon.scoring.metric_inputs import program
 
 F = "def f(x):\n    return x * x"
 HEAD = (
@@ -17,8 +22,8 @@ HEAD = (
 
 
 def written(text: str, *names: str, prompt: str = "") -> str | None:
-    program = extract(text, names, prompt)
-    return program.written if program else None
+    found = extract(text, names, prompt)
+    return found.written if found else None
 
 
 def run(text: str, argument: object = 3) -> object:
@@ -33,6 +38,16 @@ def run(text: str, argument: object = 3) -> object:
 @pytest.mark.parametrize(
     "text",
     [
+        f"{F}\n```\nThis multiplies x by itself.",
+        f"Here:\n{F}\n```\nx = the side (of it",
+        f"```python {{linenos=true}}\n{F}\n```",
+        f"```python title=main.py\n{F}\n```",
+        f"```{F}\n```\nDone.",
+        f"```python\nimport math\n```python\n{F}\n```",
+        f"````markdown\nHere:\n```python\n{F}\n```\nDone\n````\nBye",
+        "> ```python\n> def f(x):\n>     return x * x\n> ```",
+        f"```python\n{F}\n``` This is it.\nx = the side",
+        f"```python\nx = int(input())\ndef f(x):\n    return 1\n```\nBetter:\n```python\n{F}\n```",
         f"```python\n{F}\n```",
         f"```\n{F}\n```",
         f"```Python3\n{F}\n```",
@@ -51,6 +66,47 @@ def run(text: str, argument: object = 3) -> object:
 def test_fences(text: str) -> None:
     program = extract(text, ("f",))
     assert program is not None and program.written.strip() == F and program.closed
+
+
+@pytest.mark.parametrize(
+    ("fences", "expected"),
+    [
+        (["import math", "def f(x):\n    return math.prod([x])"], [0, 1]),
+        (["from math import (\n    prod,\n    sqrt,\n)", "def f(x):\n    return prod([x])"], [0, 1]),
+        (["from math import *", "def f(x):\n    return prod([x])"], [0, 1]),
+        (["import numpy as np, re", "def f(x):\n    return np.abs(x)"], [0, 1]),
+        (["N = 7", "def f(x):\n    return x % N"], [0, 1]),
+        (["import re", "@cached\ndef h(x):\n    return re.sub(x)", "def f(x):\n    return h(x)"], [0, 1, 2]),
+        (["def h(x):\n    return 1", "def h(x):\n    return 2", "def f(x):\n    return h(x)"], [1, 2]),
+        (["class Node:\n    pass", "def f(x):\n    return Node()"], [0, 1]),
+        (["x = 5", "import os", "def f(x):\n    return x"], [2]),
+        (["i = input()", "def f(x):\n    return [i for i in x]"], [1]),
+    ],
+)
+def test_what_a_program_uses_of_other_fences_comes_with_it(fences: list[str], expected: list[int]) -> None:
+    text = "\nand\n".join(f"```python\n{code}\n```" for code in fences)
+    assert written(text, "f") == "\n".join(fences[i] for i in expected)
+
+
+def test_fences_of_a_docstring_and_quotes_that_never_close() -> None:
+    code = 'def f(x):\n    """Squares.\n\n    ```python\n    f(2)\n    ```\n    """\n    return x * x'
+    odd = "x = \"'''\"\n" + F
+    assert written(f"```python\n{code}\n```\nDone.", "f") == written(code, "f") == code
+    assert written(f"Here:\n\n{code}\n\nDone.", "f") == code
+    assert written(f"```python\n{odd}\n```\nDone.", "f") == odd
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("```python def f(x): return x * x```", "def f(x): return x * x"),
+        ("Use ```def f(x): return x * x``` here.", "def f(x): return x * x"),
+        ("```f = lambda x: x * x```", "f = lambda x: x * x"),
+        (f"Call ```f(2)``` so:\n{F}", F),
+    ],
+)
+def test_fences_on_one_line(text: str, expected: str) -> None:
+    assert written(text, "f") == written(text) == expected
 
 
 def test_a_fence_cut_off_is_open() -> None:
@@ -114,6 +170,24 @@ def test_continuations_and_whole_functions(text: str) -> None:
     assert run(text) == 9
 
 
+def test_a_body_and_a_whole_program_reach_the_metrics_as_what_they_are(shared: Path | None) -> None:
+    rows = [{"prompt": "def f(x):\n", "canonical_solution": "    y = x\n    return y\n"}]
+    if shared is not None:
+        rows += [json.loads(line) for line in (shared / "data/probes/humaneval.jsonl").open()]
+    for row in rows:
+        body = row["canonical_solution"]
+        for text in (body, body.strip("\n").lstrip(), f"```python\n{body}```", f"{body}\n\nThis is how it works."):
+            assert same_tree(program(text), body), text
+        whole = row["prompt"] + body
+        for text in (whole, f"Sure!\n```python\n{whole}```\nDone.", f"{whole}\n\nThis is how it works."):
+            assert same_tree(program(text), whole), text
+
+
+def same_tree(found: str | None, source: str) -> bool:
+    trees = [ast.dump(ast.parse(textwrap.dedent(one))) for one in (found or "", source)]
+    return trees[0] == trees[1]
+
+
 def test_names_are_preferred_over_the_last_function() -> None:
     text = f"```python\n{F}\n```\nand\n```python\ndef main():\n    print(f(2))\n```"
     assert written(text, "f") == F
@@ -128,7 +202,26 @@ def test_any_text_is_read(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["```\n", "a ", "x,", "`", "    ", "def f(", '"""', "x = (", "f(x)[0].", "if : ", "\n", " ~"]
+    "unit",
+    [
+        "```\n",
+        "a ",
+        "x,",
+        "`",
+        "    ",
+        "def f(",
+        '"""',
+        "x = (",
+        "f(x)[0].",
+        "if : ",
+        "\n",
+        " ~",
+        "import a\n```\n",
+        "a = b\n\nhi there\n",
+        "```python x=1\n",
+        '```\n"""\n',
+        "```a``` ",
+    ],
 )
 def test_long_hostile_texts_take_linear_time(unit: str) -> None:
     start = time.perf_counter()

@@ -69,7 +69,9 @@ def test_the_gold_column_can_be_named() -> None:
     assert named(prompts=ASKED, completions=["#### 5"] * 3, final=[5, "5", "2"], answer=["0"] * 3) == [1.0, 1.0, 0.0]
     with pytest.raises(ValueError, match=r"no column 'final' .* there are answer"):
         named(prompts=ASKED, completions=["#### 5"] * 3, answer=["0"] * 3)
-    with pytest.raises(ValueError, match=r"needs the gold answers: expected a column named gold, answer.* are level; "):
+    with pytest.raises(
+        ValueError, match=r"needs the reference answers: expected a column named gold, answer.* are level; "
+    ):
         rewards.math_answer(prompts=ASKED, completions=["#### 5"] * 3, level=[1, 2, 3])
 
 
@@ -87,6 +89,24 @@ def test_a_rule_of_the_user_s_own(tmp_path: Path) -> None:
 
     assert mine.__name__ == "short"
     assert mine(prompts=ASKED, completions=["a", "abc", "abcd"]) == [1.0, 0.0, 0.0]
+
+
+def test_a_policy_gains_nothing_by_what_cannot_be_graded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import os\ndef rule(text, prompt):\n    os._exit(1) if text == 'crash' else None\n    return True\n"
+    )
+    logged: dict[str, float] = {}
+    asked = {"prompts": [ASKED[0]] * 4, "completions": ["crash", "<think>on and on", "fine", "fine"]}
+
+    left_out = reward(f"{path}:rule")(**asked, log_metric=logged.__setitem__)
+    wrong = reward(f"{path}:rule", ungradable=0.0)(**asked)
+
+    assert left_out == [None, None, 1.0, 1.0]
+    assert logged == {"rule/ungradable": 0.5}
+    assert wrong == [0.0, 0.0, 1.0, 1.0]
+    assert "rule could not grade 2 of 4 completions (rewarded 0)" in caplog.text
+    assert "its process ended (exit status 1)" in caplog.text
 
 
 CHAT = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"

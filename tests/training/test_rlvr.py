@@ -60,6 +60,16 @@ def test_functions_by_name_file_and_mistake(tmp_path: Path) -> None:
         rlvr.function("code", {"thresold": 1})
 
 
+def test_what_cannot_be_graded_is_wrong_by_option(caplog: pytest.LogCaptureFixture) -> None:
+    columns = {"prompts": ["?"] * 2, "completions": ["<think>#### 2", "#### 2"], "ground_truth": ["2", "2"]}
+    assert rlvr.function("math")(**columns) == [None, 1.0]
+    assert rlvr.function("math", {"ungradable": 0.0})(**columns) == [0.0, 1.0]
+    unheard_of = [{"instruction_id": ["punctuation:no_comma", "count:unheard_of"], "kwargs": [None, None]}]
+    assert rlvr.constraints(["no commas"], [unheard_of], ["?"]) == [1.0]
+    assert rlvr.constraints(["no commas"], [unheard_of], ["?"], ungradable=0.0) == [0.5]
+    assert "constraints could not grade 1 of 2" in caplog.text
+
+
 class TestCode:
     """Programs run for real, in the sandbox where there is one."""
 

@@ -86,8 +86,10 @@ def _prompt(row: Row, task: tasks.Task) -> Prompt | str:
         return Prompt(str(row.id), content, None if row.gold is None else str(row.gold), category=task.category)
     if not isinstance(row.row, dict):
         return "'row' is no object, expected the row of the task's data set"
+    # The verifier reads neither, so that a row cut down to what it reads will do; the line of the file has both.
+    known = {"prompt": row.prompt} | ({task.id_field: row.id} if task.id_field else {})
     try:
-        return task.read(row.row, 0, "'row'")
+        return task.read(known | row.row, 0, "'row'")
     except Exception as error:  # a field of another type than the data set's trips a task's reader anywhere
         return str(error) if isinstance(error, ValueError) else f"'row': {type(error).__name__}: {error}"
 

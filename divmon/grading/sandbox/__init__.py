@@ -1,11 +1,11 @@
 """Runs generated programs against tests, each in a process that it cannot leave, and believes nothing that it says.
 
-    judge (here)  ->  the tests' sandbox   <-- plain values -->  the program's sandbox
-          verdict  <-
+    run (here)    ->  the tests' sandbox   <-- plain values -->  the program's sandbox
+        verdict   <-
 
-An exit code proves nothing, and neither does a secret in the same process, so the tests and the verdict live in one
+An exit code proves nothing, and neither does a secret in the same process, so the tests and the grading live in one
 sandbox and the program in another: all that a program can do is to answer calls, and to pass it must answer rightly.
-What it cannot judge it says: tests that hand the program a function or an object of their own. A program may start
+What is ungradable it says: tests that hand the program a function or an object of their own. A program may start
 neither processes nor threads. Comparison is by value of builtin types: an object of a program's own class equals
 nothing but itself.
 """
@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from divmon.grading.sandbox import bubblewrap
 from divmon.grading.sandbox.inside import channel
 from divmon.grading.sandbox.jobs import Job, Limits, Literal, Submission
-from divmon.grading.sandbox.processes import JudgeProcess
+from divmon.grading.sandbox.processes import SuiteProcess
 from divmon.types import Verdict
 
-__all__ = ["OPT_IN", "Job", "Limits", "Literal", "Submission", "judge", "refusal"]
+__all__ = ["OPT_IN", "Job", "Limits", "Literal", "Submission", "refusal", "run"]
 
 OPT_IN = "DIVMON_ALLOW_UNSANDBOXED_CODE"
 
@@ -45,19 +45,19 @@ def refusal(allow_unsandboxed_code: bool = False) -> str | None:
     )
 
 
-def judge(
+def run(
     jobs: Sequence[Job], limits: Limits | None = None, workers: int | None = None, allow_unsandboxed_code: bool = False
 ) -> list[Verdict]:
     """Verdicts of the jobs, in their order. Equal jobs run once, distinct ones side by side.
 
     Args:
-        jobs: what to judge.
+        jobs: what to grade.
         limits: of each program.
         workers: how many at a time; one a core unless told, 32 at most.
         allow_unsandboxed_code: run programs without bubblewrap where it cannot be had.
 
     Returns:
-        None as the verdict, with the reason, where it could not be judged.
+        None as the verdict, with the reason, where it is ungradable.
     """
     reason = refusal(allow_unsandboxed_code) if any(isinstance(job, Submission) for job in jobs) else None
     found: dict[Job, Verdict] = {}
@@ -81,7 +81,7 @@ def judge(
         with contextlib.suppress(queue.Empty):  # interrupted: what runs comes to its end, and nothing more is begun
             while True:
                 waiting.get_nowait()
-    return [found.get(job) or Verdict(None, "no process could be started to judge it") for job in jobs]
+    return [found.get(job) or Verdict(None, "no process could be started to grade it") for job in jobs]
 
 
 def _cores() -> int:
@@ -93,14 +93,14 @@ def _work(waiting: queue.SimpleQueue[Job], found: dict[Job, Verdict], limits: Li
     """One worker: a process of tests of its own, which is begun anew after a failure, and one job after the other."""
     sandboxed = bubblewrap.fault() is None
     while not waiting.empty():
-        with JudgeProcess.started(limits, sandboxed) as tests:
+        with SuiteProcess.started(limits, sandboxed) as tests:
             while True:
                 try:
                     job = waiting.get_nowait()
                 except queue.Empty:
                     return
                 try:
-                    found[job] = tests.judge(job)
+                    found[job] = tests.run(job)
                 except (OSError, channel.Closed, ValueError) as error:
                     found[job] = Verdict(None, f"the sandbox failed: {type(error).__name__}: {error}")
                     break

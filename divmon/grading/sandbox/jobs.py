@@ -1,4 +1,4 @@
-"""What is to be judged, and what it may use."""
+"""What is to be graded, and what it may use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Limits:
     cpu_s: int = 8
     """Seconds of CPU time. A gold program of MBPP takes 3 on a slow core: the machine's speed must not decide."""
     wall_s: float = 30.0
-    """Seconds on the clock: more, for the cores may be busy with training. What then still computes is not judged."""
+    """Seconds on the clock: more, for the cores may be busy with training. What then still computes is ungradable."""
     memory_bytes: int = 512 << 20
     file_bytes: int = 32 << 20
     """All that it may write, to /tmp in memory."""
@@ -33,6 +33,9 @@ class Submission:
     """Names that are the program's even where a builtin or the prelude has one of that name."""
     open_ended: bool = False
     """The program may end in the middle of a statement, or in prose: its longest part that compiles is taken."""
+    any_name: bool = False
+    """The program was not told what to call its function: where it lacks the one of `names`, its last function at the
+    top level is called by that name."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The two processes of a judgement: started, spoken to, and killed with all that they started."""
+"""The two processes that grade a program: started, spoken to, and killed with all that they started."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from divmon.grading.sandbox import bubblewrap
-from divmon.grading.sandbox.inside import channel, judge_side, program_side  # noqa: F401  so that their bytecode is cached
+from divmon.grading.sandbox.inside import channel, program_side, tests_side  # noqa: F401  so that their bytecode is cached
 from divmon.grading.sandbox.jobs import Job, Limits, Literal
 from divmon.types import Verdict
 
@@ -23,7 +23,7 @@ _GRACE_S = 5
 
 
 @dataclass
-class JudgeProcess:
+class SuiteProcess:
     """The process of the tests, which gives the verdicts. It serves one job after the other."""
 
     control: socket.socket
@@ -32,7 +32,7 @@ class JudgeProcess:
 
     @classmethod
     @contextlib.contextmanager
-    def started(cls, limits: Limits, sandboxed: bool) -> Iterator[JudgeProcess]:
+    def started(cls, limits: Limits, sandboxed: bool) -> Iterator[SuiteProcess]:
         """Started, and killed in the end.
 
         Raises:
@@ -40,10 +40,10 @@ class JudgeProcess:
         """
         ours, theirs = socket.socketpair()
         arguments = (limits.cpu_s + 2, limits.memory_bytes, limits.answer_bytes)
-        with ours, _process("judge_side", theirs, arguments, sandboxed):
+        with ours, _process("tests_side", theirs, arguments, sandboxed):
             yield cls(ours, limits, sandboxed)
 
-    def judge(self, job: Job) -> Verdict:
+    def run(self, job: Job) -> Verdict:
         """The verdict of one job, whose program gets a process of its own.
 
         Raises:
@@ -73,7 +73,10 @@ class JudgeProcess:
                     )
                 return Verdict(False, f"the program took over {limits.wall_s:g} s")
             with contextlib.suppress(subprocess.TimeoutExpired):  # it may have closed its channel and gone on
-                if verdict.reason == judge_side.ENDED and program.wait(1) in (-signal.SIGKILL, 128 + signal.SIGKILL):
+                if verdict.reason.startswith(tests_side.ENDED) and program.wait(1) in (
+                    -signal.SIGKILL,
+                    128 + signal.SIGKILL,
+                ):
                     return Verdict(False, f"the program was killed; it may take {limits.cpu_s} s of CPU time")
             return verdict
 

@@ -1,11 +1,11 @@
-"""VERDICTS: one file a rule, and this folder is the registry.
+"""Verifiers, one file each: this folder is the registry.
 
-A rule is a function of its file's name, `(text, prompt) -> Verdict`: correct, wrong, or None for "could not judge",
-with a reason, and the final answer where it found one. It may ask for `complete`, which is False where the text was cut
-off by the token limit. It runs in a child process with a time limit (judging.py), and imports nothing heavy at its top:
-the main process reads the file too.
+A verifier is a function named as its file, `(text, prompt) -> Verdict`: correct, wrong, or None for ungradable,
+with a reason, and the final answer where it found one. It may ask for `complete`, which is False where the text was
+truncated by the token limit. It runs in a child process with a time limit (grader.py), and imports nothing heavy at
+its top: the main process reads the file too.
 
-Constants a rule's file may set:
+Constants that such a file may set:
 
     IMPORTS = ("math_verify",)   libraries of its own, loaded in the child before the clock of its first text starts
     BATCH = True                 `(texts, prompts) -> list[Verdict]`, called once; it starts its own processes
@@ -46,6 +46,19 @@ class Verifier:
     imports: tuple[str, ...] = ()
     named: bool = True
     """A child process can load it by its name; a callable of the user's own it cannot."""
+
+    @property
+    def is_ours(self) -> bool:
+        """It is a file of this folder."""
+        return self.named and self.name in _here()
+
+    @property
+    def users_function(self) -> Callable[..., Any]:
+        """What the user wrote: of a reward function that is called as a rule, itself."""
+        function = self.function
+        if isinstance(function, functools.partial) and function.func is as_verifier:
+            return function.args[0]
+        return function
 
     def __call__(self, text: str, prompt: Prompt, complete: bool = True) -> Verdict:
         """The verdict on one text; a plain True, False or None is one too.

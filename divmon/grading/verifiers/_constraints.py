@@ -7,6 +7,8 @@ py3langid, with nothing to download.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -217,9 +219,9 @@ CONSTRAINTS = {f"{group}:{check.__name__}": check for group, checks in _GROUPS.i
 
 
 def verdict(text: str, prompt: Prompt, complete: bool, loose: bool = False) -> Verdict:
-    """Correct where every constraint of the prompt's row is met; the constraints are on the whole, so a text that was
-    cut off could not be judged."""
-    if not prompt.row or "instruction_id_list" not in prompt.row:
+    """Correct where every constraint of the prompt's row is met; they are on the whole text, so that a truncated one is
+    ungradable."""
+    if not prompt.row or not prompt.row.get("instruction_id_list"):
         return Verdict(None, "no row with 'instruction_id_list' and 'kwargs'")
     if not complete:
         return Verdict(None, "cut off before its end")
@@ -232,25 +234,40 @@ def verdict(text: str, prompt: Prompt, complete: bool, loose: bool = False) -> V
 def unmet(text: str, row: dict[str, Any], loose: bool = False) -> tuple[list[str], list[str]]:
     """The constraints of a row that a text does not meet, and those that could not be checked, each with its reason.
 
+    A constraint whose arguments the row lacks, or has for another one, could not be checked.
+
     Args:
         loose: a constraint counts as met where it is without the first line, the last line, or the asterisks, in any
             combination (the publisher's loose accuracy).
 
     Raises:
-        KeyError: the row lacks "instruction_id_list" or "kwargs".
+        KeyError: the row lacks "instruction_id_list".
     """
     broken, unknown = [], []
     texts = [variant for variant in (_variants(text) if loose else [text]) if variant.strip()]
-    for name, arguments in zip(row["instruction_id_list"], row["kwargs"], strict=True):
-        given = {key: value for key, value in (arguments or {}).items() if value is not None}  # the hub fills with null
+    names = _plain(row["instruction_id_list"])
+    names = names if isinstance(names, list | tuple) else [names]
+    arguments = _plain(row.get("kwargs") or [])
+    arguments = list(arguments) if isinstance(arguments, list | tuple) else [arguments]
+    for name, own in itertools.zip_longest(names, arguments[: len(names)]):
         try:
+            # The hub fills the arguments of other constraints with null.
+            given = {key: value for key, value in (_plain(own) or {}).items() if value is not None}
             if not any(CONSTRAINTS[name](variant, **given) for variant in texts):
                 broken.append(name)
         except ImportError:
             unknown.append(f"{name} (telling languages needs py3langid: pip install 'divmon[verify]')")
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             unknown.append(f"{name} ({type(error).__name__}: {error})")
     return broken, unknown
+
+
+def _plain(value: Any) -> Any:
+    """A field that a file may hold as the text of JSON; as it is where it is none."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value
 
 
 def _variants(text: str) -> list[str]:

@@ -24,8 +24,12 @@ START_SECONDS = 120.0
 PATIENCE = 10
 """Texts of one call that may time out; from then on each gets a tenth of the time, so that training waits minutes at
 most where a model has learnt to write what no parser ends on."""
+CRASHES = 5
+"""Texts in a row on which a child ends, without one graded between them: the verifier is at fault and not the texts.
+No further child is started for the call; the next call tries one text."""
 JOBS_A_WORKER = 64
 """A further child is started for as many texts: loading its libraries takes as long as judging them."""
+_CANNOT_START = "the verifier's process could not start: "
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -88,6 +92,8 @@ class Pool:
     def __init__(self, verifier: str) -> None:
         self.verifier = verifier
         self.workers: list[Worker] = []
+        self.crashes = 0
+        """In a row, over all calls."""
         self._one_call = threading.Lock()
 
     def run(self, jobs: Sequence[dict[str, Any]], seconds: float, size: int) -> list[Verdict]:
@@ -116,7 +122,7 @@ class _Call:
         self.done: dict[int, Verdict] = {}
         self.timed_out = 0
         self.failure: str | None = None
-        """Why no child can be had: there is no use in starting another."""
+        """Why no further child is started; the reason of every text that is left."""
 
     def verdicts(self) -> list[Verdict]:
         for worker in [worker for worker in self.pool.workers if worker.process.poll() is not None]:
@@ -124,7 +130,7 @@ class _Call:
         while len(self.done) < len(self.jobs) and self.failure is None:
             self._hand_out()
             self._collect()
-        missing = Verdict(None, f"the verifier's process could not start: {self.failure}")
+        missing = Verdict(None, self.failure or "")
         return [self.done.get(index, missing) for index in range(len(self.jobs))]
 
     def _hand_out(self) -> None:
@@ -133,7 +139,7 @@ class _Call:
             while len(workers) < min(self.size, len(self.waiting) + sum(w.job is not None for w in workers)):
                 workers.append(Worker(self.pool.verifier))
         except OSError as error:
-            self.failure = str(error)
+            self.failure = _CANNOT_START + str(error)
         for worker in workers:
             if worker.ready and worker.job is None and self.waiting:
                 worker.job = self.waiting.popleft()
@@ -155,7 +161,7 @@ class _Call:
             try:
                 reply = worker.receive()
             except EOFError:
-                self._lost(worker, f"its process ended ({_status(self._end(worker))})")
+                self._crashed(worker, f"its process ended ({_status(self._end(worker))})")
                 continue
             if reply is not None:
                 self._take(worker, reply)
@@ -168,15 +174,24 @@ class _Call:
     def _take(self, worker: Worker, reply: dict[str, Any]) -> None:
         if worker.job is not None:
             self.done[worker.job] = Verdict(reply["correct"], reply["reason"], reply["answer"])
+            self.pool.crashes = 0
             worker.job = None
         elif reply["ready"]:
             worker.ready = True
         else:
-            self.failure = reply["reason"]
+            self.failure = _CANNOT_START + reply["reason"]
+
+    def _crashed(self, worker: Worker, reason: str) -> None:
+        self._lost(worker, reason)
+        if worker.job is not None:
+            self.pool.crashes += 1
+            # A verifier of ours is not at fault itself, so that it takes more for one policy's texts to stop it.
+            if self.pool.crashes >= (CRASHES if ":" in self.pool.verifier else 10 * CRASHES):
+                self.failure = f"not tried: the verifier crashed on {self.pool.crashes} texts in a row ({reason})"
 
     def _lost(self, worker: Worker, reason: str) -> None:
         if worker.job is None:
-            self.failure = reason
+            self.failure = _CANNOT_START + reason
         else:
             self.done[worker.job] = Verdict(None, reason)
 

@@ -1,4 +1,4 @@
-"""The child process that judges: run as `python -I _worker.py`, a line of JSON in, a line of JSON out.
+"""The child process that grades: run as `python -I _worker.py`, a line of JSON in, a line of JSON out.
 
 It is no module of a package when it runs, and imports nothing of the training script.
 """
@@ -20,7 +20,7 @@ MAX_CHARACTERS = 1_000  # of a reason or an answer
 
 
 def main() -> None:
-    """Says hello once the rule is loaded, then judges until its input ends."""
+    """Says hello once the verifier is loaded, then grades until its input ends."""
     # What a rule prints must not mix with the replies: they keep the pipe, and its output goes nowhere.
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w")
     null = os.open(os.devnull, os.O_RDWR)
@@ -44,7 +44,7 @@ def main() -> None:
     for line in requests:
         job = json.loads(line)
         faulthandler.dump_traceback_later(job["seconds"] + SPARE_SECONDS, exit=True)
-        _reply(replies, _judge(verifier, job))
+        _reply(replies, _grade(verifier, job))
         faulthandler.cancel_dump_traceback_later()
 
 
@@ -53,7 +53,7 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
-def _judge(verifier: Any, job: dict[str, Any]) -> dict[str, Any]:
+def _grade(verifier: Any, job: dict[str, Any]) -> dict[str, Any]:
     from divmon.types import Prompt
 
     fields = job["prompt"]
@@ -62,7 +62,7 @@ def _judge(verifier: Any, job: dict[str, Any]) -> dict[str, Any]:
     try:
         verdict = verifier(job["text"], prompt, job["complete"])
         return {"correct": verdict.correct, "reason": verdict.reason, "answer": verdict.answer}
-    except Exception as error:
+    except BaseException as error:  # SystemExit too: it would cost another start
         return {"correct": None, "reason": f"{type(error).__name__}: {error}", "answer": None}
 
 

@@ -33,7 +33,7 @@ def python_tests(
         allow_unsandboxed_code: run programs without bubblewrap where it cannot be had.
 
     Returns:
-        None where it could not be judged: no sandbox, no tests in the row, or tests that hand the program what cannot
+        None where it is ungradable: no sandbox, no tests in the row, or tests that hand the program what cannot
         leave their process. The `answer` is the program as the text has it.
     """
     verdicts: list[Verdict] = []
@@ -51,9 +51,11 @@ def python_tests(
         else:
             whole = program.closed or complete is None or complete[i]
             verdicts.append(Verdict(None, answer=program.written if whole else None))
-            jobs[i] = sandbox.Submission(program.source, suite.tests, suite.prompt, suite.names, not program.closed)
-    judged = sandbox.judge(list(jobs.values()), allow_unsandboxed_code=allow_unsandboxed_code)
-    for i, verdict in zip(jobs, judged, strict=True):
+            jobs[i] = sandbox.Submission(
+                program.source, suite.tests, suite.prompt, suite.names, not program.closed, any_name=not suite.prompt
+            )
+    graded = sandbox.run(list(jobs.values()), allow_unsandboxed_code=allow_unsandboxed_code)
+    for i, verdict in zip(jobs, graded, strict=True):
         verdicts[i] = replace(verdict, answer=verdicts[i].answer)
     return verdicts
 

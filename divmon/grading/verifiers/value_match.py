@@ -33,9 +33,9 @@ def value_match(texts: Sequence[str], prompts: Sequence[Prompt]) -> list[Verdict
         for i, (text, gold) in enumerate(zip(texts, golds, strict=True))
         if gold is not None
     }
-    judged = dict(zip(jobs, sandbox.judge(list(jobs.values())), strict=True))
+    graded = dict(zip(jobs, sandbox.run(list(jobs.values())), strict=True))
     nothing = Verdict(None, "no expected value: the prompt has neither 'gold' nor a row with 'output'")
-    return [judged.get(i, nothing) for i in range(len(texts))]
+    return [graded.get(i, nothing) for i in range(len(texts))]
 
 
 def readings(text: str) -> list[str]:

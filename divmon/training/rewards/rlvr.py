@@ -59,7 +59,7 @@ class Rule:
         ground_truth: Sequence[Any] | None = None,
         **columns: Any,
     ) -> list[float | None]:
-        """One reward for each completion, None for a row of another rule or one that could not be judged.
+        """One reward for each completion, None for a row of another rule or one that cannot be graded.
 
         Raises:
             ValueError: there is no column `ground_truth`, and the rule asks for one.
@@ -71,6 +71,9 @@ class Rule:
         mine = [i for i, name in enumerate(named) if self._concerns(name)]
         texts = [rewards._answer(completions[i]) for i in mine]
         answered = [(i, text) for i, text in zip(mine, texts, strict=True) if text is not None]
+        for i, text in zip(mine, texts, strict=True):
+            if text is None:  # truncated inside its reasoning
+                found[i] = self.arguments.get("ungradable")
         if answered:
             truths = [self._truth(ground_truth[i] if ground_truth is not None else None, named[i]) for i, _ in answered]
             asked = [_asked(prompts[i]) for i, _ in answered]
@@ -117,14 +120,18 @@ def function(name: str, arguments: dict[str, Any] | None = None) -> Callable[...
     raise ValueError(f"no reward function named {name!r}; there are {there}, or give 'file.py:function'")
 
 
-def math(texts: Sequence[str], truths: Sequence[Any], prompts: Sequence[Any]) -> list[float | None]:
-    """1 where the final answer equals the truth, else 0."""
+def math(
+    texts: Sequence[str], truths: Sequence[Any], prompts: Sequence[Any], *, ungradable: float | None = None
+) -> list[float | None]:
+    """1 where the final answer equals the truth, else 0; `ungradable` where it cannot be graded."""
     asked = [Prompt("", prompt, gold=str(_only(truth))) for prompt, truth in zip(prompts, truths, strict=True)]
-    return [_number(verdict) for verdict in verdicts_of("math_answer", list(texts), asked)]
+    return rewards.rewarded("math", verdicts_of("math_answer", list(texts), asked), ungradable)
 
 
-def constraints(texts: Sequence[str], truths: Sequence[Any], prompts: Sequence[Any]) -> list[float | None]:
-    """The share of a row's constraints that are met, of those that could be checked.
+def constraints(
+    texts: Sequence[str], truths: Sequence[Any], prompts: Sequence[Any], *, ungradable: float | None = None
+) -> list[float | None]:
+    """The share of a row's constraints that are met, of those that can be checked; `ungradable` is for the rest.
 
     The truth is IFEval's row, or as Olmo 3's data has it `[{"instruction_id": [...], "kwargs": [...]}]`, also as text.
     """
@@ -133,13 +140,21 @@ def constraints(texts: Sequence[str], truths: Sequence[Any], prompts: Sequence[A
         Prompt("", prompts[i], row={"instruction_id_list": [name], "kwargs": [arguments]})
         for i, name, arguments in items
     ]
-    return _shares(len(texts), [i for i, *_ in items], verdicts_of("ifeval", [texts[i] for i, *_ in items], asked))
+    verdicts = verdicts_of("ifeval", [texts[i] for i, *_ in items], asked)
+    return _shares("constraints", len(texts), [i for i, *_ in items], verdicts, ungradable)
 
 
 def code(
-    texts: Sequence[str], truths: Sequence[Any], prompts: Sequence[Any], *, threshold: float = 0.0
+    texts: Sequence[str],
+    truths: Sequence[Any],
+    prompts: Sequence[Any],
+    *,
+    threshold: float = 0.0,
+    ungradable: float | None = None,
 ) -> list[float | None]:
     """The share of a row's tests that the program passes, 0 below `threshold`; run in isolation, each test apart.
+
+    A test that cannot be graded counts as `ungradable`, and is left out where that is None.
 
     The truth is a list of assert statements, or of {"input", "output"} for programs that read stdin, also as JSON text.
     Output is compared word by word.
@@ -157,7 +172,7 @@ def code(
                 items.append((i, text, {"test_list": [str(test)], "code": source}))
     asked = [Prompt("", prompts[i], row=row) for i, _, row in items]
     judged = verdicts_of("python_tests", [told for _, told, _ in items], asked, seconds=CODE_SECONDS)
-    shares = _shares(len(texts), [i for i, *_ in items], judged)
+    shares = _shares("code", len(texts), [i for i, *_ in items], judged, ungradable)
     return [0.0 if share is not None and share < threshold else share for share in shares]
 
 
@@ -194,16 +209,14 @@ def _asked(prompt: Any) -> Any:
     return prompt if isinstance(prompt, str) else tuple(prompt)
 
 
-def _number(verdict: Verdict) -> float | None:
-    return None if verdict.correct is None else float(verdict.correct)
-
-
-def _shares(n: int, owners: Sequence[int], verdicts: Sequence[Verdict]) -> list[float | None]:
-    """For each of n the share of its verdicts that are true; None where none could be judged."""
-    judged: list[list[bool]] = [[] for _ in range(n)]
-    for owner, verdict in zip(owners, verdicts, strict=True):
-        if verdict.correct is not None:
-            judged[owner].append(verdict.correct)
+def _shares(
+    name: str, n: int, owners: Sequence[int], verdicts: Sequence[Verdict], ungradable: float | None
+) -> list[float | None]:
+    """For each of n the share of its tests that are passed; None where none can be graded."""
+    judged: list[list[float]] = [[] for _ in range(n)]
+    for owner, value in zip(owners, rewards.rewarded(name, verdicts, ungradable), strict=True):
+        if value is not None:
+            judged[owner].append(value)
     return [sum(row) / len(row) if row else None for row in judged]
 
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from divmon.grading.verifiers._math_text import find_answer, readings
+from divmon.grading.verifiers._final_answer import find_answer
+from divmon.grading.verifiers._numbers import readings
 from divmon.grading.verifiers.math_answer import math_answer
 from divmon.prompts import tasks
 from divmon.types import Prompt, Verdict

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import time
+import tokenize
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,6 +130,33 @@ def test_gold_passes_in_other_forms_all(humaneval: list[Row], mbpp: list[Row]) -
     assert not failures(humaneval, chat, True)
     assert not failures(humaneval, lambda row: row["canonical_solution"].strip(), True)
     assert not failures(mbpp, bare, True)
+
+
+def renamed(source: str, name: str) -> str:
+    """A program with its function called otherwise; what strings say stays."""
+    tokens = list(tokenize.generate_tokens(io.StringIO(source.replace("\r\n", "\n")).readline))
+    return tokenize.untokenize(
+        [(token.type, "mine" if token[:2] == (tokenize.NAME, name) else token.string) for token in tokens]
+    )
+
+
+def asked(row: Row) -> str:
+    return re.findall(r"\b(\w+)\s*\(", row["test_list"][0].removeprefix("assert"))[0]
+
+
+def test_gold_of_another_name_passes_mbpp_and_a_wrong_one_fails(shared: Path | None) -> None:
+    rows = MBPP[:1] if shared is None else MBPP[:1] + read(shared / "data/probes/mbpp.jsonl")
+    rows = [row for row in rows if re.search(rf"^def {asked(row)}\b", row["code"], re.MULTILINE)]
+    assert shared is None or len(rows) > 140
+    programs = {row["task_id"]: renamed(row["code"], asked(row)) for row in rows}
+    others = dict(zip(programs, [*list(programs.values())[1:], "def mine(*a): return None"], strict=True))
+
+    found = judged(rows, lambda row: programs[row["task_id"]])
+    wrong = judged(rows, lambda row: others[row["task_id"]])
+
+    assert [(row["task_id"], v.reason) for row, v in zip(rows, found, strict=True) if v.correct is not True] == []
+    assert all(f"(mine called as {asked(row)})" in v.reason for row, v in zip(rows, found, strict=True))
+    assert [row["task_id"] for row, v in zip(rows, wrong, strict=True) if v.correct is not False] == []
 
 
 EQUAL = "class A:\n        def __eq__(s, o): return True\n        def __bool__(s): return True\n    return A()"

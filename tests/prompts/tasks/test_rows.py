@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from divmon.grading.verifiers._math_text import boxes
+from divmon.grading.verifiers._final_answer import boxes
 from divmon.prompts.tasks._rows import draw, last_box, read_rows
 
 ROWS = [{"question": "What is 1 + 1?", "answer": "#### 2"}, {"question": "Ünï\u2028code?", "answer": "#### 3"}]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -26,6 +27,26 @@ from .verdicts import VERDICTS
 ATTACKS = {**VERDICTS, **RESOURCES, **HOST, **ENDLESS}
 """Without bubblewrap all but HOST are withstood: the user's files and network are then open to the program."""
 LIMITS = Limits(cpu_s=1, wall_s=3.0, memory_bytes=512 << 20)
+NAMES = {
+    "a name that reads as a verdict": "globals()['[true]'] = lambda x: 1\nglobals()['[true]'].__module__ = 'program'",
+    "an object that says it is a function": """
+class Any:
+    __module__ = 'program'
+    def __call__(s, x): return s
+    def __eq__(s, o): return True
+    def __bool__(s): return True
+g = Any()
+""",
+    "a function of the library": "from operator import index as g",
+    "a class of its own": "class g:\n    def __init__(s, x): pass\n    def __eq__(s, o): return True",
+    "names that change": """
+class Names(dict):
+    def __contains__(s, k): return True
+import sys
+sys.modules['program'].__dict__.update(g=lambda x: None)
+""",
+}
+"""Attacks on the search for the function that is meant; none brings one."""
 HONEST = "def f(x): return x * x"
 
 _MARKER = "DIVMON_ATTACK_SECRET"
@@ -33,8 +54,13 @@ _TESTS = "assert f(7) == 49\nassert f(12) == 144\nassert f(-3) == 9"
 _SUFFIX = "\ndef f(x):\n    return x * x if won else None\n"
 
 
-def judged(programs: Mapping[str, str], allow_unsandboxed_code: bool = False) -> dict[str, Verdict]:
+def judged(
+    programs: Mapping[str, str], allow_unsandboxed_code: bool = False, any_name: bool = False
+) -> dict[str, Verdict]:
     """The verdicts on attacks, by name, and on an honest program beside them, by "honest".
+
+    Args:
+        any_name: the programs call their function `own`, as they may where nobody told them its name.
 
     Raises:
         AssertionError: one of them touched the host's files.
@@ -43,10 +69,16 @@ def judged(programs: Mapping[str, str], allow_unsandboxed_code: bool = False) ->
     os.environ[_MARKER] = "secret"
     with _victim() as (folder, port):
         given = f"FOLDER, PORT, PARENT, MARKER = {str(folder)!r}, {port}, {os.getpid()}, {_MARKER!r}\nwon = False\n"
-        suffixes = ["" if "def f(" in source or "class f(" in source else _SUFFIX for source in programs.values()]
+        has_own = [name in NAMES or "def f(" in source or "class f(" in source for name, source in programs.items()]
+        suffixes = ["" if own else _SUFFIX for own in has_own]
         sources = [given + source + suffix for source, suffix in zip(programs.values(), suffixes, strict=True)]
-        verdicts = isolation.judge(
-            [Submission(source, _TESTS, names=("f",)) for source in sources],
+        verdicts = isolation.run(
+            [
+                Submission(
+                    re.sub(r"\bf\b", "own", source) if any_name else source, _TESTS, names=("f",), any_name=any_name
+                )
+                for source in sources
+            ],
             LIMITS,
             allow_unsandboxed_code=allow_unsandboxed_code,
         )

@@ -37,7 +37,7 @@ def main() -> None:
         confine(parent)
     sys.path.extend(sys.argv[6:])
     del sys.argv[1:]
-    Program(fd).serve()
+    ProgramServer(fd).serve()
 
 
 def _limit(cpu_s: int, memory: int, file_size: int) -> None:
@@ -57,7 +57,7 @@ def _limit(cpu_s: int, memory: int, file_size: int) -> None:
                     raise
 
 
-class Program:
+class ProgramServer:
     """The program's module, and those of its objects that the tests hold by number."""
 
     def __init__(self, fd: int) -> None:
@@ -82,7 +82,7 @@ class Program:
         """Answers until the tests are done with it."""
         while True:
             try:
-                name, *parts = marshal.loads(channel.receive(self.fd))  # from the judge, which is trusted
+                name, *parts = marshal.loads(channel.receive(self.fd))  # from the tests, which are trusted
             except channel.Closed:
                 return
             if channel.is_closed(self.fd):  # the run was killed while this process started
@@ -100,9 +100,17 @@ class Program:
                 message = ""
             return ["raise", type(error).__name__, message]
 
-    def load(self, source: str, open_ended: bool) -> None:
+    def load(self, source: str, open_ended: bool, names: list[str]) -> str | None:
+        """Runs the program; the name of its function that stands in for the first of `names`, if one has to."""
         sys.modules["program"] = self.module
-        exec(_compiled(source, open_ended), self.module.__dict__)
+        space = self.module.__dict__
+        exec(_compiled(source, open_ended), space)
+        if len(names) != 1 or names[0] in space:  # of several nobody can tell which is which
+            return None
+        meant = _meant(space)
+        if meant is not None:
+            space[names[0]] = space[meant]
+        return meant
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return function(*args, **kwargs)
@@ -118,6 +126,34 @@ class Program:
     def refer(self, value: Any) -> Tagged:
         self.kept.append(value)
         return ["ref", str(len(self.kept) - 1)]
+
+
+_NOT_MEANT = ("main", "test", "__")
+"""Beginnings of names of functions that call what was asked for."""
+
+
+def _meant(space: dict[str, Any]) -> str | None:
+    """The last function at the top level that no other one uses; a helper may follow the function asked for."""
+    own = [name for name, value in space.items() if _is_function(value) and not name.startswith(_NOT_MEANT)]
+    used = {word for name in own for word in _words(getattr(space[name], "__code__", None)) if word != name}
+    return next((name for name in reversed(own) if name not in used), own[-1] if own else None)
+
+
+def _words(code: types.CodeType | None) -> set[str]:
+    """Global names and attributes in a function, those of the functions inside it too."""
+    found: set[str] = set()
+    waiting = [code]
+    while waiting:
+        code = waiting.pop()
+        if isinstance(code, types.CodeType):
+            found.update(code.co_names)
+            waiting += code.co_consts
+    return found
+
+
+def _is_function(value: Any) -> bool:
+    """A function of the program's own, decorated ones too; neither a class nor what it imported."""
+    return callable(value) and not isinstance(value, type) and getattr(value, "__module__", None) == "program"
 
 
 def _compiled(source: str, open_ended: bool) -> types.CodeType:

@@ -1,7 +1,7 @@
 """What a program may not ask of the kernel: to start a process or a thread, to signal one, or to hoard memory unseen.
 
 Limits on processes do not bind root, nor a sandbox that root starts; a seccomp filter binds everyone. It also keeps a
-program without a sandbox from killing the run that judges it.
+program without a sandbox from killing the run that grades it.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from . import channel
 from .values import NotPlain, Tagged, tag, untag
 
 Outcome = tuple[bool | None, str, str | None]
-"""Passed, failed or could not judge; why; and the value that was named, where that is what is judged."""
+"""Passed, failed or ungradable; why; and the value that was named, where that is what is graded."""
 
 _WRITTEN = 1000
 """Characters of a value that are kept."""
@@ -64,7 +64,7 @@ def _in_child(
             control.close()
             resource.setrlimit(resource.RLIMIT_CPU, (limits[0], limits[0]))
             resource.setrlimit(resource.RLIMIT_AS, (limits[1], limits[1]))
-            outcome = judge(job, program, limits[2])
+            outcome = grade(job, program, limits[2])
             channel.send(write, json.dumps(outcome).encode())
         finally:
             os._exit(0)
@@ -85,11 +85,11 @@ def _in_child(
         os.waitpid(child, 0)
 
 
-def judge(job: dict[str, Any], program: int | None, answer_bytes: int) -> Outcome:
+def grade(job: dict[str, Any], program: int | None, answer_bytes: int) -> Outcome:
     """The verdict of one job: a literal answer against the expected one, or a program against its tests."""
     if program is None:
         return compare(job["answers"], job["expected"])
-    return run_tests(Program(program, answer_bytes), job)
+    return run_tests(ProgramProxy(program, answer_bytes), job)
 
 
 def compare(answers: list[str], expected: str) -> Outcome:
@@ -116,7 +116,7 @@ class ProgramError(Exception):
     """An exception of the program that is not a builtin one."""
 
 
-class Program:
+class ProgramProxy:
     """The program in its own process: what is asked of it, and what came back."""
 
     def __init__(self, fd: int, answer_bytes: int) -> None:
@@ -177,7 +177,7 @@ class Remote:
 
     __slots__ = ("_program", "_tagged")
 
-    def __init__(self, program: Program, tagged: Tagged) -> None:
+    def __init__(self, program: ProgramProxy, tagged: Tagged) -> None:
         object.__setattr__(self, "_program", program)
         object.__setattr__(self, "_tagged", tagged)
 
@@ -217,14 +217,14 @@ class Remote:
         return hash(tuple(self._tagged))
 
 
-def run_tests(program: Program, job: dict[str, Any]) -> Outcome:
+def run_tests(program: ProgramProxy, job: dict[str, Any]) -> Outcome:
     """Loads the program, then runs the tests with proxies for its names.
 
     Names that the tests use and neither they nor the prelude define are the program's; a builtin is the program's only
     if it is one of the job's `names`, so that a program cannot bring a `set` or `sorted` of its own.
     """
     try:
-        program.ask("load", job["program"], job["open_ended"])
+        own_name = program.ask("load", job["program"], job["open_ended"], job["names"] if job["any_name"] else [])
     except (Exception, Fault) as error:
         return program.outcome or (False, f"the program does not load: {_named(error)}", None)
     space: dict[str, Any] = {"__name__": "tests"}
@@ -237,9 +237,17 @@ def run_tests(program: Program, job: dict[str, Any]) -> Outcome:
         space[name] = Remote(program, ["global", name])
     try:
         exec(compile(tree, "<tests>", "exec"), space)
+        outcome = program.outcome or (True, "", None)
     except (Exception, Fault) as error:
-        return program.outcome or (False, _where(error, job["tests"]), None)
-    return program.outcome or (True, "", None)
+        outcome = program.outcome or (False, _where(error, job["tests"]), None)
+    return outcome[0], f"{outcome[1]} {_renamed(own_name, job['names'])}".strip(), None
+
+
+def _renamed(own_name: Any, names: list[str]) -> str:
+    """What is to be said of a function that stood in for the one of the tests; its name comes from the program."""
+    if not isinstance(own_name, str) or not own_name.isidentifier():
+        return ""
+    return f"({own_name[:80]} called as {names[0]})"
 
 
 def _unbound(tree: ast.AST) -> set[str]:
