@@ -113,5 +113,5 @@ class Asking:
             max_new_tokens=answer + (options.max_reasoning_tokens if reasons else 0),
             temperature=options.temperature,
             top_p=options.top_p,
-            stop=probe.stop,
+            stop=probe.stops(chat=self.renderer.chat),
         )

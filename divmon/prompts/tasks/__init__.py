@@ -60,6 +60,8 @@ class Task:
     """Field that holds the category, where it differs between rows."""
     max_new_tokens: int = 512
     stop: tuple[str, ...] = ()
+    """Strings that end the answer to a plain prompt. In chat there are none: the end-of-turn token ends an answer, and
+    the paper's harness uses none there."""
     verifier: str | None = None
 
     def probe(self, num_prompts: int = 64, seed: int = 0, source: str | Path | None = None) -> Probe:
@@ -93,7 +95,9 @@ class Task:
             drawn = [self.read(rows[index], index, f"{origin}, row {index}") for index in indices]
         if not drawn:
             raise ValueError(f"{origin}: no row is left for the task '{self.name}', which keeps only some of its rows")
-        return Probe(self.name, tuple(drawn), self.max_new_tokens, self.stop, self.verifier, source=origin)
+        return Probe(
+            self.name, tuple(drawn), self.max_new_tokens, self.stop, self.verifier, source=origin, chat_stop=()
+        )
 
     def read(self, row: Row, index: int, where: str) -> Prompt:
         """One row as a prompt.

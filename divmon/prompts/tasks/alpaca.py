@@ -16,7 +16,7 @@ def alpaca() -> Task:
         rows=52_002,
         prompt=in_alpaca_s_template,
         max_new_tokens=512,
-        stop=("\n\n###",),
+        stop=("\n\n###", "\n\n##"),
     )
 
 
