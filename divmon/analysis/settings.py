@@ -96,12 +96,11 @@ def _other_decoding(first: Settings, second: Settings) -> Iterator[Obstacle]:
             form = {True: " in chat", False: " in plain text", None: ""}[took.chat]
             side.append(f"stop {took.decoding.get('stop', 'unknown')!r}{form}")
     if differ or stops_differ:
-        of_probe = (
-            ", with stop strings that fit (`stop` and `chat_stop` of a probe or its rows)" if stops_differ else ""
-        )
+        of_probe = ", with stop strings that fit (`stop`, `chat_stop` of a probe or its rows)" if stops_differ else ""
         yield Obstacle(
             "decoding",
-            *map(", ".join, sides),
+            ", ".join(sides[0]),
+            ", ".join(sides[1]),
             "samples drawn under other limits cannot be made alike: measure the checkpoints again with the same"
             f" decoding, DiversityMonitor({', '.join(['probes', *again, 'output_dir=...'])}).measure(model, tokenizer,"
             f" step){of_probe}",
