@@ -23,6 +23,7 @@ from divmon.sampling.completions import from_ids
 from divmon.sampling.engines import Batch, DecodeBatch, Lockstep, NonFiniteLogits, TooLate, left_pad
 from divmon.sampling.engines.generate import generate
 from divmon.sampling.engines.live import live
+from divmon.sampling.generation_config import put_aside
 from divmon.sampling.inverse_cdf import uniforms
 from divmon.sampling.stop_strings import StopStrings, completing_tokens
 from divmon.types import Finish
@@ -78,7 +79,9 @@ class Sampler:
         self.together = together
         self._deadline = math.inf
         self.name = "generate" if how == "generate" else "live"
-        self.reason = f"asked for by sampler={how!r}" if how != "auto" else ""
+        aside = put_aside(model)
+        self._aside = f"; the model's own generation_config is put aside ({aside})" if aside else ""
+        self.reason = f"asked for by sampler={how!r}{self._aside}" if how != "auto" else ""
         self._checked = how != "auto"
         self._completing = functools.cache(functools.partial(completing_tokens, renderer))
         generation = getattr(model, "generation_config", None)
@@ -132,10 +135,10 @@ class Sampler:
             )
         self._checked = True
         if difference:
-            self.name, self.reason = "generate", difference
+            self.name, self.reason = "generate", difference + self._aside
             logger.warning("divmon samples with model.generate, which is slower: %s", difference)
         else:
-            self.reason = "greedy tokens equal to generate's"
+            self.reason = f"greedy tokens equal to generate's{self._aside}"
 
     def _batches(self, units: list[_Unit]) -> Iterator[list[_Unit]]:
         """Prompts of like length and number of samples together, as many as the budget holds and as are worth it."""
