@@ -128,7 +128,7 @@ class DiversityMonitor:
         def here() -> None:
             # Loading an encoder initialises weights, data sets shuffle: none of it may move the training's generators.
             with undisturbed_rng():
-                self.asking = Asking(options, processing_class, train_dataset, eval_dataset)
+                self.asking = Asking(options, processing_class, train_dataset, eval_dataset, model)
                 if model is not None:
                     self._sampler = make_sampler(options, model, self.asking.renderer, self.processes, self.trainer)
                 if self.processes.is_main:
@@ -146,7 +146,7 @@ class DiversityMonitor:
         assert self.asking is not None
         options = self.options
         self.scorer = make_scorer(options, self.asking, model)
-        for line in self.asking.cannot_judge():
+        for line in [*self.asking.notes(), *self.asking.cannot_judge()]:
             self.say(line)
         drawn_by = self.engine if model is None else unwrapped(model)
         record = manifest(options, self.asking, self.scorer, drawn_by, self.processes.count)

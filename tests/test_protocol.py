@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,44 @@ def test_a_probe_s_stop_strings() -> None:
     assert Probe("p", prompts, stop=("\n",), chat_stop=()).stops(chat=False) == ("\n",)
     with pytest.raises(ValueError, match="at least one character"):
         Probe("p", prompts, stop=("",))
+
+
+# Chat or plain text, where there are no training rows
+
+
+def said(model: Any, tokenizer: Any, folder: Path, capsys: pytest.CaptureFixture[str], **options: Any) -> Any:
+    snapshot = measured(["one?"], model, tokenizer, folder, **options)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "are rendered" in line]
+    return snapshot, lines
+
+
+def test_what_was_chosen_without_training_rows_is_said(
+    model: Any, tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A chat model and a base model that ships with a template; the end-of-turn token tells them apart."""
+    _, (line,) = said(model, tokenizer, tmp_path / "chat", capsys)
+    assert "prompts are rendered through the chat template: there is a chat template, and no" in line
+    assert "The first reads '<|im_start|>user\\none?<|im_end|>\\n<|im_start|>assistant\\n'" in line
+    assert "set chat=False" in line and read_run(tmp_path / "chat").manifest["chat"] is True
+    base, base_tokenizer = copy.deepcopy(model), copy.deepcopy(tokenizer)
+    base_tokenizer.eos_token = "<eos>"
+    base.generation_config.eos_token_id = base_tokenizer.eos_token_id
+    _, (line,) = said(base, base_tokenizer, tmp_path / "base", capsys)
+    assert "prompts are rendered as plain text: there is a chat template, but neither its tokenizer nor" in line
+    assert "The first reads 'one?'" in line and "set chat=True" in line
+    assert read_run(tmp_path / "base").manifest["chat"] is False
+    assert said(base, base_tokenizer, tmp_path / "told", capsys, chat=True)[1] == [], "who says it need not be told"
+    assert said(base, tiny.tokenizer([SAID]), tmp_path / "none", capsys)[1] == [], "without a template none is chosen"
+
+
+def test_what_of_the_model_s_own_settings_is_put_aside_is_said_once(
+    model: Any, tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = copy.deepcopy(model)
+    own.generation_config.top_k, own.generation_config.min_new_tokens = 20, 3
+    monitor = DiversityMonitor(["one?"], output_dir=str(tmp_path), chat=True, **CHEAP)
+    for step in (0, 1):
+        monitor.measure(own, tokenizer, step)
+    printed = capsys.readouterr().out
+    assert printed.count("of the model's own generation_config, min_new_tokens=3, top_k=20 is put aside") == 1
+    assert "min_new_tokens=3" in read_run(tmp_path).provenance[1]["sampler_reason"]
