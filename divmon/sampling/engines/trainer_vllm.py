@@ -64,6 +64,15 @@ class TrainerVLLM:
         self.eos_token_ids = sorted(renderer.eos_token_ids(getattr(generation, "eos_token_id", None)))
         self.reason = f"the trainer's own vLLM, {vllm.mode} mode; a seed for each prompt's samples"
 
+    def use(self, model: Any) -> None:
+        """Nothing: the trainer's own model is synced, whichever is passed."""
+
+    def prepare(self, requests: Sequence[Request]) -> None:
+        """Nothing."""
+
+    def release(self) -> None:
+        """Nothing: the engine is the trainer's."""
+
     def draw(
         self,
         requests: Sequence[Request],
