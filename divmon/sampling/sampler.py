@@ -142,7 +142,7 @@ class Sampler:
             self._context_named = True
             logger.warning(
                 "divmon: the model's context holds %s tokens: %d of %d prompts are left out, as they leave no room for"
-                " an answer, and the answers to %d have less room than the limit and end by length where they need more",
+                " an answer, and the answers to %d have less room than the limit and count as truncated beyond it",
                 f"{context:,}", len(missing), len(requests), cut,
             )  # fmt: skip
         return fit
