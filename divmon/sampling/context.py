@@ -65,3 +65,14 @@ def fitting(requests: Sequence[Request], context: int | None) -> tuple[list[Requ
         else:
             fit.append(request)
     return fit, missing
+
+
+def what_does_not_fit(requests: Sequence[Request], fit: Sequence[Request], context: int | None) -> str:
+    """What `fitting` did, in a sentence."""
+    limits = {request.key: request.decoding.max_new_tokens for request in requests}
+    cut = sum(request.decoding.max_new_tokens < limits[request.key] for request in fit)
+    return (
+        f"the model's context holds {context or 0:,} tokens: {len(requests) - len(fit)} of {len(requests)} prompts are"
+        f" left out, as they leave no room for an answer, and the answers to {cut} have less room than the limit and"
+        " count as truncated beyond it"
+    )

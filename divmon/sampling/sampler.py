@@ -20,7 +20,7 @@ from divmon.guard import cache_token_budget, is_out_of_memory, most_rows, releas
 from divmon.prompts.rendering import Renderer
 from divmon.sampling import Drawing, Request
 from divmon.sampling.completions import from_ids
-from divmon.sampling.context import context_length, fitting, width_limit
+from divmon.sampling.context import context_length, fitting, what_does_not_fit, width_limit
 from divmon.sampling.engines import Batch, DecodeBatch, Lockstep, NonFiniteLogits, TooLate, left_pad
 from divmon.sampling.engines.generate import generate
 from divmon.sampling.engines.live import live
@@ -47,7 +47,7 @@ class _Unit:
 
 
 class Sampler:
-    """Draws samples from a model in this process.
+    """Samples from a model in this process.
 
     Args:
         model: a causal language model of transformers, or one wrapped by PEFT.
@@ -56,7 +56,7 @@ class Sampler:
             so unchecked, "generate" never.
         max_batch_tokens: prompt and new tokens that a batch may hold in its cache; by free memory where None.
         max_memory_gb: that a batch's cache may take, by estimate (10^9 bytes).
-        timeout: seconds after which what is not drawn yet is given up.
+        timeout: seconds after which what is not sampled yet is given up.
         together: processes that share the model's parameters: each must call `draw`, with requests of its own.
     """
 
@@ -79,7 +79,7 @@ class Sampler:
         self.timeout = timeout
         self.together = together
         self._deadline = math.inf
-        self._context_named = False
+        self._said = ""
         self.name = "generate" if how == "generate" else "live"
         aside = put_aside(model)
         self._aside = f"; the model's own generation_config is put aside ({aside})" if aside else ""
@@ -105,13 +105,18 @@ class Sampler:
         step: int,
         progress: Callable[[int], None] = lambda samples: None,
     ) -> Drawing:
-        """Draws every request; one that cannot be drawn is in `missing` with its reason, the others go on.
+        """Samples every request; one that cannot be sampled is in `missing` with its reason, the others go on.
 
         Args:
             seed, step: with task, prompt id and sample number, all that a sample's randomness depends on.
             progress: called with the number of samples that have just been finished.
         """
-        fit = self._fitting(requests, drawing := Drawing())
+        context = context_length(self.model)
+        fit, missing = fitting(requests, context)
+        if fit != list(requests) and (said := what_does_not_fit(requests, fit, context)) != self._said:
+            self._said = said
+            logger.warning("divmon: %s", said)
+        drawing = Drawing(missing=missing)
         self._deadline = time.monotonic() + self.timeout
         with undisturbed(self.model):
             self.prepare(requests)
@@ -130,22 +135,6 @@ class Sampler:
         order = {request.key: i for i, request in enumerate(requests)}
         drawing.samples.sort(key=lambda s: (order[s.task, s.prompt_id], s.index))
         return drawing
-
-    def _fitting(self, requests: Sequence[Request], drawing: Drawing) -> list[Request]:
-        """The requests that fit into the model's context, their answers' room cut to it; others are missing."""
-        context = context_length(self.model)
-        fit, missing = fitting(requests, context)
-        drawing.missing |= missing
-        known = {request.key: request.decoding.max_new_tokens for request in requests}
-        cut = sum(request.decoding.max_new_tokens < known[request.key] for request in fit)
-        if (cut or missing) and not self._context_named:
-            self._context_named = True
-            logger.warning(
-                "divmon: the model's context holds %s tokens: %d of %d prompts are left out, as they leave no room for"
-                " an answer, and the answers to %d have less room than the limit and count as truncated beyond it",
-                f"{context:,}", len(missing), len(requests), cut,
-            )  # fmt: skip
-        return fit
 
     def prepare(self, requests: Sequence[Request]) -> None:
         """Once: whether samples may share their prompt's cache; of processes in step each with the same requests."""

@@ -1,4 +1,4 @@
-"""What is asked and how: the probes, each with its renderer, its decoding and its verifier."""
+"""The protocol of a run: its probes, each with the renderer, decoding and verifier that every evaluation uses."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from divmon.types import Decoding, Probe, Prompt, RenderedPrompt, Sample, Verdic
 SHOWN = 400
 """Characters of the first prompt that are shown to a person."""
 NO_THINK = "-no-think"
-"""Ends the name of a probe that is asked with its reasoning suppressed, beside the same probe with it."""
+"""Ends the name of a probe whose reasoning is suppressed, beside the same probe with it."""
 
 
 class Asking:
-    """The same questions, asked the same way, at every measurement.
+    """The same prompts, rendered, decoded and graded in the same way at every evaluation.
 
     Args:
         processing_class: the model's tokenizer, or a processor.
@@ -77,7 +77,7 @@ class Asking:
         return self._renderer_of(probe).render(probe.name, prompt)
 
     def requests(self, num_samples: int) -> list[Request]:
-        """All prompts of all probes, `num_samples` times each."""
+        """All prompts of all probes, `num_samples` completions each."""
         return [
             Request(self.render(probe, prompt), self.decodings[probe.name], num_samples)
             for probe in self.probes
@@ -85,11 +85,11 @@ class Asking:
         ]
 
     def verifier(self, probe: Probe) -> Any:
-        """The rule that judges a probe; None where there is none."""
+        """The rule that grades a probe; None where there is none."""
         return self.options.verifier or probe.verifier
 
     def judge(self, probe: Probe, samples: Sequence[Sample]) -> list[Verdict]:
-        """A verdict for each sample; none at all where nothing judges the probe."""
+        """A verdict for each sample; none at all where nothing grades the probe."""
         if self.verifier(probe) is None:
             return []
         prompts = {prompt.id: prompt for prompt in probe.prompts}

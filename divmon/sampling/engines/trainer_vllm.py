@@ -28,11 +28,11 @@ SETTINGS = (
     "structured_outputs_regex",
     "generation_kwargs",
 )
-"""Attributes of TRL's `VLLMGeneration` that decide how it draws; saved, set and put back."""
+"""Attributes of TRL's `VLLMGeneration` that decide how it samples; saved, set and put back."""
 
 
 class TrainerVLLM:
-    """Draws from the vLLM that a trainer generates with.
+    """Samples from the vLLM that a trainer generates with.
 
     Args:
         trainer: a trainer of TRL with use_vllm=True.
@@ -81,7 +81,7 @@ class TrainerVLLM:
         step: int,
         progress: Callable[[int], None] = lambda samples: None,
     ) -> Drawing:
-        """Draws every request with the weights of this moment; every process must call it, each with its own share.
+        """Samples every request with the weights of this moment; every process must call it, each with its own share.
 
         Raises:
             RuntimeError: the weights could not be sent to vLLM; in every process alike.
