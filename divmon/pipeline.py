@@ -84,6 +84,7 @@ def measure(
             "num_samples": num_samples,
             "seed": seed,
             "decoding": {request.prompt.task: vars(request.decoding) for request in requests},
+            "vocab_size": scorer.resources.vocab_size,
             "sampler": sampler.name,
             "sampler_reason": sampler.reason,
             "tokens_drawn": drawing.tokens,

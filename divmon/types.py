@@ -11,6 +11,7 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -73,12 +74,19 @@ class Probe:
     prompts: tuple[Prompt, ...]
     max_new_tokens: int = 512
     stop: tuple[str, ...] = ()
+    """Strings that end an answer and are cut from it; one string or several."""
     verifier: str | None = None
     """Name of the rule that judges its answers; None where there is none."""
     source: str = ""
     """Where the prompts came from, for the record: a hub id, a file, "package"."""
+    chat_stop: tuple[str, ...] | None = None
+    """The same where prompts go through a chat template; `stop` where None. The package's tasks have none there, for
+    the end-of-turn token ends an answer."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "stop", _strings(self.stop))
+        if self.chat_stop is not None:
+            object.__setattr__(self, "chat_stop", _strings(self.chat_stop))
         if not self.prompts:
             raise ValueError(f"probe '{self.name}' has no prompts; give at least one")
         seen: set[str] = set()
@@ -89,6 +97,23 @@ class Probe:
                     " snapshots, so each must be used once"
                 )
             seen.add(prompt.id)
+
+    def stops(self, chat: bool) -> tuple[str, ...]:
+        """The stop strings of a prompt in chat or in plain text."""
+        return self.stop if self.chat_stop is None or not chat else self.chat_stop
+
+
+def _strings(value: str | Iterable[str]) -> tuple[str, ...]:
+    """One stop string or several as a tuple.
+
+    Raises:
+        ValueError: one is no text, or empty, which would end every answer before it begins.
+    """
+    stops = (value,) if isinstance(value, str) else tuple(value)
+    for stop in stops:
+        if not isinstance(stop, str) or not stop:
+            raise ValueError(f"expected stop strings to be texts of at least one character, got {stop!r}")
+    return stops
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""What is drawn and by whom: requests in, samples out, and the one protocol of everything that draws."""
+"""Requests in, samples out: what is asked of an engine, what it gives back, and the protocol of all engines."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from divmon.types import Decoding, RenderedPrompt, Sample
 
@@ -27,23 +27,23 @@ class Request:
 
 @dataclass
 class Drawing:
-    """What came of the requests: samples by prompt and number, and why any prompt has none."""
+    """What came of the requests: samples by prompt and number, and why a prompt has none."""
 
     samples: list[Sample] = field(default_factory=list)
     missing: dict[Key, str] = field(default_factory=dict)
     tokens: int = 0
-    """New tokens drawn."""
+    """New tokens generated."""
 
 
 class Engine(Protocol):
-    """Whatever draws samples: the model in this process, the trainer's vLLM, a server, samples stored before."""
+    """Whatever generates samples: the model in this process, the trainer's vLLM, a server, samples stored before."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def reason(self) -> str:
-        """Why it draws the way it does, for the record."""
+        """Why it samples the way it does, for the record."""
 
     def draw(
         self,
@@ -53,7 +53,7 @@ class Engine(Protocol):
         step: int,
         progress: Callable[[int], None] = lambda samples: None,
     ) -> Drawing:
-        """Draws every request; one that cannot be drawn is in `missing` with its reason, the others go on.
+        """Samples every request; one that cannot be sampled is in `missing` with its reason, the others go on.
 
         Samples come in the order of the requests, by number within each; a prompt in `missing` has none.
 
@@ -61,3 +61,16 @@ class Engine(Protocol):
             seed, step: with task, prompt id and sample number, all that a sample's randomness depends on.
             progress: called with the number of samples that have just been finished.
         """
+
+
+class TrainingEngine(Engine, Protocol):
+    """An engine inside a training process: told which model is measured, and asked to prepare in all processes."""
+
+    def use(self, model: Any) -> None:
+        """Samples from this model from now on; nothing where the engine holds its own."""
+
+    def prepare(self, requests: Sequence[Request]) -> None:
+        """Does once what must be done before the first `draw`, in every process with the same requests."""
+
+    def release(self) -> None:
+        """Lets go of the model, whose memory may be needed."""

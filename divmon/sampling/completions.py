@@ -1,4 +1,4 @@
-"""What an engine outside of this process gave back -> a Sample; and the seed that one is asked with."""
+"""New tokens or text of an engine -> a Sample; and the seed of a request to one outside of this process."""
 
 from __future__ import annotations
 

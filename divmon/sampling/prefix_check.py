@@ -23,7 +23,7 @@ TIE = 0.02
 
 
 def differs_from_generate(model: Any, short: tuple[int, ...], long: tuple[int, ...], eos: list[int]) -> str:
-    """Decodes two prompts greedily both ways; inside `undisturbed`.
+    """Decodes two prompts of at most `MAX_PROMPT` tokens greedily both ways; inside `undisturbed`.
 
     The two are padded together, each with two samples of which one leaves half way: the batch that `live` decodes
     exercises all that sharing needs, against `generate` on each prompt alone.
@@ -31,7 +31,7 @@ def differs_from_generate(model: Any, short: tuple[int, ...], long: tuple[int, .
     Returns:
         Empty where the tokens are equal; else what differed, in words.
     """
-    prompts = [list(short[-MAX_PROMPT:]), list(long[-MAX_PROMPT:])]
+    prompts = [list(short), list(long)]
     limits = [TOKENS, TOKENS // 2]
     try:
         shared = live(model, _greedy(prompts, limits, eos))

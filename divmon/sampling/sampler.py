@@ -20,9 +20,11 @@ from divmon.guard import cache_token_budget, is_out_of_memory, most_rows, releas
 from divmon.prompts.rendering import Renderer
 from divmon.sampling import Drawing, Request
 from divmon.sampling.completions import from_ids
+from divmon.sampling.context import context_length, fitting, what_does_not_fit, width_limit
 from divmon.sampling.engines import Batch, DecodeBatch, Lockstep, NonFiniteLogits, TooLate, left_pad
 from divmon.sampling.engines.generate import generate
 from divmon.sampling.engines.live import live
+from divmon.sampling.generation_config import put_aside
 from divmon.sampling.inverse_cdf import uniforms
 from divmon.sampling.stop_strings import StopStrings, completing_tokens
 from divmon.types import Finish
@@ -45,7 +47,7 @@ class _Unit:
 
 
 class Sampler:
-    """Draws samples from a model in this process.
+    """Samples from a model in this process.
 
     Args:
         model: a causal language model of transformers, or one wrapped by PEFT.
@@ -54,7 +56,7 @@ class Sampler:
             so unchecked, "generate" never.
         max_batch_tokens: prompt and new tokens that a batch may hold in its cache; by free memory where None.
         max_memory_gb: that a batch's cache may take, by estimate (10^9 bytes).
-        timeout: seconds after which what is not drawn yet is given up.
+        timeout: seconds after which what is not sampled yet is given up.
         together: processes that share the model's parameters: each must call `draw`, with requests of its own.
     """
 
@@ -77,12 +79,23 @@ class Sampler:
         self.timeout = timeout
         self.together = together
         self._deadline = math.inf
+        self._said = ""
         self.name = "generate" if how == "generate" else "live"
-        self.reason = f"asked for by sampler={how!r}" if how != "auto" else ""
+        aside = put_aside(model)
+        self._aside = f"; the model's own generation_config is put aside ({aside})" if aside else ""
+        self.reason = f"asked for by sampler={how!r}{self._aside}" if how != "auto" else ""
         self._checked = how != "auto"
         self._completing = functools.cache(functools.partial(completing_tokens, renderer))
         generation = getattr(model, "generation_config", None)
         self.eos_token_ids = sorted(renderer.eos_token_ids(getattr(generation, "eos_token_id", None)))
+
+    def use(self, model: Any) -> None:
+        """Samples from this model from now on."""
+        self.model = model
+
+    def release(self) -> None:
+        """Lets go of the model, whose memory may be needed; `use` gives the next one."""
+        self.model = None
 
     def draw(
         self,
@@ -92,18 +105,22 @@ class Sampler:
         step: int,
         progress: Callable[[int], None] = lambda samples: None,
     ) -> Drawing:
-        """Draws every request; one that cannot be drawn is in `missing` with its reason, the others go on.
+        """Samples every request; one that cannot be sampled is in `missing` with its reason, the others go on.
 
         Args:
             seed, step: with task, prompt id and sample number, all that a sample's randomness depends on.
             progress: called with the number of samples that have just been finished.
         """
-        drawing = Drawing()
+        context = context_length(self.model)
+        fit, missing = fitting(requests, context)
+        if fit != list(requests) and (said := what_does_not_fit(requests, fit, context)) != self._said:
+            self._said = said
+            logger.warning("divmon: %s", said)
+        drawing = Drawing(missing=missing)
         self._deadline = time.monotonic() + self.timeout
         with undisturbed(self.model):
-            if requests:
-                self.check_sharing(requests)
-            batches = list(self._batches([_Unit(request, 0, request.num_samples) for request in requests]))
+            self.prepare(requests)
+            batches = list(self._batches([_Unit(request, 0, request.num_samples) for request in fit]))
             for i in range(self._largest(len(batches))):
                 late = self._largest(time.monotonic() > self._deadline)
                 batch = batches[i] if i < len(batches) else []
@@ -119,33 +136,38 @@ class Sampler:
         drawing.samples.sort(key=lambda s: (order[s.task, s.prompt_id], s.index))
         return drawing
 
-    def check_sharing(self, requests: Sequence[Request]) -> None:
+    def prepare(self, requests: Sequence[Request]) -> None:
         """Once: whether samples may share their prompt's cache; of processes in step each with the same requests."""
         if self._checked:
             return
-        from divmon.sampling.prefix_check import differs_from_generate
+        context = context_length(self.model)
+        prompts = sorted((request.prompt.input_ids for request in fitting(requests, context)[0]), key=len)
+        if not prompts:
+            return
+        from divmon.sampling.prefix_check import MAX_PROMPT, TOKENS, differs_from_generate
 
-        lengths = sorted(requests, key=lambda request: len(request.prompt.input_ids))
+        longest = MAX_PROMPT if context is None else max(1, min(MAX_PROMPT, context - TOKENS))
         with undisturbed(self.model):
             difference = differs_from_generate(
-                self.model, lengths[0].prompt.input_ids, lengths[-1].prompt.input_ids, self.eos_token_ids
+                self.model, prompts[0][-longest:], prompts[-1][-longest:], self.eos_token_ids
             )
         self._checked = True
         if difference:
-            self.name, self.reason = "generate", difference
+            self.name, self.reason = "generate", difference + self._aside
             logger.warning("divmon samples with model.generate, which is slower: %s", difference)
         else:
-            self.reason = "greedy tokens equal to generate's"
+            self.reason = f"greedy tokens equal to generate's{self._aside}"
 
     def _batches(self, units: list[_Unit]) -> Iterator[list[_Unit]]:
         """Prompts of like length and number of samples together, as many as the budget holds and as are worth it."""
         budget = -self._largest(-(self.max_batch_tokens or cache_token_budget(self.model, self.max_memory_gb)))
-        rows = most_rows(self.model)
+        rows, widest = most_rows(self.model), width_limit(self.model)
         units = [part for unit in units for part in _parts(unit, min(rows, budget // unit.row_tokens))]
         batch: list[_Unit] = []
         for unit in sorted(units, key=lambda u: (u.count, u.row_tokens)):
             together = [*batch, unit]
-            full = _cache_tokens(together) > budget or unit.count * len(together) > rows
+            width, count = _width(together), unit.count * len(together)
+            full = width * count > budget or count > rows or width > widest
             if batch and (full or unit.count != batch[0].count):
                 yield batch
                 together = [unit]
@@ -229,11 +251,10 @@ class Sampler:
         )
 
 
-def _cache_tokens(batch: list[_Unit]) -> int:
-    """Of a batch, where each row has room for the longest prompt and the longest completion of all."""
+def _width(batch: list[_Unit]) -> int:
+    """Tokens of each row of a batch: all have room for the longest prompt and the longest completion."""
     prompt = max(len(unit.request.prompt.input_ids) for unit in batch)
-    new = max(unit.request.decoding.max_new_tokens for unit in batch)
-    return (prompt + new) * sum(unit.count for unit in batch)
+    return prompt + max(unit.request.decoding.max_new_tokens for unit in batch)
 
 
 def _parts(unit: _Unit, most: int) -> list[_Unit]:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from divmon.guard import undisturbed
-from divmon.sampling import Engine, Request
-from divmon.sampling.sampler import Sampler
+from divmon.sampling import Request, TrainingEngine
 
 TIMED_TOKENS = 16
 """New tokens drawn for each of the two prompts' completions."""
@@ -47,7 +46,7 @@ class Price:
         )
 
 
-def price(sampler: Engine, requests: Sequence[Request]) -> Price:
+def price(sampler: TrainingEngine, requests: Sequence[Request]) -> Price:
     """Times two prompts (the first and the longest) and scales to all; inside nothing, it guards itself."""
     timed = [requests[0], max(requests, key=lambda request: len(request.prompt.input_ids))][: len(requests)]
     short = [
@@ -56,8 +55,7 @@ def price(sampler: Engine, requests: Sequence[Request]) -> Price:
         )
         for request in timed
     ]
-    if isinstance(sampler, Sampler):
-        sampler.check_sharing(requests)
+    sampler.prepare(requests)
     sampler.draw(short[:1], seed=0, step=-1)  # warms up
     began = time.perf_counter()
     drawing = sampler.draw(short, seed=0, step=-1)

@@ -11,8 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from divmon.sampling import Drawing, Engine, Request
-from divmon.sampling.sampler import Sampler
+from divmon.sampling import Drawing, Request, TrainingEngine
 
 T = TypeVar("T")
 
@@ -166,7 +165,10 @@ class Spread:
     """
 
     def __init__(
-        self, sampler: Engine, processes: Processes, around: Callable[[], AbstractContextManager[None]] = nullcontext
+        self,
+        sampler: TrainingEngine,
+        processes: Processes,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """`around` is what to be inside of while drawing (parameters gathered, say)."""
         self.sampler, self.processes, self.around = sampler, processes, around
@@ -199,8 +201,7 @@ class Spread:
         share = requests[together.rank :: together.count]
         try:
             with self.around():
-                if isinstance(self.sampler, Sampler):  # with the same requests in each, so that all stay in step
-                    self.sampler.check_sharing(requests)
+                self.sampler.prepare(requests)  # the same in each process, so that all stay in step
                 drawing = self.sampler.draw(
                     share, seed=seed, step=step, progress=lambda n: progress(n * together.count)
                 )

@@ -14,8 +14,7 @@ from divmon.guard import Peak, undisturbed_rng
 from divmon.loggers import Logger, close_all, show_all
 from divmon.loggers.places import own_loggers
 from divmon.options import Options
-from divmon.sampling import Engine
-from divmon.sampling.sampler import Sampler
+from divmon.sampling import Engine, TrainingEngine
 from divmon.scoring.reference import Reference, reference_run
 from divmon.scoring.scorer import Scorer
 from divmon.storage.writer import Store
@@ -24,7 +23,7 @@ from divmon.training.cost import Price, price
 from divmon.training.distributed import Processes, Spread
 from divmon.training.manifest import manifest
 from divmon.training.protocol import Asking
-from divmon.training.setup import Drawer, make_sampler, make_scorer
+from divmon.training.setup import make_sampler, make_scorer
 from divmon.training.sharded_models import unwrapped, whole
 from divmon.types import Probe, Snapshot
 
@@ -69,7 +68,7 @@ class LiveRun:
         self.alarms = Alarms(options, self.say, planned_looks)
         self._trainer, self._reference_model = trainer, reference_model
         self._prepared = False
-        self._sampler: Drawer | None = None
+        self._sampler: TrainingEngine | None = None
         self._reference: Reference | None = None
 
     def prepare(
@@ -96,7 +95,7 @@ class LiveRun:
         def here() -> None:
             # Loading an encoder initialises weights, data sets shuffle: none of it may move the training's generators.
             with undisturbed_rng():
-                self.asking = Asking(options, processing_class, train_dataset, eval_dataset)
+                self.asking = Asking(options, processing_class, train_dataset, eval_dataset, model)
                 if model is not None:
                     self._sampler = make_sampler(options, model, self.asking.renderer, self.processes, self._trainer)
                 if self.processes.is_main:
@@ -114,7 +113,7 @@ class LiveRun:
         assert self.asking is not None
         options = self.options
         self.scorer = make_scorer(options, self.asking, model)
-        for line in self.asking.cannot_judge():
+        for line in [*self.asking.notes(), *self.asking.cannot_judge()]:
             self.say(line)
         drawn_by = self.engine if model is None else unwrapped(model)
         record = manifest(options, self.asking, self.scorer, drawn_by, self.processes.count)
@@ -213,8 +212,7 @@ class LiveRun:
         if self.engine is not None:
             return self.engine
         assert self._sampler is not None
-        if isinstance(self._sampler, Sampler):
-            self._sampler.model = unwrapped(model)
+        self._sampler.use(unwrapped(model))
         return Spread(self._sampler, self.processes, lambda: self.whole(model))
 
     def show(self, snapshot: Snapshot, probes: Sequence[Probe], loggers: Sequence[Logger] | None = None) -> None:
@@ -245,8 +243,8 @@ class LiveRun:
 
     def release(self) -> None:
         """Lets go of the model last measured, whose memory the next one may need."""
-        if isinstance(self._sampler, Sampler):
-            self._sampler.model = None
+        if self._sampler is not None:
+            self._sampler.release()
 
     def close(self) -> None:
         """Closes the store and the loggers; a later `measure` opens them again."""

@@ -1,4 +1,4 @@
-"""What is asked and how: the probes, each with its renderer, its decoding and its verifier."""
+"""The protocol of a run: its probes, each with the renderer, decoding and verifier that every evaluation uses."""
 
 from __future__ import annotations
 
@@ -11,28 +11,38 @@ from divmon.grading import verifiers
 from divmon.grading.grader import judge
 from divmon.options import Options
 from divmon.prompts import probes
-from divmon.prompts.rendering import Renderer, detect_chat, own_tokenizer
+from divmon.prompts.rendering import PromptForm, Renderer, own_tokenizer, prompt_form
 from divmon.sampling import Request
+from divmon.sampling.generation_config import put_aside
+from divmon.training.sharded_models import unwrapped
 from divmon.types import Decoding, Probe, Prompt, RenderedPrompt, Sample, Verdict
 
+SHOWN = 400
+"""Characters of the first prompt that are shown to a person."""
 NO_THINK = "-no-think"
-"""Ends the name of a probe that is asked with its reasoning suppressed, beside the same probe with it."""
+"""Ends the name of a probe whose reasoning is suppressed, beside the same probe with it."""
 
 
 class Asking:
-    """The same questions, asked the same way, at every measurement.
+    """The same prompts, rendered, decoded and graded in the same way at every evaluation.
 
     Args:
         processing_class: the model's tokenizer, or a processor.
         train_dataset: looked at for whether training speaks through the chat template.
         eval_dataset: where the probe is "eval".
+        model: where there is one; looked at for signs of a base model where the training rows do not tell.
 
     Raises:
         ValueError, FileNotFoundError: an option does not fit; the message says what to do.
     """
 
     def __init__(
-        self, options: Options, processing_class: Any, train_dataset: Any = None, eval_dataset: Any = None
+        self,
+        options: Options,
+        processing_class: Any,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        model: Any = None,
     ) -> None:
         self.options = options
         self.probes = probes.resolve(
@@ -42,12 +52,16 @@ class Asking:
             eval_dataset=eval_dataset,
             tokenizer=own_tokenizer(processing_class),
         )
-        chat = detect_chat(processing_class, train_dataset) if options.chat == "auto" else bool(options.chat)
+        model = None if model is None else unwrapped(model)
+        self.form = PromptForm(bool(options.chat), f"chat={options.chat!r}")
+        if options.chat == "auto":
+            self.form = prompt_form(processing_class, train_dataset, model)
+        self._aside = "" if model is None else put_aside(model)
         both = options.think == "both"
         self.renderer, self._suppressing = (
             Renderer(
                 processing_class,
-                chat=chat,
+                chat=self.form.chat,
                 system_prompt=options.system_prompt,
                 chat_template_kwargs=options.template_arguments,
                 think=think,
@@ -63,7 +77,7 @@ class Asking:
         return self._renderer_of(probe).render(probe.name, prompt)
 
     def requests(self, num_samples: int) -> list[Request]:
-        """All prompts of all probes, `num_samples` times each."""
+        """All prompts of all probes, `num_samples` completions each."""
         return [
             Request(self.render(probe, prompt), self.decodings[probe.name], num_samples)
             for probe in self.probes
@@ -71,11 +85,11 @@ class Asking:
         ]
 
     def verifier(self, probe: Probe) -> Any:
-        """The rule that judges a probe; None where there is none."""
+        """The rule that grades a probe; None where there is none."""
         return self.options.verifier or probe.verifier
 
     def judge(self, probe: Probe, samples: Sequence[Sample]) -> list[Verdict]:
-        """A verdict for each sample; none at all where nothing judges the probe."""
+        """A verdict for each sample; none at all where nothing grades the probe."""
         if self.verifier(probe) is None:
             return []
         prompts = {prompt.id: prompt for prompt in probe.prompts}
@@ -85,6 +99,25 @@ class Asking:
             [prompts[sample.prompt_id] for sample in samples],
             allow_unsandboxed_code=self.options.allow_unsandboxed_code,
         )
+
+    def notes(self) -> list[str]:
+        """What was chosen without being told, a line each: how prompts are rendered, and whose settings sample."""
+        lines = []
+        if self.form.guessed:
+            chosen, other = ("through the chat template", "False") if self.form.chat else ("as plain text", "True")
+            first = self.requests(1)[0].prompt.text
+            shown = first if len(first) <= SHOWN else f"{first[: SHOWN // 2]} ... {first[-SHOWN // 2 :]}"
+            lines.append(
+                f"divmon: prompts are rendered {chosen}: {self.form.reason}. The first reads {shown!r}. If that is not"
+                f" how this model is used, set chat={other} (--divmon_chat {other.lower()})"
+            )
+        if self._aside:
+            options = self.options
+            lines.append(
+                f"divmon: samples are generated with temperature {options.temperature:g} and top_p {options.top_p:g}"
+                f" alone; of the model's own generation_config, {self._aside} is put aside"
+            )
+        return lines
 
     def cannot_judge(self) -> list[str]:
         """Rules whose library is missing, so that they judge less: better said before training than found after.
@@ -113,5 +146,5 @@ class Asking:
             max_new_tokens=answer + (options.max_reasoning_tokens if reasons else 0),
             temperature=options.temperature,
             top_p=options.top_p,
-            stop=probe.stop,
+            stop=probe.stops(chat=self.renderer.chat),
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from divmon.options import Options
 from divmon.prompts.rendering import Renderer
+from divmon.sampling import TrainingEngine
 from divmon.sampling.engines.trainer_vllm import TrainerVLLM
 from divmon.sampling.sampler import Sampler
 from divmon.scoring.scorer import Scorer
@@ -13,10 +14,10 @@ from divmon.training.distributed import Processes
 from divmon.training.protocol import Asking
 from divmon.training.sharded_models import sharding_of, unwrapped
 
-Drawer = Sampler | TrainerVLLM
 
-
-def make_sampler(options: Options, model: Any, renderer: Renderer, processes: Processes, trainer: Any = None) -> Drawer:
+def make_sampler(
+    options: Options, model: Any, renderer: Renderer, processes: Processes, trainer: Any = None
+) -> TrainingEngine:
     """What draws this process's share.
 
     Args:

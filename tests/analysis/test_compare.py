@@ -112,8 +112,45 @@ def refusal(folder: Path, **of_second: Any) -> str:
 def test_other_decoding_is_refused_with_the_way_out(tmp_path: Path) -> None:
     hotter = {"sums": {**run_dirs.DECODING, "temperature": 1.0, "stop": ["\n"]}}
     said = refusal(tmp_path, facts={step: {"decoding": hotter} for step in STEPS}, decoding=hotter)
-    assert "b is left out of sums: decoding differs: stop [], temperature 0.6 and stop ['\\n'], temperature 1.0" in said
-    assert "measure the checkpoints again with the same decoding, DiversityMonitor(probes, stop=[], temp" in said
+    assert "b is left out of sums: decoding differs: temperature 0.6, stop [] and temperature 1.0, stop ['\\n']" in said
+    assert "measure the checkpoints again with the same decoding, DiversityMonitor(probes, temperature=0.6, o" in said
+
+
+STOPPED = {"sums": {**run_dirs.DECODING, "stop": ["\n\n"]}}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "refused"),
+    [
+        # An old directory: chat answers were cut by the strings of plain prompts.
+        ((True, STOPPED, False), (True, None, True), True),
+        ((True, STOPPED, False), (False, STOPPED, False), True),
+        # The paper's way, of a base model and a descendant that chats: each ends as its form does.
+        ((False, STOPPED, True), (True, None, True), False),
+        ((False, STOPPED, False), (True, None, True), False),
+        # The same strings, chosen for chat too.
+        ((False, STOPPED, True), (True, STOPPED, True), False),
+        ((False, STOPPED, True), (False, None, True), True),
+    ],
+)
+def test_answers_cut_by_other_stop_strings_are_not_compared(
+    tmp_path: Path, first: Any, second: Any, refused: bool
+) -> None:
+    for name, seed, (chat, decoding, chosen) in (("a", 0, first), ("b", 1, second)):
+        drawn = decoding or {"sums": run_dirs.DECODING}
+        facts = {step: {"decoding": drawn} for step in STEPS}
+        folder = run_dirs.write(tmp_path / name, STEPS, figures(seed), facts=facts, decoding=drawn, chat=chat)
+        if not chosen:  # as divmon wrote it before a probe could say what stops a chat
+            manifest = json.loads((folder / "manifest.json").read_text())
+            for probe in manifest["probes"]:
+                del probe["chat_stop"]
+            (folder / "manifest.json").write_text(json.dumps(manifest))
+    runs = [tmp_path / "a", tmp_path / "b"]
+    if not refused:
+        assert divmon.compare(runs).refused.empty
+        return
+    with pytest.raises(ValueError, match=r"decoding differs: stop .* in (chat|plain text)"):
+        divmon.compare(runs)
 
 
 def test_another_number_of_samples_is_refused(tmp_path: Path) -> None:

@@ -11,14 +11,18 @@ import pytest
 from support import run_dirs
 
 from divmon.analysis.comparison.compare import compare
+from divmon.analysis.settings import settings
 from divmon.lineages.published import overlay as paper_overlay
 from divmon.lineages.published import paper
 from divmon.prompts import tasks
+from divmon.scoring.metrics.ead import ead
+from divmon.scoring.scorer import Scorer
 from divmon.storage.reader import read_run
 
 MPNET = "sentence-transformers/all-mpnet-base-v2"
 FACTS = {0: {"paper_model": "base", "stage": "base"}, 1: {"paper_model": "think-sft", "stage": "think-sft"}}
-DECODING = {"max_new_tokens": 32768, "temperature": 0.6, "top_p": 0.95, "stop": tasks.load("gsm8k").stop}
+DECODING = {"max_new_tokens": 32768, "temperature": 0.6, "top_p": 0.95, "stop": ["\nQuestion:"]}
+"""Of a plain prompt; where there is a chat template, the paper stops nothing."""
 OPTIONS = {"num_samples": 16, "max_new_tokens": 32768, "max_reasoning_tokens": 0, "nli_model": "roberta-large-mnli"}
 FIGURES = ("sbert", "ead", "nli", "vendi", "accuracy", "sbert_correct", "vendi_correct")
 
@@ -36,9 +40,12 @@ def overlaid(folder: Path, decoding: Any = None, limit: float = 0.0, **of_manife
         value = published("base", "gsm8k", "accuracy_percent" if figure == "accuracy" else figure) / scale
         values["gsm8k", figure] = np.stack([value + 0.1 + spread] * 2)
     values["gsm8k", "length_limit"] = np.full((2, 4), limit)
-    drawn = {"decoding": {"gsm8k": decoding or DECODING}}
-    facts = {step: {**f, **drawn, **of_manifest.pop("facts", {})} for step, f in FACTS.items()}
-    manifest = {"options": OPTIONS, "encoders": {"encoder": MPNET}, "decoding": drawn["decoding"], **of_manifest}
+    drawn = {"gsm8k": decoding or DECODING}
+    chats = {"gsm8k": {**drawn["gsm8k"], "stop": []}}
+    more = of_manifest.pop("facts", {})
+    facts = {step: {**f, "decoding": chats if step else drawn, **more} for step, f in FACTS.items()}
+    manifest = {"options": OPTIONS, "encoders": {"encoder": MPNET}, "decoding": drawn, "vocab_size": 50257}
+    manifest |= of_manifest
     return paper_overlay.overlay(read_run(run_dirs.write(folder, [0, 1], values, facts=facts, **manifest)))
 
 
@@ -78,6 +85,12 @@ def test_measured_published_and_difference(tmp_path: Path) -> None:
             "temperature 1",
         ),
         ({"decoding": {**DECODING, "stop": ()}}, {"sbert", "ead", "nli", "vendi", "sbert_all"}, "other stop strings"),
+        ({"chat": True}, {"sbert", "ead", "nli", "vendi", "sbert_all"}, "not prompted as plain text, as the paper"),
+        (
+            {"vocab_size": 400},
+            {"ead"},
+            "counted with V = 400 where the paper's is 50,257",
+        ),
         ({"facts": {"suspicion": "all empty"}}, {"sbert", "ead", "nli", "vendi", "sbert_all"}, "all empty"),
     ],
 )
@@ -101,9 +114,47 @@ def test_what_was_not_measured_is_named(tmp_path: Path) -> None:
     values = {("gsm8k", "sbert"): np.array([[0.2, math.nan, 0.3]]), ("gsm8k", "nli"): np.full((1, 3), math.nan)}
     facts = {0: {**FACTS[0], "left_out": {"gsm8k/vendi": "OSError: no encoder"}}}
     frame = paper_overlay.overlay(read_run(run_dirs.write(tmp_path, [0], values, facts=facts)))
-    assert of(frame, "ead").why == of(frame, "nli").why == "not measured; other stop strings than the paper's"
+    assert (
+        of(frame, "ead").why
+        == of(frame, "nli").why
+        == ("not measured; other stop strings than the paper's, which has its own as plain text")
+    )
     assert of(frame, "vendi").why.startswith("not measured: OSError: no encoder; ")
     assert (of(frame, "sbert").n, of(frame, "ead").n) == (2, 0)
+
+
+def test_a_chat_model_is_not_compared_where_stop_strings_cut_its_answers(tmp_path: Path) -> None:
+    """Run directories of before, whose chat answers were cut by the strings of plain prompts, too."""
+    cut = overlaid(tmp_path, facts={"decoding": {"gsm8k": DECODING}})
+    assert of(cut, "sbert").comparable
+    assert of(cut, "sbert", "think-sft").why == (
+        "other stop strings than the paper's, which has none through the chat template"
+    )
+
+
+def test_the_paper_s_protocol_is_not_ours_to_change() -> None:
+    """What the overlay holds against stands in its own table; the tasks follow it."""
+    assert set(paper.STOPS) == set(tasks.PAPER)
+    assert {name: set(tasks.load(name).stop) for name in tasks.PAPER} == {n: set(s) for n, s in paper.STOPS.items()}
+
+
+def test_ead_is_compared_with_the_paper_s_vocabulary(tmp_path: Path) -> None:
+    """Of a tokenizer of 400, over the first K = 16 of 32 stored samples, the prompts with two answers."""
+    words = ["one two three four", "five six seven eight nine ten", "one two ten eleven twelve"]
+
+    def said(step: int, prompt: Any, number: int) -> tuple[str, bool]:
+        return " ".join(words[: 1 + number % 3]) * (1 + number % 2), True
+
+    scorer = Scorer("ead", embedder="none", vocab_size=400)
+    run_dirs.draw(tmp_path / "run", [0], said, scorer, prompts=3, num_samples=16)
+    texts = [[said(0, None, k)[0] for k in range(16)]] * 3
+    run = read_run(tmp_path / "run")
+    (score,) = run.scores.query("metric == 'ead'").itertuples()
+    own, wanted = float(ead(texts, 400).mean()), float(ead(texts, 50257).mean())
+    assert score.mean == pytest.approx(own) and own > wanted + 0.01, "its own V corrects more"
+    found = paper_overlay._measured(run, 0, "sums", "ead", settings(run, 0, "sums"), score)
+    assert found[0] == pytest.approx(wanted) and found[3] == 3
+    assert run.provenance[0]["vocab_size"] == 400
 
 
 def test_models_and_tasks_that_the_paper_has_not_are_left_out(tmp_path: Path) -> None:

@@ -315,13 +315,14 @@ def test_models_that_complete_no_text_are_named(trained: Path, run: Path, capsys
 
 def test_how_it_asks_is_said(trained: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A process of its own cannot look at the rows of training for what the model is spoken to in."""
-    template = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
+    template = "{% for m in messages %}<|im_start|>{{ m['content'] }}<eos>{% endfor %}"
     for checkpoint in found(run):
         tiny.tokenizer(runs.TEXTS, chat_template=template).save_pretrained(checkpoint.path)
     assert watch(trained, run, "--once") == 0
     printed = capsys.readouterr().out
-    assert "a prompt as the model sees it: '<|im_start|>what is 0 plus 0?<|im_end|>'" in printed
-    assert "it goes through the chat template, as there is one; --divmon_chat false if" in printed
+    assert "a prompt as the model sees it: '<|im_start|>what is 0 plus 0?<eos>'" in printed
+    assert "prompts are rendered through the chat template: there is a chat template, and no training row" in printed
+    assert "set chat=False (--divmon_chat false)" in printed
     assert watch(trained, run, "--once", "--divmon_chat", "false", "--divmon_output_dir", str(run / "plain")) == 0
     printed = capsys.readouterr().out
     assert "a prompt as the model sees it: 'what is 0 plus 0?'" in printed

@@ -11,12 +11,14 @@ from typing import Any
 
 import datasets
 import pytest
+import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
+from support import tiny
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from divmon.prompts.rendering import Renderer, Think, detect_chat, own_tokenizer, split_reasoning
+from divmon.prompts.rendering import Renderer, Think, own_tokenizer, prompt_form, split_reasoning
 from divmon.types import Prompt
 
 SPECIAL = ["<bos>", "<eos>", "<pad>", "<|im_start|>", "<|im_end|>", "<|user|>", "<|bot|>"]
@@ -372,10 +374,60 @@ class UntouchableStream(Untouchable, datasets.IterableDataset):
         pass
 
 
-@pytest.mark.parametrize("dataset", [Untouchable(), UntouchableStream(), None, [], [{"pixel_values": [1]}], [(1, 2)]])
+def detect_chat(tokenizer: Any, dataset: Any) -> bool:
+    return prompt_form(tokenizer, dataset).chat
+
+
+UNREADABLE = [Untouchable(), UntouchableStream(), None, [], [{"pixel_values": [1]}], [(1, 2)]]
+
+
+@pytest.mark.parametrize("dataset", UNREADABLE)
 def test_where_rows_cannot_be_read_a_template_decides(dataset: Any) -> None:
-    assert detect_chat(tokenizer_with(QWEN), dataset)
+    ends_turns = tokenizer_with(QWEN)
+    ends_turns.eos_token = "<|im_end|>"
+    found = prompt_form(ends_turns, dataset)
+    assert found.chat and found.guessed and "no training row or sign of a base model" in found.reason
     assert not detect_chat(tokenizer_with(None), dataset)
+
+
+# Without rows: what speaks for a base model that ships with a template
+
+
+def model_of(tokenizer: Any, *, name: str = "", eos: Any = None, untrained: float | None = None) -> Any:
+    made = tiny.model("llama", vocab_size=len(tokenizer))
+    made.config._name_or_path = name
+    made.generation_config.eos_token_id = tokenizer.eos_token_id if eos is None else eos
+    if untrained is not None:
+        with torch.no_grad():
+            made.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("<|im_end|>")] *= untrained
+    return made
+
+
+@pytest.mark.parametrize(
+    ("of_model", "eos_token", "chat", "reason"),
+    [
+        # Qwen 2.5: base and instruct share the template; only the latter ends texts with its end of turn.
+        ({}, "<eos>", False, "ends a text with the template's end of turn <|im_end|>"),
+        ({}, "<|im_end|>", True, "no training row or sign of a base model"),
+        ({"eos": [1, 4]}, "<eos>", True, "no training row or sign of a base model"),
+        # Llama 3's base: the token is there, and was never trained.
+        ({"untrained": 0.01}, "<|im_end|>", False, "the embedding of its end of turn <|im_end|> was never trained"),
+        ({"untrained": 0.5}, "<|im_end|>", True, "no training row"),
+        ({"name": "some/Model-7B-Base"}, "<|im_end|>", False, "its name says base"),
+        ({"name": "google/gemma-3-1b-pt"}, "<|im_end|>", False, "its name says pt"),
+        ({"name": "/runs/base/Model-SFT"}, "<eos>", True, "no training row"),
+        ({"name": "Model-7B-Instruct"}, "<eos>", True, "no training row"),
+    ],
+)
+def test_a_base_model_with_a_template_is_prompted_in_plain_text(
+    of_model: dict[str, Any], eos_token: str, chat: bool, reason: str
+) -> None:
+    tokenizer = tokenizer_with(QWEN)
+    tokenizer.eos_token = eos_token
+    found = prompt_form(tokenizer, None, model_of(tokenizer, **of_model))
+    assert (found.chat, found.guessed) == (chat, True) and reason in found.reason
+    row = [{"prompt": [USER]}]
+    assert prompt_form(tokenizer, row, model_of(tokenizer, **of_model)).chat, "training rows say more than any sign"
 
 
 @pytest.mark.parametrize("template", [OLMO_THINK, QWEN, R1, GENERATION, PHI, INST])

@@ -11,10 +11,10 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from divmon.analysis.recounting import recounted_ead
 from divmon.analysis.settings import QUALITY, Settings, settings
 from divmon.lineages.published import paper
-from divmon.lineages.published.catalog import MOST, PROMPTS
-from divmon.prompts import tasks
+from divmon.lineages.published.catalog import MOST, PAPER, PROMPTS
 from divmon.storage.reader import Run
 from divmon.types import TRUNCATED_LIMIT
 
@@ -33,6 +33,7 @@ FIGURES = {
 }
 """(table, metric) of the paper -> the figure that is the same here, and what it is multiplied by."""
 
+ASKED = {checkpoint.name: checkpoint.asked for checkpoint in PAPER}
 NUM_SAMPLES, LIMIT, DECODING = 16, 32768, {"temperature": 0.6, "top_p": 0.95}
 ENCODER, NLI = "all-mpnet-base-v2", "roberta-large-mnli"
 OF_K = ("ead", "vendi", "sbert_correct", "vendi_correct")
@@ -64,18 +65,30 @@ def overlay(run: Run) -> pd.DataFrame:
             if row.task not in asked:
                 continue
             figure, scale = FIGURES[row.paper_table, row.metric]
-            score = scores.get((step, row.task, figure))
-            values = [getattr(score, name, float("nan")) * scale for name in ("mean", "low", "high")]
-            if score is None or not score.n:
-                reasons = [_missing(facts, row.task, figure), *asked[row.task]]
-            else:
-                reasons = [*asked[row.task], *_other(run, settings(run, step, row.task), figure)]
-            why = "; ".join(reasons)
-            difference = float("nan") if why else values[0] - row.value
-            n = 0 if score is None else int(score.n)
-            found.append((row.model, step, row.task, row.metric, row.paper_table, *values, n, row.value))
-            found[-1] += (PROMPTS.get(row.task, MOST), difference, not why, why)
+            took = settings(run, step, row.task)
+            *values, n = _measured(run, step, row.task, figure, took, scores.get((step, row.task, figure)))
+            other = _other(run, took, figure, values) if n else [_missing(facts, row.task, figure)]
+            why = "; ".join([*asked[row.task], *other] if n else [*other, *asked[row.task]])
+            difference = float("nan") if why else values[0] * scale - row.value
+            found.append((row.model, step, row.task, row.metric, row.paper_table, *(v * scale for v in values), n))
+            found[-1] += (row.value, PROMPTS.get(row.task, MOST), difference, not why, why)
     return pd.DataFrame(found, columns=COLUMNS)
+
+
+def _measured(
+    run: Run, step: int, task: str, figure: str, took: Settings, score: Any
+) -> tuple[float, float, float, int]:
+    """Mean, interval and prompts behind them; of EAD with the paper's V, NaN where its texts are not stored whole."""
+    nan = float("nan")
+    if score is None or not score.n:
+        return nan, nan, nan, 0
+    if figure != "ead" or took.vocab_size == paper.VOCABULARY:
+        return score.mean, score.low, score.high, int(score.n)
+    try:
+        found = recounted_ead(run, step, task, vocab_size=paper.VOCABULARY, num_samples=took.num_samples)
+    except ValueError:  # damaged, which the run's reader names
+        found = None
+    return (found.value, found.low, found.high, found.n) if found else (nan, nan, nan, int(score.n))
 
 
 def text(frame: pd.DataFrame, metric: str = "sbert") -> str:
@@ -94,16 +107,30 @@ def _troubles(run: Run, step: int, task: str, scores: dict[Any, Any]) -> Iterato
     for name, value in DECODING.items():
         if took.decoding.get(name) != value:
             yield f"{name} {took.decoding.get(name)}, the paper's is {value}"
-    if task in tasks.available() and tuple(took.decoding.get("stop", ())) != tasks.load(task).stop:
-        yield "other stop strings than the paper's"
+    yield from _other_form(facts["paper_model"], task, took)
     limit = int(took.decoding.get("max_new_tokens", 0)) + took.reasoning_tokens
     ended = scores.get((step, task, "length_limit"))
     if limit < LIMIT and ended is not None and ended.mean > TRUNCATED_LIMIT:
         yield f"more than 10 % of the completions ended at {limit:,} tokens, where the paper's limit is {LIMIT:,}"
 
 
-def _other(run: Run, took: Settings, figure: str) -> Iterator[str]:
+def _other_form(model: str, task: str, took: Settings) -> Iterator[str]:
+    """Whether the model was prompted in another form than the paper's, or its answers cut by other strings."""
+    in_chat = ASKED[model] != "plain"
+    form = "through the chat template" if in_chat else "as plain text"
+    if took.chat is not None and took.chat != in_chat:
+        yield f"not prompted {form}, as the paper does"
+    elif set(took.decoding.get("stop") or ()) != set(() if in_chat else paper.STOPS[task]):
+        yield f"other stop strings than the paper's, which has {'none ' if in_chat else 'its own '}{form}"
+
+
+def _other(run: Run, took: Settings, figure: str, values: Sequence[float]) -> Iterator[str]:
     """What sets this figure apart."""
+    if figure == "ead" and values[0] != values[0]:
+        yield (
+            f"counted with V = {took.vocab_size} where the paper's is {paper.VOCABULARY:,}, and the texts are not"
+            " stored whole to count again"
+        )
     if figure in OF_K and took.num_samples != NUM_SAMPLES:
         yield f"{took.num_samples} samples a prompt, the paper's K is {NUM_SAMPLES}, on which {figure} depends"
     if figure.startswith(("sbert", "vendi")) and ENCODER not in took.models.get("encoder", ""):

@@ -12,6 +12,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+STOPS: dict[str, tuple[str, ...]] = {
+    "tldr": ("\n\n",),
+    "cnn_dailymail": ("\n\n",),
+    "xsum": ("\n",),
+    "humaneval": ("\nclass ", "\ndef ", "\n#", "\nif __name__"),
+    "mbpp": ("\nclass ", "\n#", "\nif __name__"),
+    "cruxeval": ("\nGiven",),
+    "gsm8k": ("\nQuestion:",),
+    "math_algebra": ("\nProblem:",),
+    "math_geometry": ("\nProblem:",),
+    "truthfulqa": ("\nQ:", "\n\n"),
+    "alpaca": ("\n\n###", "\n\n##"),
+    "ifeval": (),
+    "writingprompts": (),
+    "prism": (),
+    "wildbench": (),
+}
+"""Stop strings of plain prompts, from the released code; its harness uses none where a chat template is on."""
+
+VOCABULARY = 50257
+"""V of EAD, for every model whatever its tokenizer."""
+
 LINEAGES = {
     "Think": (("SFT", "think-sft"), ("DPO", "think-dpo"), ("RL", "think")),
     "Instruct": (("SFT", "instruct-sft"), ("DPO", "instruct-dpo"), ("RL", "instruct")),

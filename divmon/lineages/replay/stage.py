@@ -115,7 +115,9 @@ def measure(lineage: Lineage, stage: Stage, model: str, step: int, name: str) ->
 
     on_gpu = torch.cuda.is_available() and not stage.args.get("use_cpu")
     torch.nn.Module.to(loaded, "cuda" if on_gpu else "cpu").eval()
-    monitor = DiversityMonitor(**options(lineage, stage), output_dir=str(lineage.run_directory))
+    # As the stages that train on this template are prompted, also where the model itself was never tuned to it.
+    chat = {"chat": True} if stage.template.chat else {}
+    monitor = DiversityMonitor(**{**chat, **options(lineage, stage)}, output_dir=str(lineage.run_directory))
     try:
         monitor.measure(loaded, make_tokenizer(lineage, stage), step, stage=name)
     finally:

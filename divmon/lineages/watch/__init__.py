@@ -226,10 +226,6 @@ class Watch:
         """How the model is asked: unlike a callback, this process cannot see what training speaks."""
         asking = self.monitor.asking
         self._say(f"a prompt as the model sees it: {asking.requests(1)[0].prompt.text!r}")
-        if self.monitor.options.chat == "auto" and asking.renderer.chat:
-            self._say(
-                "it goes through the chat template, as there is one; --divmon_chat false if training is on plain text"
-            )
 
     def _fail(self, checkpoint: Checkpoint, reason: str, *, last: bool = False) -> None:
         """Records a failure. A change of the checkpoint's files gives it new tries."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,9 +31,11 @@ def resolve(
     Args:
         spec: a task's name; several ("gsm8k,starter", or a list); a group of tasks ("paper", "verifiable", "code",
             ...); a task on a local file ("gsm8k@file.jsonl"), or a group on a folder with a <task>.jsonl for each; a
-            file of {id?, prompt: text | messages, gold?, task?, category?}, one probe for each `task` in it; a list of
-            prompts (text, messages, or such rows); a datasets.Dataset with a column `prompt` or `messages`; "eval";
-            a Probe or a list of them (taken whole).
+            file of {id?, prompt: text | messages, gold?, task?, category?, stop?, chat_stop?}, one probe for each
+            `task` in it; a list of prompts (text, messages, or such rows); a datasets.Dataset with a column `prompt` or
+            `messages`; "eval"; a Probe or a list of them (taken whole). `stop` (a string or several) ends the answers
+            of a row's task and is cut from them, `chat_stop` in its place where prompts go through a chat template:
+            "stop": "\n", "chat_stop": [] stops plain prompts only. One row of a task may speak for all.
         seed: of the subset's draw, which has a generator of its own.
         eval_dataset: what "eval" reads: the trainer's, before or after it was tokenized; a dict of them gives a probe
             for each. Of a streamed one the first rows are taken.
@@ -63,8 +65,10 @@ def _forms(spec: Any, wanted: _Wanted) -> list[Probe]:
     if isinstance(spec, list | tuple):
         return _list(list(spec), wanted)
     if _is_dataset(spec):
-        prompts = [read_prompt(row, index, f"row {index} of the data set") for index, row in _some_rows(spec, wanted)]
-        return [Probe("dataset", tuple(prompts), source="datasets.Dataset")]
+        rows = [(f"row {index} of the data set", index, row) for index, row in _some_rows(spec, wanted)]
+        prompts = tuple(read_prompt(row, index, where) for where, index, row in rows)
+        stops = _stops((where, row) for where, _, row in rows)
+        return [Probe("dataset", prompts, source="datasets.Dataset", **stops)]
     raise ValueError(
         f"cannot make a probe of {type(spec).__name__}; give the name of a task ({', '.join(tasks.available())}),"
         f" {tasks.OTHER_FORMS}"
@@ -124,6 +128,7 @@ def _is_dataset(item: Any) -> bool:
 def _grouped(rows: list[tuple[str, Any]], name: str, source: str, wanted: _Wanted) -> list[Probe]:
     """One probe for each `task` of the rows. All rows are read, so that a bad one is named whatever is drawn."""
     groups: dict[str, list[Prompt]] = {}
+    of_task: dict[str, list[tuple[str, Any]]] = {}
     seen: dict[tuple[str, str], str] = {}
     for index, (where, row) in enumerate(rows):
         prompt = read_prompt(row, index, where)
@@ -132,10 +137,37 @@ def _grouped(rows: list[tuple[str, Any]], name: str, source: str, wanted: _Wante
             raise ValueError(f"{where}: the id {prompt.id!r} is that of {seen[task, prompt.id]} too; use each once")
         seen[task, prompt.id] = where
         groups.setdefault(task, []).append(prompt)
+        of_task.setdefault(task, []).append((where, row))
     return [
-        Probe(task, tuple(prompts[i] for i in draw(len(prompts), wanted.num_prompts, wanted.seed)), source=source)
+        Probe(
+            task,
+            tuple(prompts[i] for i in draw(len(prompts), wanted.num_prompts, wanted.seed)),
+            source=source,
+            **_stops(of_task[task]),
+        )
         for task, prompts in groups.items()
     ]
+
+
+def _stops(rows: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """The stop strings that a task's rows name, as `Probe` takes them.
+
+    Raises:
+        ValueError: two rows differ, or one names no text; the message names them.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for where, row in rows:
+        for name in ("stop", "chat_stop"):
+            value = row.get(name) if isinstance(row, Mapping) else None
+            if value is None:
+                continue
+            stops = [value] if isinstance(value, str) else value
+            if not isinstance(stops, list | tuple) or not all(isinstance(stop, str) and stop for stop in stops):
+                raise ValueError(f"{where}: expected `{name}` to be a text or a list of texts, came {value!r}")
+            first, before = found.setdefault(name, (where, tuple(stops)))
+            if before != tuple(stops):
+                raise ValueError(f"{where}: its `{name}` is not that of {first}; a task's rows are decoded alike")
+    return {name: stops for name, (_, stops) in found.items()}
 
 
 def _some_rows(dataset: Any, wanted: _Wanted) -> list[tuple[int, Any]]:

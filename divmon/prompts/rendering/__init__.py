@@ -9,15 +9,15 @@ from typing import Any, Literal, TypeGuard
 from divmon.prompts.rendering.chat_template import (
     apply,
     assistant_header,
-    detect_chat,
     end_of_turn_ids,
     own_tokenizer,
     template_of,
     tokenizer_copy,
 )
+from divmon.prompts.rendering.prompt_form import PromptForm, prompt_form
 from divmon.types import Message, Prompt, RenderedPrompt
 
-__all__ = ["Renderer", "Think", "detect_chat", "own_tokenizer", "split_reasoning"]
+__all__ = ["PromptForm", "Renderer", "Think", "own_tokenizer", "prompt_form", "split_reasoning"]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a chat template says: its assistant header, its end of turn, and whether training speaks through it."""
+"""What a chat template says: its assistant header and its end of turn."""
 
 from __future__ import annotations
 
@@ -103,51 +103,3 @@ def end_of_turn_ids(tokenizer: Any, kwargs: dict[str, Any]) -> set[int]:
         closing = sorted((content for content in added if after.startswith(content)), key=len)
         ends.update(added[content] for content in closing[-1:])
     return ends
-
-
-def detect_chat(tokenizer: Any, train_dataset: Any) -> bool:
-    """Whether training speaks through the chat template: what chat="auto" means.
-
-    It does where one of the first 8 rows is a conversation or holds the template's assistant header, and where rows
-    cannot be read (none, streamed, of an unknown kind) but there is a template. A data set that is neither a list nor a
-    datasets.Dataset is never measured by len() nor iterated: that could move the training's own stream.
-    """
-    tokenizer = tokenizer_copy(tokenizer)
-    if not template_of(tokenizer):
-        return False
-    header = assistant_header(tokenizer, {})[0]
-    seen = [_speaks_chat(row, tokenizer, header) for row in _first_rows(train_dataset)]
-    known = [answer for answer in seen if answer is not None]
-    return any(known) if known else True
-
-
-def _first_rows(dataset: Any, n: int = 8) -> list[Any]:
-    if isinstance(dataset, list | tuple):
-        return list(dataset[:n])
-    if any(base.__name__ == "Dataset" and base.__module__.startswith("datasets.") for base in type(dataset).__mro__):
-        dataset = dataset.with_format(None)  # a user's random transform would move the run's generator
-        return [dataset[index] for index in range(min(n, len(dataset)))]
-    return []
-
-
-def _speaks_chat(row: Any, tokenizer: Any, header: str) -> bool | None:
-    """None where the row does not tell."""
-    if not hasattr(row, "get"):
-        return None
-    for column in ("messages", "prompt", "chosen", "completion"):
-        turns = row.get(column)
-        if isinstance(turns, list) and turns and isinstance(turns[0], dict) and "role" in turns[0]:
-            return True
-    for column in ("input_ids", "prompt_ids", "prompt_input_ids"):
-        if row.get(column) is not None:
-            return _holds(header, [int(token) for token in row[column]], tokenizer) if header else None
-    texts = [row[column] for column in ("prompt", "text") if isinstance(row.get(column), str)]
-    return any(header in text for text in texts if header) if texts else None
-
-
-def _holds(header: str, ids: list[int], tokenizer: Any) -> bool:
-    """As ids, since not every tokenizer decodes to what it read; and as text, since the header's end can merge."""
-    wanted = tokenizer(header, add_special_tokens=False)["input_ids"]
-    if any(ids[start : start + len(wanted)] == wanted for start in range(len(ids) - len(wanted) + 1)):
-        return True
-    return header in tokenizer.decode(ids, skip_special_tokens=False)

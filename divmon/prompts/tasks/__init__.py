@@ -1,4 +1,4 @@
-"""PROMPTS: one file a task, and the folder is the registry.
+"""PROMPTS: one file per task, and the folder is the registry.
 
 A task file defines one function of the file's name that returns a `Task`: where its rows are, and how a row becomes a
 prompt. To add one, copy gsm8k.py.
@@ -32,11 +32,11 @@ OTHER_FORMS = (
 
 @dataclass(frozen=True)
 class Task:
-    """A data set, how one of its rows becomes a prompt, and the limits it is decoded under."""
+    """A data set, how one of its rows becomes a prompt, and the decoding limits."""
 
     name: str
     prompt: Callable[[Row], str]
-    """Row -> what the model is asked."""
+    """Row -> the prompt."""
     dataset: str = ""
     """Hub id of the data set; empty where the rows ship inside the package."""
     subset: str | None = None
@@ -50,9 +50,9 @@ class Task:
     file: Path | None = None
     """The file inside the package, in place of a hub id."""
     gold: Callable[[Row], str | None] | None = None
-    """Row -> the right answer, for the verifier."""
+    """Row -> the reference answer, for the verifier."""
     solution: Callable[[Row], str] | None = None
-    """Row -> a completion that the verifier must accept, from the row's own gold."""
+    """Row -> a completion that the verifier must accept, made of the row's own reference answer."""
     id_field: str | None = None
     """Upstream field that identifies a row; the row's index where there is none."""
     category: Category = "other"
@@ -60,6 +60,8 @@ class Task:
     """Field that holds the category, where it differs between rows."""
     max_new_tokens: int = 512
     stop: tuple[str, ...] = ()
+    """Strings that end the answer to a plain prompt. In chat there are none: the end-of-turn token ends an answer, and
+    the paper's harness uses none there."""
     verifier: str | None = None
 
     def probe(self, num_prompts: int = 64, seed: int = 0, source: str | Path | None = None) -> Probe:
@@ -67,7 +69,7 @@ class Task:
 
         Args:
             num_prompts: how many prompts; all rows where there are fewer.
-            seed: of the draw. It has a generator of its own: the global ones are not touched.
+            seed: of the subset. It has a generator of its own: the global ones are not touched.
             source: path of a .jsonl, .json, .parquet or .csv file, or of a folder with a <task>.jsonl; None loads
                 `dataset` from the hub (or its cache).
 
@@ -93,13 +95,15 @@ class Task:
             drawn = [self.read(rows[index], index, f"{origin}, row {index}") for index in indices]
         if not drawn:
             raise ValueError(f"{origin}: no row is left for the task '{self.name}', which keeps only some of its rows")
-        return Probe(self.name, tuple(drawn), self.max_new_tokens, self.stop, self.verifier, source=origin)
+        return Probe(
+            self.name, tuple(drawn), self.max_new_tokens, self.stop, self.verifier, source=origin, chat_stop=()
+        )
 
     def read(self, row: Row, index: int, where: str) -> Prompt:
         """One row as a prompt.
 
         Raises:
-            ValueError: the row lacks a field, or its gold cannot be read; `where` names the row.
+            ValueError: the row lacks a field, or its reference answer cannot be read; `where` names the row.
         """
         with self._naming(row, where):
             prompt_id = row[self.id_field] if self.id_field else index

@@ -6,7 +6,7 @@ from divmon.prompts.tasks import Row, Task
 
 
 def alpaca() -> Task:
-    """Alpaca as the paper asks it: its own template, with or without an input; nothing judges an answer."""
+    """Alpaca as the paper prompts it: its own template, with or without an input; nothing grades an answer."""
     return Task(
         name="alpaca",
         category="instruction",
@@ -16,7 +16,7 @@ def alpaca() -> Task:
         rows=52_002,
         prompt=in_alpaca_s_template,
         max_new_tokens=512,
-        stop=("\n\n###",),
+        stop=("\n\n###", "\n\n##"),
     )
 
 

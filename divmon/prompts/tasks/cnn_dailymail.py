@@ -6,7 +6,7 @@ from divmon.prompts.tasks import Task
 
 
 def cnn_dailymail() -> Task:
-    """CNN/DailyMail as the paper asks it: an article, then `TL;DR:`; nothing judges a summary."""
+    """CNN/DailyMail as the paper prompts it: an article, then `TL;DR:`; nothing grades a summary."""
     return Task(
         name="cnn_dailymail",
         category="summarization",

@@ -6,7 +6,7 @@ from divmon.prompts.tasks import Task
 
 
 def cruxeval() -> Task:
-    """CRUXEval's output prediction as the paper asks it, judged by the value that is named."""
+    """CRUXEval's output prediction as the paper prompts it, graded by the value that is named."""
     return Task(
         name="cruxeval",
         category="code",

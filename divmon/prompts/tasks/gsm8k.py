@@ -6,7 +6,7 @@ from divmon.prompts.tasks import Row, Task
 
 
 def gsm8k() -> Task:
-    """GSM8K as the paper asks it: `Question: ... Answer:`, judged by the number after `####`."""
+    """GSM8K as the paper prompts it: `Question: ... Answer:`, graded by the number after `####`."""
     return Task(
         name="gsm8k",
         category="reasoning",

@@ -6,7 +6,7 @@ from divmon.prompts.tasks import Task
 
 
 def humaneval() -> Task:
-    """HumanEval as the paper asks it: the bare prompt, judged by its unit tests."""
+    """HumanEval as the paper prompts it: the bare prompt, graded by its unit tests."""
     return Task(
         name="humaneval",
         category="code",

@@ -6,7 +6,7 @@ from divmon.prompts.tasks import Task
 
 
 def ifeval() -> Task:
-    """IFEval as the paper asks it: the bare prompt, judged by whether every constraint is met (strict)."""
+    """IFEval as the paper prompts it: the bare prompt, graded by whether every constraint is met (strict)."""
     return Task(
         name="ifeval",
         category="instruction",

@@ -7,7 +7,7 @@ from divmon.prompts.tasks._rows import last_box
 
 
 def math_algebra() -> Task:
-    """MATH's algebra as the paper asks it: `Problem: ... Solution:`, judged by the boxed answer."""
+    """MATH's algebra as the paper prompts it: `Problem: ... Solution:`, graded by the boxed answer."""
     return Task(
         name="math_algebra",
         category="reasoning",

@@ -7,7 +7,7 @@ from divmon.prompts.tasks._rows import last_box
 
 
 def math_geometry() -> Task:
-    """MATH's geometry as the paper asks it: `Problem: ... Solution:`, judged by the boxed answer."""
+    """MATH's geometry as the paper prompts it: `Problem: ... Solution:`, graded by the boxed answer."""
     return Task(
         name="math_geometry",
         category="reasoning",

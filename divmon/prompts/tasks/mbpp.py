@@ -6,7 +6,7 @@ from divmon.prompts.tasks import Task
 
 
 def mbpp() -> Task:
-    """MBPP as the paper asks it: the sentence as a docstring, judged by its unit tests."""
+    """MBPP as the paper prompts it: the sentence as a docstring, graded by its unit tests."""
     return Task(
         name="mbpp",
         category="code",

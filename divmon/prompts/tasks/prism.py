@@ -8,7 +8,7 @@ from divmon.prompts.tasks import Row, Task
 
 
 def prism() -> Task:
-    """PRISM as the paper asks it: the opening prompt of a balanced subset; nothing judges an answer."""
+    """PRISM as the paper prompts it: the opening prompt of a balanced subset; nothing grades an answer."""
     return Task(
         name="prism",
         category="values",

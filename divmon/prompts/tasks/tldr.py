@@ -6,7 +6,7 @@ from divmon.prompts.tasks import Task
 
 
 def tldr() -> Task:
-    """TL;DR as the paper asks it: a post, then `TL;DR:`; nothing judges a summary."""
+    """TL;DR as the paper prompts it: a post, then `TL;DR:`; nothing grades a summary."""
     return Task(
         name="tldr",
         category="summarization",

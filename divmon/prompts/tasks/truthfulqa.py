@@ -6,7 +6,7 @@ from divmon.prompts.tasks import Task
 
 
 def truthfulqa() -> Task:
-    """TruthfulQA as the paper asks it: `Q: ... A:`, judged against its true and its false reference answers."""
+    """TruthfulQA as the paper prompts it: `Q: ... A:`, graded against its true and its false reference answers."""
     return Task(
         name="truthfulqa",
         category="reasoning",

@@ -6,7 +6,7 @@ from divmon.prompts.tasks import Row, Task
 
 
 def wildbench() -> Task:
-    """WildBench as the paper asks it: the first turn of the user; nothing judges an answer."""
+    """WildBench as the paper prompts it: the first turn of the user; nothing grades an answer."""
     return Task(
         name="wildbench",
         category="values",

@@ -6,7 +6,7 @@ from divmon.prompts.tasks import Task
 
 
 def writingprompts() -> Task:
-    """WritingPrompts as the paper asks it: the prompt with its tag and a blank line; nothing judges a story."""
+    """WritingPrompts as the paper prompts it: the prompt with its tag and a blank line; nothing grades a story."""
     return Task(
         name="writingprompts",
         category="creative",

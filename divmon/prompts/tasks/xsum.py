@@ -6,7 +6,7 @@ from divmon.prompts.tasks import Task
 
 
 def xsum() -> Task:
-    """XSum as the paper asks it: an article, then `TL;DR:`; nothing judges a summary."""
+    """XSum as the paper prompts it: an article, then `TL;DR:`; nothing grades a summary."""
     return Task(
         name="xsum",
         category="summarization",

@@ -1,10 +1,11 @@
-"""SAMPLES: one file a way to draw completions, of two kinds.
+"""SAMPLES: one file per way to generate completions, of two kinds.
 
 Batch decoders, `live` and `generate`, decode with a model in this process. Each is a function of its file's name,
 `(model, batch) -> Drawn`, called inside `divmon.guard.undisturbed`. Batches, memory, stop strings and text are
 `divmon.sampling.sampler`'s, the same for both; its `Sampler` makes an engine of them.
 
-Engines, `server`, `trainer_vllm` and `replay`, draw by themselves. Each is a class that is a `divmon.sampling.Engine`.
+Engines, `server`, `trainer_vllm` and `replay`, sample by themselves. Each is a class that is a
+`divmon.sampling.Engine`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Batch:
     stopper: Stopper | None = None
     """Asked now and then, so a row may run some tokens past its stop string."""
     deadline: float = math.inf
-    """By `time.monotonic`: past it, what is not drawn is given up."""
+    """By `time.monotonic`: past it, what is not generated yet is given up."""
     together: Lockstep | None = None
     """Processes that share each layer's parameters, so that all must forward equally often."""
 
@@ -71,7 +72,7 @@ class Lockstep(Protocol):
 
 
 class TooLate(RuntimeError):
-    """The time for drawing is over."""
+    """The time for sampling is over."""
 
     def __init__(self) -> None:
         super().__init__("not drawn in time: the measurement took longer than timeout= allows")

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 from divmon.sampling.engines import Batch, Drawn, NonFiniteLogits, TooLate, not_finite
+from divmon.sampling.generation_config import own_generation_config_aside
 from divmon.sampling.inverse_cdf import choose
 
 
 def neutral_generation_config(batch: Batch) -> Any:
-    """A generation config with every sampling field said: an unset one comes from the model's own (top_k is 50)."""
+    """A generation config with every sampling field said whose default is not neutral (top_k is 50)."""
     from transformers import GenerationConfig
 
     neutral = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0}
@@ -29,12 +30,7 @@ def neutral_generation_config(batch: Batch) -> Any:
         no_repeat_ngram_size=0,
         num_beams=1,
         num_return_sequences=1,
-        min_new_tokens=None,
         min_length=0,
-        bad_words_ids=None,
-        suppress_tokens=None,
-        begin_suppress_tokens=None,
-        forced_eos_token_id=None,
         eos_token_id=list(batch.eos_token_ids) or None,
         pad_token_id=batch.pad,
         use_cache=True,
@@ -56,13 +52,14 @@ def generate(model: Any, batch: Batch) -> Drawn:
     mask = batch.attention_mask_PL.to(device).repeat_interleave(batch.num_samples, dim=0)
     prompt_length = ids.shape[1]
     stopped = _Stopped(batch, prompt_length)
-    out = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        generation_config=neutral_generation_config(batch),
-        logits_processor=LogitsProcessorList([_PickByUniform(batch, prompt_length)]),
-        stopping_criteria=StoppingCriteriaList([stopped]),
-    )
+    with own_generation_config_aside(model):
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=neutral_generation_config(batch),
+            logits_processor=LogitsProcessorList([_PickByUniform(batch, prompt_length)]),
+            stopping_criteria=StoppingCriteriaList([stopped]),
+        )
     if stopped.late:
         raise TooLate
     tokens = out[:, prompt_length:].cpu()

@@ -1,6 +1,6 @@
-"""Samples drawn before, given again: from a run directory at its steps, or from a JSONL file of completions.
+"""Samples generated before, given again: from a run directory at its steps, or from a JSONL file of completions.
 
-So that other metrics or verifiers can score them, with nothing drawn anew.
+So that other metrics or verifiers can score them, with nothing sampled anew.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible completion server (vLLM, SGLang, `transformers serve`): one request a sample, with its own seed.
+"""An OpenAI-compatible completion server (vLLM, SGLang, `transformers serve`): a request per sample, each with a seed.
 
 Prompts are rendered here and sent as token ids, or as text where a server takes no ids, so that templates are ours.
 """
@@ -23,7 +23,7 @@ AT_ONCE: dict[Fields, int] = {"vllm": 64, "transformers": 1, "openai": 8}
 
 
 class Server:
-    """Draws from a server.
+    """Samples from a server.
 
     Args:
         url: "http://localhost:8000" or with the path up to "/v1".
@@ -113,7 +113,7 @@ class Server:
         step: int,
         progress: Callable[[int], None] = lambda samples: None,
     ) -> Drawing:
-        """Draws every request; a prompt of which one sample cannot be had is in `missing` with the reason.
+        """Samples every request; a prompt of which one sample cannot be had is in `missing` with the reason.
 
         Raises:
             ServerProblem: at the first call, as `check` does.

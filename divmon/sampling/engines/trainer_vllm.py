@@ -28,11 +28,11 @@ SETTINGS = (
     "structured_outputs_regex",
     "generation_kwargs",
 )
-"""Attributes of TRL's `VLLMGeneration` that decide how it draws; saved, set and put back."""
+"""Attributes of TRL's `VLLMGeneration` that decide how it samples; saved, set and put back."""
 
 
 class TrainerVLLM:
-    """Draws from the vLLM that a trainer generates with.
+    """Samples from the vLLM that a trainer generates with.
 
     Args:
         trainer: a trainer of TRL with use_vllm=True.
@@ -64,6 +64,15 @@ class TrainerVLLM:
         self.eos_token_ids = sorted(renderer.eos_token_ids(getattr(generation, "eos_token_id", None)))
         self.reason = f"the trainer's own vLLM, {vllm.mode} mode; a seed for each prompt's samples"
 
+    def use(self, model: Any) -> None:
+        """Nothing: the trainer's own model is synced, whichever is passed."""
+
+    def prepare(self, requests: Sequence[Request]) -> None:
+        """Nothing."""
+
+    def release(self) -> None:
+        """Nothing: the engine is the trainer's."""
+
     def draw(
         self,
         requests: Sequence[Request],
@@ -72,7 +81,7 @@ class TrainerVLLM:
         step: int,
         progress: Callable[[int], None] = lambda samples: None,
     ) -> Drawing:
-        """Draws every request with the weights of this moment; every process must call it, each with its own share.
+        """Samples every request with the weights of this moment; every process must call it, each with its own share.
 
         Raises:
             RuntimeError: the weights could not be sent to vLLM; in every process alike.

@@ -37,7 +37,7 @@ TABLE: dict[str, tuple[Any, ...]] = {
     "truthfulqa": (
         "reasoning", "truthfulqa/truthful_qa", "generation", "validation", 128, ["\nQ:", "\n\n"], "truthfulqa",
     ),
-    "alpaca": ("instruction", "tatsu-lab/alpaca", "default", "train", 512, ["\n\n###"], None),
+    "alpaca": ("instruction", "tatsu-lab/alpaca", "default", "train", 512, ["\n\n###", "\n\n##"], None),
     "ifeval": ("instruction", "google/IFEval", "default", "train", 1024, [], "ifeval"),
     "writingprompts": ("creative", "euclaise/writingprompts", "default", "test", 1024, [], None),
     "prism": ("values", "HannahRoseKirk/prism-alignment", "conversations", "train", 512, [], None),
