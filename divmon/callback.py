@@ -11,7 +11,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from divmon.guard import undisturbed_rng
-from divmon.loggers.console import console
+from divmon.loggers.console import closing_lines, console
 from divmon.loggers.places import host_loggers
 from divmon.monitor import DiversityMonitor
 from divmon.training.budget import Budget
@@ -58,7 +58,8 @@ class DiversityCallback(TrainerCallback):
         self._composition: Composition | None = data if isinstance(data, Composition) else None
         self._parts = [] if data is None or self._composition else parts_of(data, self.options.source_column)
         self.failures: list[tuple[int, str]] = []
-        """(step, reason) of every measurement that failed."""
+        """(step, reason) of everything that failed."""
+        self._failed: list[dict[str, Any]] = []
         self._rollouts: Rollouts | None = None
         self._active = False
         self._began = 0.0
@@ -99,6 +100,7 @@ class DiversityCallback(TrainerCallback):
             eval_dataset=getattr(trainer, "eval_dataset", None),
         )
         self._active = True
+        self._safely(self._step(state), lambda: self._record_plan(state), "recording the plan")
         if self.options.rollouts and self.monitor.processes.is_main:
             self._rollouts = watch_rollouts(trainer, self.monitor, self._step(state))
         if self.schedule.planned(state.max_steps):
@@ -136,6 +138,8 @@ class DiversityCallback(TrainerCallback):
     ) -> None:
         if self._rollouts is not None:
             self._safely(self._step(state), self._rollouts.detach, "leaving the rollouts")
+        if (store := self.monitor.store) is not None:
+            self._safely(self._step(state), lambda: store.update(ended=self._step(state)), "recording the end")
         if not self._active:
             return
         if self.schedule.at_end:
@@ -241,14 +245,24 @@ class DiversityCallback(TrainerCallback):
                 raise
             reason = f"{type(error).__name__}: {error}"
             self.failures.append((step, reason))
+            self._failed.append({"step": step, "what": what, "reason": reason})
             logger.warning("divmon: %s at step %d failed, training goes on: %s", what, step, reason)
             logger.debug("divmon: where it failed", exc_info=True)
             self._record_failures()
 
+    def _record_plan(self, state: TrainerState) -> None:
+        """The steps that are due, so that a reader sees which measurements are missing."""
+        if (store := self.monitor.store) is not None:
+            now = self._step(state)
+            before = [step for step in store.manifest.get("planned", ()) if step < now]
+            due = [self.options.first_step + step for step in self.schedule.planned(state.max_steps)]
+            store.update(planned=[*before, *(s for s in due if s > now or state.global_step == 0)], ended=None)
+
     def _record_failures(self) -> None:
         try:
-            if self.monitor.store is not None:
-                self.monitor.store.update(failures=[{"step": s, "reason": r} for s, r in self.failures])
+            if (store := self.monitor.store) is not None:
+                before = [failure for failure in store.manifest.get("failures", ()) if failure not in self._failed]
+                store.update(failures=[*before, *self._failed])  # of a resumed run those before the checkpoint too
         except Exception as error:
             logger.warning("divmon: the failure could not be recorded either: %s", error)
 
@@ -290,12 +304,6 @@ class DiversityCallback(TrainerCallback):
         if monitor.store is None:
             return
         monitor.store.update(seconds={"run": elapsed, "monitor": monitor.seconds})
-        steps = monitor.store.steps()
-        if len(steps) > 1:
-            from divmon.loggers.console import closing_table
-
-            monitor.say(closing_table(monitor.store.read(steps[-1])))
-        monitor.say(
-            f"divmon: {len(steps)} snapshots in {monitor.store.path}; {monitor.seconds:.3g} s of {elapsed:.3g} s"
-            f" ({100 * monitor.seconds / max(elapsed, 1e-9):.2g} %) went into measuring"
-        )
+        share = 100 * monitor.seconds / max(elapsed, 1e-9)
+        monitor.say(closing_lines(monitor.store, monitor.store.problems()))
+        monitor.say(f"divmon: {monitor.seconds:.3g} s of {elapsed:.3g} s ({share:.2g} %) went into measuring")

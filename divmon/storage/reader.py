@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from divmon.storage.data_frames import floats
+from divmon.storage.problems import Problems, find_problems
 from divmon.types import Change, Probe, Prompt, Sample, Score, Snapshot, Verdict
 
 if TYPE_CHECKING:
@@ -179,6 +180,30 @@ class Run:
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._damaged: dict[int, str] = {}
+
+    def __repr__(self) -> str:
+        """The run in a line, and a second that warns where measurements failed or nothing can be compared yet."""
+        steps, problems = self.steps, self.problems
+        span = f", steps {steps[0]} to {steps[-1]}" if len(steps) > 1 else f", step {steps[0]}" if steps else ""
+        said = [f"divmon run {self.folder}: {len(steps)} snapshot{'' if len(steps) == 1 else 's'}{span}"]
+        if problems:
+            said.append(f"WARNING: {problems.summary}; run.problems has the reasons")
+        elif len(steps) == 1:
+            said.append("one snapshot: nothing can be said about change yet")
+        return "\n".join(said)
+
+    @cached_property
+    def problems(self) -> Problems:
+        """Measurements that failed or are missing, figures and prompts left out, damaged files; false where all is well.
+
+        `str(run.problems.found[0])`, `run.problems.lines()` for a person, `run.problems.frame()` as a data frame.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is damaged is among the problems
+            markers = self._markers
+        samples = {step: why for step in markers if (why := _unreadable(samples_path(self.folder, step)))}
+        return find_problems(self.manifest, markers, self._damaged, samples)
 
     @property
     def steps(self) -> list[int]:
@@ -262,6 +287,7 @@ class Run:
             try:
                 markers[step] = _read_marker(self.folder, step)
             except ValueError as error:
+                self._damaged[step] = str(error)
                 warnings.warn(f"left out: {error}", stacklevel=3)
                 continue
             for score in markers[step]["scores"]:
@@ -292,6 +318,15 @@ def read_samples(folder: Path, step: int, loads: Loads = parsed) -> list[dict[st
         return rows
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ValueError(f"the samples of step {step} are damaged: {file}: {error!r}") from error
+
+
+def _unreadable(file: Path) -> str:
+    """Why a compressed file cannot be read back; "" where it can. Its checksum is tried, its JSON is not parsed."""
+    try:
+        gzip.decompress(file.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        return f"{file.name}: {type(error).__name__}: {error}"
+    return ""
 
 
 def _numbers(row: dict[str, Any], *names: str) -> dict[str, Any]:

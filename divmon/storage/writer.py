@@ -149,6 +149,10 @@ class Store:
         """The snapshot of a step; raises as `reader.read_snapshot`."""
         return reader.read_snapshot(self.path, step)
 
+    def problems(self) -> list[str]:
+        """What went wrong so far, in lines for a person; none where all is well."""
+        return read_run(self.path).problems.lines()
+
     def reference(self) -> Snapshot | None:
         """The snapshot all others are compared with: the lowest step, or the manifest's `reference_step`.
 

@@ -27,6 +27,7 @@ class Rescored(Run):
 
     def __init__(self, run: Run, manifest: dict[str, Any], measured: Sequence[Reference]) -> None:
         super().__init__(run.folder, manifest)
+        self._damaged = run._damaged
         self.measured = {one.snapshot.step: one for one in measured}
         """By step the snapshot, with its pair distances and verdicts."""
 

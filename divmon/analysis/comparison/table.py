@@ -1,4 +1,4 @@
-"""A comparison for the terminal: who kept more diversity, from where on they part, and at equal accuracy."""
+"""A comparison for the terminal: what failed, who kept more diversity, where they diverge, and at equal accuracy."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from divmon.analysis.comparison.frontier import DIVERSE
 from divmon.analysis.comparison.stages import MEAN
+from divmon.loggers.console import number, red
 from divmon.types import TERMS
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 BAR, WIDTH = 10, 118
 """Characters of a full bar, and of a line of words."""
 MOST_LOOKS, PART_COLUMNS, SOURCES = 4, 3, 6
-"""Shown at most: tables look by look, columns of parts side by side, and sources of a run's data."""
+"""Shown at most: tables by evaluation, columns of decompositions side by side, and sources of a run's data."""
 
 
 def text(comparison: Findings, figures: Sequence[str] | None = None) -> str:
     """What `divmon compare` prints.
 
     Args:
-        figures: shown look by look; the first diversity metric that there is where None.
+        figures: shown evaluation by evaluation; the first diversity metric that there is where None.
     """
     c = comparison
     there = set(c.curves["metric"])
@@ -36,11 +37,20 @@ def text(comparison: Findings, figures: Sequence[str] | None = None) -> str:
     rivals = [] if c.chain else list(itertools.combinations(c.groups, 2))
     pairs = [(t.name, f, *pair) for t in c.tasks for f in figures for pair in rivals]
     looks = [block for pair in pairs if (block := _looks(c, *pair))]
-    blocks = [_left_out(c), _glance(c, figures)]
+    blocks = [_problems(c), _left_out(c), _glance(c, figures)]
     blocks += looks if len(looks) <= MOST_LOOKS else [_too_many(len(looks))]
     blocks += [_made_of(c, task.name, figure) for task in c.tasks for figure in figures]
     blocks += [_stages(c, figures), _composition(c), _wrapped(c.covers) if len(c.groups) > 1 else ""]
     return "\n\n".join(block for block in blocks if block)
+
+
+def _problems(c: Findings) -> str:
+    """What went wrong in each run, before every figure; "" where all is well."""
+    lines = []
+    for member in itertools.chain(*c.groups.values()):
+        said = member.run.problems.lines()
+        lines += [f"{member.name}: {said[0]}", *(f"  {reason}" for reason in said[1:])] if said else []
+    return "\n".join(red(line) for text in lines for line in _wrapped(text).splitlines())
 
 
 def _left_out(c: Findings) -> str:
@@ -56,13 +66,15 @@ def _glance(c: Findings, figures: Sequence[str]) -> str:
     """A line a task and group: what it kept, its accuracy, and where and by how much it differs from the first."""
     first, *others = c.groups
     others = [] if c.chain else others
-    head = ["task", "metric", "run", "steps", "start", "end", "kept", "right answers"]
-    head += [f"parted from {first}", "at equal accuracy"] if others else []
-    rows, cut_off = [], []
+    head = ["task", "metric", "run", "steps", "start", "end", "end of start", "accuracy"]
+    head += [f"diverges from {first}", "at equal accuracy"] if others else []
+    rows, cut_off, alone = [], [], []
     for row in c.summary[c.summary["metric"].isin(list(figures))].to_dict("records"):
         cells = [row["task"], row["metric"], row["group"], f"{row['first_step']} to {row['last_step']}"]
         cells += [_number(row["start"]), _number(row["end"])]
-        cells += [f"{row['kept_percent']:.0f} % {_interval(row['low'], row['high'], '.0f')}"]
+        cells += [_kept(row)]
+        if row["first_step"] == row["last_step"]:
+            alone.append(f"{row['group']} (step {row['first_step']})")
         accuracies = [_accuracies(row[f"{name}_start"], row[f"{name}_end"]) for name in ("accuracy", "cut_off_wrong")]
         cells += accuracies[:1]
         if accuracies[1] not in ("-", accuracies[0]):
@@ -71,9 +83,19 @@ def _glance(c: Findings, figures: Sequence[str]) -> str:
     lines = [_table(head, rows, left=(0, 1, 2, 8, 9))] if rows else []
     if cut_off:
         lines.append(
-            _wrapped(f"  Right answers, completions cut off counted as wrong: {'; '.join(dict.fromkeys(cut_off))}")
+            _wrapped(f"  Accuracy with truncated completions counted as wrong: {'; '.join(dict.fromkeys(cut_off))}")
         )
+    if alone:
+        each = ", ".join(dict.fromkeys(alone))
+        lines.append(_wrapped(f"  Nothing can be said about change yet of one snapshot that can be compared: {each}"))
     return "\n".join(lines)
+
+
+def _kept(row: dict[str, Any]) -> str:
+    """What is there at the end, in percent of the start."""
+    if math.isnan(row["kept_percent"]):
+        return "-"
+    return f"{row['kept_percent']:.0f} % {_interval(row['low'], row['high'], '.0f')}"
 
 
 def _parted(c: Findings, row: dict[str, Any]) -> str:
@@ -82,7 +104,7 @@ def _parted(c: Findings, row: dict[str, Any]) -> str:
     if found.empty or math.isnan(found.iloc[0]["p"]):
         return f"no {c.by} comparable"
     verdict = found.iloc[0]
-    where = "not parted" if math.isnan(verdict["parted_at"]) else _place(c.by, verdict["parted_at"])
+    where = "no divergence" if math.isnan(verdict["parted_at"]) else _place(c.by, verdict["parted_at"])
     return f"{where}, {_p(verdict['p'])}"
 
 
@@ -98,7 +120,7 @@ def _at_equal_accuracy(c: Findings, row: dict[str, Any]) -> str:
 
 
 def _looks(c: Findings, task: str, figure: str, first: str, second: str) -> str:
-    """Two groups at every look, along the axis and at equal accuracy."""
+    """Two groups at every evaluation, along the axis and at equal accuracy."""
     blocks = []
     for axis in dict.fromkeys((c.by, "accuracy")):
         pair = {"task": task, "metric": figure, "by": axis, "first": first, "second": second}
@@ -115,7 +137,7 @@ def _looks(c: Findings, task: str, figure: str, first: str, second: str) -> str:
                 cells[-1] += [_between(c, row, side)] if named else []
             cells[-1] += [_difference(row), str(row["n"]), *_remark(row)]
         each = [[name, "step"] if named else [name] for name in (first, second)]
-        head = [axis, *itertools.chain(*each), f"{second} less {first}", "n", "family-wise", ""]
+        head = [axis, *itertools.chain(*each), f"{second} - {first}", "n", "family-wise", ""]
         left = [i for i, name in enumerate(head) if i and name in (first, second, "")]
         title = f"{task}: {figure} {'at equal accuracy' if axis == 'accuracy' else f'by {axis}'}"
         blocks.append(f"{title}\n{_table(head, cells, left)}\n{_sentence(axis, verdict.iloc[0])}")
@@ -133,31 +155,35 @@ def _between(c: Findings, row: dict[str, Any], side: str) -> str:
 
 
 def _remark(row: dict[str, Any]) -> list[str]:
-    """The look's p-value, and what to say of it."""
+    """The evaluation's p-value, and what to say of it."""
     if row["trouble"]:
         return ["", "NOT COMPARABLE"]
     if row["passes"] > 1:
         return ["", f"met {row['passes']} times; not tested"]
     if row["low"] == row["high"] == 0:
         return ["", "the same"]
-    return ["" if math.isnan(row["p"]) else _p(row["p"]), "apart" if row["apart"] else ""]
+    return ["" if math.isnan(row["p"]) else _p(row["p"]), "significant" if row["apart"] else ""]
 
 
 def _sentence(axis: str, verdict: pd.Series) -> str:
     """What the whole curve says. Of one run a group no more than that they differ on these prompts."""
     where = "beyond prompts and training seeds" if verdict["seeds"] else "on these prompts"
-    how = f"{_p(verdict['p'])} for the whole curve of {verdict['looks']} looks: {verdict['test']}"
+    how = f"{_p(verdict['p'])} for the whole curve of {_evaluations(verdict['looks'])}: {verdict['test']}"
     if math.isnan(verdict["p"]):
-        return "  Nothing can be said: no look is comparable."
+        return "  Nothing can be said: no evaluation is comparable."
     if math.isnan(verdict["parted_at"]):
         return _wrapped(f"  No difference {where} that is more than chance ({how}).")
-    since = f"from {_place(axis, verdict['parted_at'])} on, at {verdict['apart']} of {verdict['looks']} looks"
+    since = f"from {_place(axis, verdict['parted_at'])} on, at {verdict['apart']} of {_evaluations(verdict['looks'])}"
     return _wrapped(f"  They differ {where} {since} ({how}).")
 
 
+def _evaluations(number: int) -> str:
+    return f"{number} evaluation{'' if number == 1 else 's'}"
+
+
 def _made_of(c: Findings, task: str, figure: str) -> str:
-    """What each run's change since its reference is made of, at the end of each stage that it names or of the run; and
-    where it was computed, what the difference of two is."""
+    """Of what each run's change since its reference consists, at the end of each stage that it names or of the run; and
+    where it was computed, that of the difference of two."""
     blocks = []
     own = _of(c.decomposition, task=task, metric=figure)
     if len(own):
@@ -166,13 +192,13 @@ def _made_of(c: Findings, task: str, figure: str) -> str:
             f"{run}{f' {stage}' if isinstance(stage, str) else ''}, step {step}": parts
             for (run, stage, step), parts in own[last].groupby(["run", "stage", "step"], sort=False, dropna=False)
         }
-        blocks.append(_parts(f"{task}: what the change of {figure} since each run's reference is made of", columns))
+        blocks.append(_parts(f"{task}: decomposition of the change of {figure} since each run's reference", columns))
     both = _of(c.between, task=task, metric=figure)
     if len(both):
         columns = {
-            f"{second} less {first}": parts for (first, second), parts in both.groupby(["first", "second"], sort=False)
+            f"{second} - {first}": parts for (first, second), parts in both.groupby(["first", "second"], sort=False)
         }
-        blocks.append(_parts(f"{task}: what the difference of {figure} is made of, now against now", columns))
+        blocks.append(_parts(f"{task}: decomposition of the difference of {figure} between runs", columns))
     return "\n\n".join(blocks)
 
 
@@ -228,7 +254,7 @@ def _composition(c: Findings) -> str:
 
 
 def _too_many(count: int) -> str:
-    return f"{count} tables look by look are not shown: --task and --metric choose, --csv and --json have them all."
+    return f"{count} tables by evaluation are not shown: --task and --metric choose, --csv and --json have them all."
 
 
 def _of(frame: pd.DataFrame, **values: Any) -> pd.DataFrame:
@@ -250,7 +276,9 @@ def _place(axis: str, at: float, short: bool = False) -> str:
 
 
 def _accuracies(start: float, end: float) -> str:
-    return "-" if math.isnan(end) else f"{100 * start:.0f} to {100 * end:.0f} %"
+    if math.isnan(start) and math.isnan(end):
+        return "-"
+    return f"{' to '.join('-' if math.isnan(end) else f'{100 * end:.0f}' for end in (start, end))} %"
 
 
 def _p(value: float) -> str:
@@ -258,11 +286,11 @@ def _p(value: float) -> str:
 
 
 def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
+    return number(value)
 
 
 def _signed(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:+.3f}"
+    return number(value, "+")
 
 
 def _interval(low: float, high: float, form: str) -> str:

@@ -31,7 +31,7 @@ MOST = 60_000
 SHORTEST = 250
 """Characters below which completions are not shortened, however many there are."""
 LEFT_OUT = "(text left out of the record by a size limit)"
-UNFINISHED = "(cut off inside its reasoning: no answer)"
+UNFINISHED = "(ended inside its reasoning: no answer)"
 
 
 @dataclass
@@ -47,14 +47,23 @@ class Answers:
     group: list[int] = field(default_factory=list)
     """Of each text; 0 is the largest group over all runs and steps."""
 
+    @property
+    def equal(self) -> int:
+        """Completions that there are of every run and step: as many are shown side by side, the first of each."""
+        return min(len(drawn) for steps in self.runs.values() for drawn in steps.values())
+
+    def first(self, run: str, step: int) -> list[int]:
+        """Their texts."""
+        return [text for text, *_ in self.runs[run][step][: self.equal]]
+
     def counts(self, run: str, step: int) -> Counter[int]:
-        """Completions by group."""
-        return Counter(self.group[text] for text, *_ in self.runs.get(run, {}).get(step, ()))
+        """As many completions as there are of every run and step, by group."""
+        return Counter(self.group[text] for text in self.first(run, step))
 
     def examples(self, run: str, step: int, most: int) -> list[tuple[str, int]]:
-        """The commonest text of each of the largest groups, and how often it was drawn."""
+        """Among them, the commonest text of each of the largest groups, and how often it came."""
         found: dict[int, tuple[str, int]] = {}
-        for text, times in Counter(text for text, *_ in self.runs[run][step]).most_common():
+        for text, times in Counter(self.first(run, step)).most_common():
             found.setdefault(self.group[text], (self.texts[text], times))
         return [found[group] for group, _ in self.counts(run, step).most_common(most)]
 
@@ -94,7 +103,7 @@ def collect(
             except ValueError as error:
                 warnings.warn(f"left out: {error}", stacklevel=2)
                 continue
-            for row in rows:
+            for row in sorted(rows, key=lambda row: row["index"]):
                 key = row["task"], row["prompt_id"]
                 if key in found:
                     text = UNFINISHED if not row["answered"] else LEFT_OUT if row["text"] is None else row["text"]
@@ -111,7 +120,7 @@ def group(answers: Iterable[Answers], encoder: str | None, how: str = "auto") ->
 
     Args:
         encoder: the runs' text encoder, None where they have none.
-        how: "meaning", "words", or "auto": by meaning where the encoder can be had and the texts are few enough.
+        how: "meaning", or "words" and "auto": by words, since an encoder takes longer to load than all the rest.
 
     Raises:
         RuntimeError: "meaning" was asked for and the encoder cannot be had.
@@ -144,25 +153,13 @@ def group(answers: Iterable[Answers], encoder: str | None, how: str = "auto") ->
 
 def _encoded(texts: Sequence[str], encoder: str | None, how: str) -> tuple[Mapping[str, Any], str]:
     """Text -> embedding, empty where they are grouped by words; and why."""
-    if how == "words":
-        return {}, ""
+    if how != "meaning":
+        return {}, "" if encoder is None else "; --groups meaning joins them"
     if encoder is None:
-        if how == "meaning":
-            raise RuntimeError("the runs name no text encoder, so completions cannot be grouped by meaning")
-        return {}, ""
-    import torch
-
-    if how == "auto" and len(texts) > groups.FEW and not torch.cuda.is_available():
-        return {}, f"; with {len(texts):,} texts to encode it is done by meaning where asked for (--groups meaning)"
+        raise RuntimeError("the runs name no text encoder, so completions cannot be grouped by meaning")
     from divmon.scoring.encoders import TextEncoder
-    from divmon.scoring.model_loading import Unavailable
 
-    try:
-        embedding_ND = TextEncoder(encoder).encode(texts).double().cpu().numpy()
-    except Unavailable as error:
-        if how == "meaning":
-            raise
-        return {}, f"; the runs' encoder could not be had: {str(error).splitlines()[0]}"
+    embedding_ND = TextEncoder(encoder).encode(texts).double().cpu().numpy()
     return dict(zip(texts, embedding_ND, strict=True)), ""
 
 
