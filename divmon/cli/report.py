@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 OK, NOTHING = 0, 2
 
-_DESCRIPTION = """Writes a run as one HTML file that needs no network: what was lost, when, and how much of it was narrowing
-among correct answers; curves, decompositions, where alerts would have fired, and the completions, step by step.
+_DESCRIPTION = """Writes a run as one HTML file that needs no network: what was lost, when, and how much of it was
+narrowing among correct answers; curves, decompositions, where alerts would have fired, and the completions.
 Several runs side by side: divmon compare RUN RUN ... --out FILE.html"""
 
 

@@ -126,9 +126,12 @@ def kept_step(run: Any) -> Iterator[None]:
 
 def _row(sample: Sample, verdict: Verdict | None) -> str:
     words = {True: "correct", False: "wrong", None: "ungradable"}
-    judged = "" if verdict is None else words[verdict.correct]
-    text = sample.text if sample.answered else "(ended inside its reasoning, no answer)"
-    return f"| {sample.index} | {judged} | {sample.finish} | {sample.n_tokens} | {_escape(text, 300)} |"
+    graded = "" if verdict is None else words[verdict.correct]
+    if verdict is not None and verdict.correct is None and verdict.reason in ("", "no verifier"):
+        graded = "ungraded"
+    ended = "truncated" if sample.finish == "length" else "ended"
+    text = sample.text if sample.answered else f"({ended} inside its reasoning, no answer)"
+    return f"| {sample.index} | {graded} | {sample.finish} | {sample.n_tokens} | {_escape(text, 300)} |"
 
 
 def _asked(prompt: Prompt) -> str:

@@ -1,4 +1,4 @@
-"""The terminal: a line of results after a measurement, a short table at the end, a bar while it measures. Plain text."""
+"""The terminal: a line per measurement, a short table at the end, a bar while it measures. Plain text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROWS = 5
 
 
 class console:
-    """One line a measurement, past the trainer's own progress bar.
+    """One line per measurement, past the trainer's own progress bar.
 
     Args:
         main: whether this is the main process; the others are quiet.
@@ -88,8 +88,9 @@ def closing_table(snapshot: Snapshot) -> str:
     """The paired change since the reference of the most telling metrics, five rows at most: those of the task that lost
     most first, and what its change consists of."""
     rows = _closing_rows(snapshot)
+    said = [f"divmon: {note}" for note in notes(snapshot)]
     if not rows:
-        return f"divmon: at step {snapshot.step} no change since the reference can be computed"
+        return "\n".join([f"divmon: at step {snapshot.step} no change since the reference can be computed", *said])
     made_of = _decomposition(snapshot, rows[0])
     rows = rows[: ROWS - bool(made_of)]
     cells: list[tuple[str, ...]] = [("task", "metric", "reference", "now", "change", "95 % interval", "n")]
@@ -100,7 +101,7 @@ def closing_table(snapshot: Snapshot) -> str:
         aligned = zip(row, widths, (str.ljust, str.ljust, *[str.rjust] * 5), strict=True)
         table.append("  ".join(align(cell, width) for cell, width, align in aligned).rstrip())
     title = f"divmon: paired change since the reference, at step {snapshot.step}"
-    return "\n".join([title, *table, *made_of, *(f"divmon: {note}" for note in notes(snapshot))])
+    return "\n".join([title, *table, *made_of, *said])
 
 
 def _closing_rows(snapshot: Snapshot) -> list[Change]:
@@ -157,8 +158,8 @@ def unanswered(share: float, at_limit: float, limit: int | None, reasoning: bool
     """
     if at_limit == 0:
         return (
-            f"{100 * share:.0f} % of its completions ended by themselves inside their reasoning, without an answer; read"
-            " how they end"
+            f"{100 * share:.0f} % of its completions ended by themselves inside their reasoning, without an answer;"
+            " read how they end"
         )
     at = "the token limit" if limit is None else f"{limit:,} tokens"
     raised = "max_reasoning_tokens" if reasoning else "max_new_tokens"

@@ -96,7 +96,7 @@ class Problems:
         return [self.summary, *map(str, shown), *more]
 
     def reason_of(self, name: str, step: int) -> str:
-        """Why a figure ("gsm8k/sbert", "gsm8k/sbert/decomposition") is missing at a step; "" where nothing is recorded."""
+        """Why a figure ("gsm8k/sbert", "gsm8k/sbert/decomposition") is missing at a step; "" if unknown."""
         return next((p.reason for p in self.found if p.kind == FIGURE and name in p.what and step in p.steps), "")
 
     def frame(self) -> pd.DataFrame:

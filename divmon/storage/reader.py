@@ -195,7 +195,7 @@ class Run:
 
     @cached_property
     def problems(self) -> Problems:
-        """Measurements that failed or are missing, figures and prompts left out, damaged files; false where all is well.
+        """Failed and missing measurements, figures and prompts left out, damaged files; false where all is well.
 
         `str(run.problems.found[0])`, `run.problems.lines()` for a person, `run.problems.frame()` as a data frame.
         """

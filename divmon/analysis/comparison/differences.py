@@ -103,9 +103,9 @@ def _pair(places: Looks, task: Task, figure: str, sides: Sequence[Sequence[Membe
         "parted_at": apart[0] if apart else np.nan,
         "apart": len(apart),
         "looks": len(tested),
-        "test": "t over seeds and prompts, Holm over looks"
+        "test": "t over seeds and prompts, Holm over evaluations"
         if found.seeds
-        else "sign flips over prompts, max over looks",
+        else "sign flips over prompts, max over evaluations",
         "seeds": found.seeds,
     }
 

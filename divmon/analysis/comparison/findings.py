@@ -42,7 +42,7 @@ class Findings:
     """A pair of groups, task, metric, axis (`by`: the one asked for, and accuracy) and place on it (`at`): second minus
     first on the same prompts. [low, high] is pointwise; `p` is family-wise over the curve, `apart` where it is at most
     0.05. `step_first` and `step_second`: where the groups are there. `passes` above 1: some run meets that accuracy
-    more than once, the first time is taken, and it is not tested; nor is an evaluation with `trouble`: not comparable."""
+    more than once, the first time is taken, and it is not tested; nor is one with `trouble`: not comparable."""
     levels: pd.DataFrame
     """A group, step, task and metric: the mean of its runs at the steps they share. `seeds`: the interval covers
     training seeds."""

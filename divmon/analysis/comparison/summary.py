@@ -15,8 +15,8 @@ from divmon.analysis.comparison.members import Member
 
 
 def summary(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
-    """A row per group, task and figure: at the first and the last step that its runs share and that may be compared, and
-    the percent of the first that is there at the last, with its interval (NaN of one snapshot); and at both the
+    """A row per group, task and figure: at the first and the last step that its runs share and that may be compared,
+    and the percent of the first that is there at the last, with its interval (NaN of one snapshot); and at both the
     accuracy, with truncated completions left out and counted as wrong."""
     for task in tasks:
         for figure, members in task.figures.items():

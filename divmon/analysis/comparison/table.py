@@ -162,7 +162,7 @@ def _remark(row: dict[str, Any]) -> list[str]:
         return ["", f"met {row['passes']} times; not tested"]
     if row["low"] == row["high"] == 0:
         return ["", "the same"]
-    return ["" if math.isnan(row["p"]) else _p(row["p"]), "significant" if row["apart"] else ""]
+    return ["" if math.isnan(row["p"]) else _p(row["p"]), "different" if row["apart"] else ""]
 
 
 def _sentence(axis: str, verdict: pd.Series) -> str:
@@ -294,7 +294,10 @@ def _signed(value: float) -> str:
 
 
 def _interval(low: float, high: float, form: str) -> str:
-    return "" if math.isnan(low) or math.isnan(high) else f"[{low:{form}}, {high:{form}}]"
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    bounds = (f"{end:{form}}" for end in (low, high))
+    return f"[{', '.join(text if text.strip('+-0.') else text.lstrip('+-') for text in bounds)}]"
 
 
 def _bar(value: float, most: float) -> str:

@@ -131,7 +131,7 @@ def _differences(c: Comparison) -> list[Row]:
     found = _records(_shown(c.differences), *names)
     for row in found:
         row["pair"] = f"{row['second']} - {row['first']}"
-        row["told"] = "significant (p ≤ 0.05 for the whole curve)" if row["apart"] else "not significant"
+        row["told"] = "different (p ≤ 0.05 for the whole curve)" if row["apart"] else "no more than chance"
     return found
 
 

@@ -207,7 +207,7 @@ def _which(
 
 
 def _of_measured(c: Comparison, row: Row, degenerate: set[str]) -> str:
-    """The verdict, and of how much of the run it is one: of a run with failed measurements health is never said alone."""
+    """The verdict; of a run with failed measurements, that it is one of the others only."""
     verdict = _verdict(row)
     if row["group"] in degenerate and verdict in (_KEPT, _GAINED):
         return "shows no loss of diversity, which degenerate text can hide"

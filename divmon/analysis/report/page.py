@@ -14,6 +14,7 @@ import html
 import os
 import re
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -240,7 +241,7 @@ def _library() -> str:
         import vl_convert
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("the report needs vl-convert; run: pip install 'divmon[report]'") from error
-    kept = _cache() / f"vega-{vl_convert.__version__}.js"  # making it takes four seconds
+    kept = _cache() / f"vega-{version('vl-convert-python')}.js"  # making it takes four seconds
     try:
         return kept.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

@@ -31,7 +31,8 @@ MOST = 60_000
 SHORTEST = 250
 """Characters below which completions are not shortened, however many there are."""
 LEFT_OUT = "(text left out of the record by a size limit)"
-UNFINISHED = "(ended inside its reasoning: no answer)"
+UNFINISHED = "(ended by itself inside its reasoning: no answer)"
+TRUNCATED = "(truncated inside its reasoning: no answer)"
 
 
 @dataclass
@@ -106,7 +107,9 @@ def collect(
             for row in sorted(rows, key=lambda row: row["index"]):
                 key = row["task"], row["prompt_id"]
                 if key in found:
-                    text = UNFINISHED if not row["answered"] else LEFT_OUT if row["text"] is None else row["text"]
+                    text = LEFT_OUT if row["text"] is None else row["text"]
+                    if not row["answered"]:
+                        text = TRUNCATED if row["finish"] == "length" else UNFINISHED
                     place = places[key].setdefault(text, len(places[key]))
                     drawn = found[key].runs.setdefault(member.name, {}).setdefault(step, [])
                     drawn.append((place, row.get("correct"), row["finish"], row["n_tokens"], row.get("reason") or ""))
