@@ -305,7 +305,7 @@ def test_the_line_holds_the_evidence() -> None:
         "NARROWING of task0 at step 300: sbert minus what better answers take away fell by 0.2",
         "against step 0 (n 40, t ",
         f"most of it on {', '.join(alert.prompts)}",
-        "decomposition: -0.200 = +0.100 quality control, -0.300 narrowing among correct answers, +0.000 change among wrong answers",
+        "decomposition: -0.200 = +0.100 quality control, -0.300 narrowing among correct answers, +0.000 change among",
         "(mostly unseen)",
         f"accuracy {before.score('task0', 'accuracy').mean:.2f} to {now.score('task0', 'accuracy').mean:.2f}",
         "\nRead the completions beside those of the reference",

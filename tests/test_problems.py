@@ -1,4 +1,4 @@
-"""A run with failed or missing measurements says so first: in read_run, the last lines of a training, compare, report."""
+"""A run with failed or missing measurements says so first: in read_run, a training's last lines, compare, report."""
 
 from __future__ import annotations
 

@@ -20,9 +20,7 @@ from divmon.scoring.alerts import Alert
 from divmon.scoring.scorer import Scorer
 from divmon.types import TERMS, Prompt
 
-NEVER = re.compile(
-    r"−0 %|−0\.000|\+0\.000|-0\.000|kept (1[0-9]{2,}|[2-9][0-9]{2,}) %|no such pairs|which became alike.{0,9}0\.000"
-)
+NEVER = re.compile(r"−0 %|−0\.000|\+0\.000|-0\.000|kept (10[1-9]|1[1-9][0-9]|[2-9][0-9]{2}) %|no such pairs")
 SPREAD = np.array([0.9, 1.0, 1.1, 1.0, 0.95, 1.05] * 3)
 
 

@@ -117,6 +117,7 @@ def _facts(
         "figures": {name: what(name) for name in sorted(metrics)},
         "rows": {name: _columns(rows) for name, rows in drawn.items()},
         "domains": chart_rows.domains(drawn["parts"]),
+        "failed": {m.name: _failed(m) for runs in c.groups.values() for m in runs},
         "terms": [(words, charts.COLOURS[term]) for term, words in TERM_WORDS.items()],
         "specs": charts.specs(list(c.groups)),
         "prompts": [
@@ -125,6 +126,11 @@ def _facts(
         ],
         "read": places[reading[0]] if reading else None,
     }
+
+
+def _failed(member: Member) -> dict[str, str]:
+    """ "task/metric" or "task/metric/decomposition" -> why it is missing, so that a chart without it says so."""
+    return {name: problem.reason for problem in member.run.problems.found for name in problem.what}
 
 
 def _left_out(members: Sequence[Member], steps: Mapping[str, Sequence[int]]) -> str:

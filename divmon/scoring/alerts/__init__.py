@@ -41,7 +41,7 @@ ACTIONS = ("log", "save", "stop")
 
 @dataclass(frozen=True)
 class Alert:
-    """One kind of collapse in one task, with its evidence in `text`: a line that says what, and one that says what to read."""
+    """One kind of collapse in one task; `text` has a line that says what, and one that says what to read."""
 
     kind: str
     """One of `alerts.tests.TESTS`, or "sampler"."""
@@ -163,7 +163,8 @@ class Alerts:
         looks = f"{planned} evaluations" if planned > 1 else "one planned evaluation" if planned else "evaluations"
         each = "at each of the " if planned > 1 else "at the " if planned else "at all "
         lines = [
-            f"{tests} test{'' if tests == 1 else 's'} {each}{looks}; at most {100 * self.alpha:g} % of healthy runs alarm"
+            f"{tests} test{'' if tests == 1 else 's'} {each}{looks};"
+            f" at most {100 * self.alpha:g} % of healthy runs alarm"
         ]
         if self.reference.provenance.get("suspicion"):
             lines.append("the reference's sampler is suspicious, so no collapse will be called")
@@ -197,8 +198,9 @@ class Alerts:
     def _sampler(self, snapshot: Snapshot, where: Snapshot) -> Alert:
         since = self._since.setdefault(("", "sampler"), snapshot.step)
         text = (
-            f"{TITLES['sampler']}{_when(since, snapshot.step)}: {where.provenance['suspicion']} (at step {where.step})\n"
-            "Read a few completions beside their prompts; no collapse is called until this is settled"
+            f"{TITLES['sampler']}{_when(since, snapshot.step)}: {where.provenance['suspicion']}"
+            f" (at step {where.step})\nRead a few completions beside their prompts; no collapse is called until this is"
+            " settled"
         )
         nan = math.nan
         return Alert("sampler", "", snapshot.step, since, text, nan, nan, nan, 0, (), nan, nan)

@@ -70,13 +70,21 @@ function config(name) {
     legend: { disable: name === "parts", labelColor: ink, titleColor: ink, labelFontSize: 12} };
 }
 
+// What failed is said before what a reader might lack.
+function failed(place, name) {
+  const kind = name === "parts" ? "/decomposition" : "";
+  const runs = name === "parts" ? [place.dataset.run] : facts.runs.map((r) => r.name);
+  const reason = runs.map((run) => facts.failed[run]?.[`${state.task}/${state.metric}${kind}`]).find(Boolean);
+  return reason && `it failed: ${reason}`;
+}
+
 async function draw(place, name, values, about) {
   const chart = place.querySelector(".chart");
   place.values = values;
   const details = place.querySelector(":scope > details");
   if (details.open) fillTable(details, name, values);
   details.hidden = !values.length;
-  if (!values.length) return chart.replaceChildren(element("span", { class: "note" }, `: ${MISSING[name] || "nothing was measured."}`));
+  if (!values.length) return chart.replaceChildren(element("span", { class: "note" }, ` – ${failed(place, name) || MISSING[name] || "nothing was measured."}`));
   const spec = filled(facts.specs[name === "equal" ? "difference" : name], values, words(name === "equal" ? "accuracy" : facts.by));
   const file = `${name}-${state.task}-${state.metric}`.replace(/[^\w-]+/g, "_");
   await vegaEmbed(chart, { ...spec, description: about }, { mode: "vega-lite", renderer: "svg", ast: true, config: config(name),
