@@ -19,7 +19,8 @@ from typing import IO, Any
 
 from divmon import __version__
 from divmon.storage import reader
-from divmon.storage.reader import FORMAT, asked, marker_path, read_run, samples_path
+from divmon.storage.reader import FORMAT, asked, read_run
+from divmon.storage.snapshot_files import marker_path, samples_path
 from divmon.types import Snapshot, Verdict, fields, plain, strict_json
 
 try:

@@ -78,7 +78,7 @@ def test_choosing_a_metric_and_an_axis_draws_it(look: Any, page: Path) -> None:
     assert "Share of graded completions" in tab.inner_text("#meaning") and "n = 12 prompts" in tab.inner_text(
         "#meaning"
     )
-    assert "has a decomposition" in tab.inner_text("#parts-0")
+    assert "a decomposition takes two snapshots" in tab.inner_text("#parts-0")
     tab.select_option("#axis", "tokens")
     until(tab, "document.querySelector('#curve svg').textContent.includes('tokens trained on')")
 

@@ -47,7 +47,7 @@ class Rescored(Run):
 
 
 def rescored(members: Sequence[Member], embedder: str | None = None) -> list[Member]:
-    """The same runs, scored alike: as the first, by the fewest samples that each has, judged by the first's verifiers.
+    """The same runs, scored alike: as the first, by the fewest samples that each has, graded by the first's verifiers.
 
     A prompt whose texts the store shortened or left out is missing.
 

@@ -21,6 +21,7 @@ import numpy as np
 from divmon.analysis.comparison.frontier import DIVERSE
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.report.correct_answers import among_correct
+from divmon.analysis.report.unsound import DEGENERATE, kinds_of, unsound
 from divmon.analysis.report.words import chance, count, interval, listed, number, what
 
 if TYPE_CHECKING:
@@ -59,14 +60,14 @@ def headline(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> Headline:
     metric = next((name for name in DIVERSE if len(c.summary) and (c.summary["metric"] == name).any()), "")
     of_metric = c.summary[c.summary["metric"] == metric] if metric else c.summary
     rows = of_metric.dropna(subset=["kept_percent"]) if len(of_metric) else of_metric
-    lead = _degenerated(c, alerts)
+    lead = unsound(c, alerts)
     if not len(rows):
         return _without_change(c, metric, of_metric, lead)
     worst = rows.loc[rows["kept_percent"].idxmin()].to_dict()
     others = rows[(rows["task"] == worst["task"]) & (rows["group"] != worst["group"])].to_dict("records")
     best = max(others, key=lambda row: row["kept_percent"], default=None)
     head = Headline(str(worst["task"]), metric, lead, str(worst["group"]), str(best["group"]) if best else "")
-    degenerate = {name for name, runs in c.groups.items() if any(_kinds(alerts, m, DEGENERATE) for m in runs)}
+    degenerate = {name for name, runs in c.groups.items() if any(kinds_of(alerts, m, DEGENERATE) for m in runs)}
     which = "Which run collapsed?" if len(c.groups) > 1 else "Did it collapse?"
     head.answers.append((which, *_which(c, rows.to_dict("records"), worst, others, degenerate)))
     if _verdict(worst) in (_COLLAPSED, _LOST):
@@ -75,36 +76,6 @@ def headline(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> Headline:
         head.answers.append(("Do the runs differ?", *_difference(c, head)))
     head.answers.append(among_correct(c, head.task, metric, head.worst, head.other, _at_equal_accuracy(c, head)))
     return head
-
-
-DEGENERATE = {"repetition": "repeat themselves", "length": "are empty or do not end"}
-UNSOUND = {"truncation": "are truncated before their answer", "sampler": "may not come from the prompts"}
-"""Kinds of alerts that come before any word on diversity, and what is wrong with the completions."""
-
-
-def _kinds(alerts: Mapping[str, Sequence[Alert]], member: Member, kinds: Mapping[str, str]) -> list[Alert]:
-    return [alert for alert in alerts.get(member.name, ()) if alert.kind in kinds]
-
-
-def _degenerated(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> list[Answer]:
-    """What leads where completions are no text to compare."""
-    found: list[Answer] = []
-    for question, kinds, verb in (
-        ("Is the text sound?", DEGENERATE, "degenerated"),
-        ("Can the figures be trusted?", UNSOUND, "cannot be compared"),
-    ):
-        short, long = [], []
-        for group, runs in c.groups.items():
-            fired = [alert for m in runs for alert in _kinds(alerts, m, kinds)]
-            if fired:
-                said = listed(list(dict.fromkeys(kinds[a.kind] for a in fired)))
-                tasks = listed([task for task in dict.fromkeys(a.task for a in fired) if task])
-                on = f" on {tasks}" if tasks else ""
-                short.append(f"{group} {verb}{on} from step {min(a.step for a in fired)} on.")
-                long.append(f"The completions of {group} {said}. {next(a for a in fired).text}")
-        if short:
-            found.append((question, " ".join(short), " ".join(long)))
-    return found
 
 
 def _without_change(c: Comparison, metric: str, rows: Any, lead: list[Answer]) -> Headline:

@@ -185,7 +185,9 @@ def _read(
 ) -> str:
     """The prompts that show it most, with each run's commonest answers at its first and last step."""
     if not reading:
-        return "<p>No samples to read: none is stored, or no figure can be compared.</p>"
+        return (
+            "<p>Which prompts to read cannot be told: no change of theirs is known. Stored completions are below.</p>"
+        )
     against = f"{head.worst} lies furthest below {head.other}" if head.other else f"{head.worst} lost most"
     parts = [
         f'<p class="quiet">The {len(reading)} prompts of {html.escape(head.task)} on which {html.escape(against)} by'

@@ -1,4 +1,4 @@
-"""Stored samples -> what the page's browser reads: a prompt at a time, grouped, small."""
+"""Stored samples -> what the page's browser reads: one prompt at a time, grouped, small."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ import numpy as np
 from divmon.analysis.comparison.alignment import Task
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.report import groups
+from divmon.loggers.console import progress_bar
 from divmon.loggers.decomposition_chart import evenly
-from divmon.storage.reader import read_samples
+from divmon.storage.snapshot_files import read_samples
 from divmon.types import Prompt
 
 Key = tuple[str, str]
@@ -97,8 +98,10 @@ def collect(
             if id in prompts:
                 found[task.name, id] = Answers(_in_words(prompts[id]), prompts[id].gold)
                 places[task.name, id] = dict[str, int]()
-    for member in members:
-        for step in sorted(member.run.provenance) if steps is None else steps[member.name]:
+    shown = [(m, s) for m in members for s in (sorted(m.run.provenance) if steps is None else steps[m.name])]
+    with progress_bar("divmon: reading completions", len(shown)) as done:
+        for member, step in shown:
+            done(1)
             try:
                 rows = read_samples(member.run.folder, step)
             except ValueError as error:
@@ -131,18 +134,10 @@ def group(answers: Iterable[Answers], encoder: str | None, how: str = "auto") ->
     answers = list(answers)
     distinct = list(dict.fromkeys(text for one in answers for text in one.texts))
     vectors, reason = _encoded(distinct, encoder, how)
-    for one in answers:
-        total = Counter(text for steps in one.runs.values() for drawn in steps.values() for text, *_ in drawn)
-        order = [text for text, _ in total.most_common()]
-        ordered = [one.texts[text] for text in order]
-        label = groups.by_meaning(np.stack([vectors[t] for t in ordered])) if vectors else groups.by_words(ordered)
-        sizes: Counter[int] = Counter()
-        for text, number in zip(order, label, strict=True):
-            sizes[number] += total[text]
-        rank = {number: place for place, (number, _) in enumerate(sizes.most_common())}
-        one.group = [0] * len(order)
-        for text, number in zip(order, label, strict=True):
-            one.group[text] = rank[number]
+    with progress_bar("divmon: grouping completions", len(answers)) as done:
+        for one in answers:
+            _grouped(one, vectors)
+            done(1)
     if vectors:
         return (
             f"by meaning: the texts were encoded again with {encoder}, and groups joined while their mean cosine"
@@ -152,6 +147,21 @@ def group(answers: Iterable[Answers], encoder: str | None, how: str = "auto") ->
         "by words: texts that share about half of their words and pairs of words, the rarer the weightier (tf-idf, mean"
         f" cosine distance below {groups.WORDS}); other wordings of one meaning may stand apart{reason}"
     )
+
+
+def _grouped(one: Answers, vectors: Mapping[str, Any]) -> None:
+    """Fills in a prompt's groups, the largest over all runs and steps first."""
+    total = Counter(text for steps in one.runs.values() for drawn in steps.values() for text, *_ in drawn)
+    order = [text for text, _ in total.most_common()]
+    ordered = [one.texts[text] for text in order]
+    label = groups.by_meaning(np.stack([vectors[t] for t in ordered])) if vectors else groups.by_words(ordered)
+    sizes: Counter[int] = Counter()
+    for text, number in zip(order, label, strict=True):
+        sizes[number] += total[text]
+    rank = {number: place for place, (number, _) in enumerate(sizes.most_common())}
+    one.group = [0] * len(order)
+    for text, number in zip(order, label, strict=True):
+        one.group[text] = rank[number]
 
 
 def _encoded(texts: Sequence[str], encoder: str | None, how: str) -> tuple[Mapping[str, Any], str]:

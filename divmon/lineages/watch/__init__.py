@@ -16,7 +16,8 @@ from typing import Any
 
 from divmon.lineages.watch.checkpoints import STATE, Checkpoint, Loader, NotWhole, Signature, Unusable, found
 from divmon.lineages.watch.served import ServerCommand
-from divmon.storage.reader import WATCH_FOLDER, list_steps, marker_path
+from divmon.storage.reader import WATCH_FOLDER, list_steps
+from divmon.storage.snapshot_files import marker_path
 
 DONE, PARTLY = 0, 3
 SETTLE = 2.0

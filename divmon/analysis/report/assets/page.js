@@ -42,7 +42,7 @@ const MISSING = {
   difference: "nothing to compare here: give two runs of the same prompts (divmon compare RUN RUN).",
   equal: "no accuracy that both runs pass: it takes graded answers (a task with a verifier) and runs that meet.",
   frontier: "needs a diversity metric (such as sbert) and graded answers (a task with a verifier).",
-  parts: "only a pairwise metric (such as sbert) of graded answers (a task with a verifier) has a decomposition.",
+  parts: "a decomposition takes two snapshots and a pairwise metric (such as sbert) of graded answers (a task with a verifier).",
 };
 
 function filled(spec, values, words) {

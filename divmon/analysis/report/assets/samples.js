@@ -38,7 +38,7 @@ async function open(place, step) {
   const wanted = step ?? view.step ?? view.steps.at(-1);
   view.step = view.steps.includes(wanted) ? wanted : view.steps.at(-1);
   $("asked").replaceChildren(element("strong", {}, `${prompt.task}, prompt ${prompt.id}: `), answers.prompt.trim(),
-    ...(answers.gold ? [element("span", { class: "quiet" }, `\nThe right answer: ${answers.gold}`)] : []));
+    ...(answers.gold ? [element("span", { class: "quiet" }, `\nReference answer: ${answers.gold}`)] : []));
   showStep();
 }
 
