@@ -72,10 +72,10 @@ def _glance(c: Findings, figures: Sequence[str]) -> str:
         cells += [_kept(row)]
         if row["first_step"] == row["last_step"]:
             alone.append(f"{row['group']} (step {row['first_step']})")
-        accuracies = [accuracies(row[f"{name}_start"], row[f"{name}_end"]) for name in ("accuracy", "cut_off_wrong")]
-        cells += accuracies[:1]
-        if accuracies[1] not in ("-", accuracies[0]):
-            cut_off.append(f"{row['task']}, {row['group']}: {accuracies[1]}")
+        shares = [accuracies(row[f"{name}_start"], row[f"{name}_end"]) for name in ("accuracy", "cut_off_wrong")]
+        cells += shares[:1]
+        if shares[1] not in ("-", shares[0]):
+            cut_off.append(f"{row['task']}, {row['group']}: {shares[1]}")
         rows.append(cells + ([_parted(c, row), _at_equal_accuracy(c, row)] if row["group"] in others else []))
     lines = [table(head, rows, left=(0, 1, 2, 8, 9))] if rows else []
     if cut_off:
