@@ -56,7 +56,8 @@ def _accuracy(task: Task, members: Sequence[Member], step: int, figure: str = "a
     tables = [m.curves.tables.get((task.name, figure)) for m in members]
     if any(table is None or step not in table.steps for table in tables):
         return float("nan")
-    return float(np.mean([np.nanmean(table.at([step], task.prompts)) for table in tables if table is not None]))
+    values = [table.at([step], task.prompts) for table in tables if table is not None]
+    return float(np.mean([value[~np.isnan(value)].mean() if not np.isnan(value).all() else np.nan for value in values]))
 
 
 def _ratio(ends: Along) -> Along:
