@@ -30,11 +30,11 @@ CUT_OFF = "cut off before its answer"
 
 TERMS = {
     "quality_control": "quality control",
-    "narrowing_correct": "real narrowing",
+    "narrowing_correct": "narrowing among correct answers",
     "narrowing_wrong": "change among wrong answers",
     "narrowing_cross": "change among wrong answers (against correct ones)",
 }
-"""The parts of a change and what each may be called: only what correct answers lose is real narrowing, since a change
+"""The parts of a change and what each may be called: only what correct answers lose is called narrowing, since a change
 among wrong answers may be cleaner errors."""
 
 Category = Literal["summarization", "code", "reasoning", "instruction", "creative", "values", "other"]

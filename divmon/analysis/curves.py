@@ -5,7 +5,7 @@ Curves(divmon.read_run("runs/a")).frame()      one row a step, task and figure, 
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from divmon.analysis.metric_sources import metric_sources
 from divmon.analysis.settings import obstacles, settings
+from divmon.loggers.console import unanswered
 from divmon.scoring.stats import jackknife
 from divmon.storage.reader import Run
 from divmon.types import TRUNCATED_LIMIT
@@ -87,17 +89,15 @@ class Curves:
     @cached_property
     def troubles(self) -> dict[tuple[int, str], str]:
         """(step, task) -> why its figures must not be compared: measured with other settings than the run's last
-        snapshot, too many completions cut off (contract 3), or a sampler that may be at fault (contract 5)."""
+        snapshot, too many completions without an answer (contract 3), or a suspicious sampler (contract 5)."""
         scores, found = self.run.scores, self._other_settings()
+        at_limit = scores[scores["metric"] == "length_limit"].set_index(["step", "task"])["mean"].to_dict()
         for step, task, share in scores.loc[scores["metric"] == "truncated", ["step", "task", "mean"]].itertuples(
             index=False
         ):
             if share > TRUNCATED_LIMIT:
-                limit = self.run.provenance[step].get("decoding", {}).get(task, {}).get("max_new_tokens", "too few")
-                found[step, task] = (
-                    f"{100 * share:.0f} % of the completions were cut off before their answer at {limit} tokens; raise"
-                    " max_new_tokens (max_reasoning_tokens where the model reasons)"
-                )
+                limit = self.run.provenance[step].get("decoding", {}).get(task, {}).get("max_new_tokens")
+                found[step, task] = unanswered(share, at_limit.get((step, task), math.nan), limit)
         for step, facts in self.run.provenance.items():
             if facts.get("suspicion"):
                 tasks = scores.loc[scores["step"] == step, "task"].unique()
@@ -126,7 +126,7 @@ class Curves:
 
         Returns:
             A data frame with `stage`, `step`, `epoch`, `tokens`, `examples`, `accuracy` (of the task at that step, NaN
-            without verdicts), `task`, `metric`, `mean`, `low`, `high`, `n` (prompts), `trouble` (why it must not be
+            where ungraded), `task`, `metric`, `mean`, `low`, `high`, `n` (prompts), `trouble` (why it must not be
             compared, "" where it may).
         """
         scores = self.run.scores.loc[:, ["step", "task", "metric", "mean", "low", "high", "n"]]
@@ -162,14 +162,7 @@ class Curves:
 
 def aggregate(figure: str) -> str:
     """How its values are averaged over prompts: "mean" or "harmonic_mean"."""
-    return _aggregates().get(figure, "mean")
-
-
-@functools.cache
-def _aggregates() -> dict[str, str]:
-    from divmon.scoring import metrics
-
-    return {figure: how for name in metrics.available() for figure, how in metrics.load(name).aggregate.items()}
+    return next((own.aggregate[figure] for own in metric_sources().values() if figure in own.aggregate), "mean")
 
 
 def left_out(values: Array, how: str = "mean") -> tuple[Array, Array]:

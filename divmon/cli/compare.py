@@ -1,4 +1,4 @@
-"""`divmon compare RUN RUN ...`: which run kept more diversity, from where on they part, and at equal accuracy too."""
+"""`divmon compare RUN RUN ...`: which run kept more diversity, where they diverge, and at equal accuracy too."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 OK, NOTHING, PARTLY = 0, 2, 3
 
 _DESCRIPTION = """Compares runs on the prompts they share: paired differences with 95 percent intervals at matched
-steps, tokens or examples and at equal accuracy, where the curves part and whether that is more than chance over the
-whole curve, what each run's change is made of, and what each stage of a lineage took.
+steps, tokens or examples and at equal accuracy, where the curves diverge and whether that is more than chance over the
+whole curve, the decomposition of each run's change, and what each stage of a lineage took.
 
 A RUN is a run directory or the output_dir that holds one. Seeds of one recipe are grouped:
   divmon compare narrow=runs/n1,runs/n2,runs/n3 broad=runs/b1,runs/b2,runs/b3

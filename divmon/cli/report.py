@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 OK, NOTHING = 0, 2
 
-_DESCRIPTION = """Writes a run as one HTML file that needs no network: what was lost, when, and how much of it was real
-narrowing; curves, what they are made of, where warnings would have fired, and the completions themselves, step by step.
+_DESCRIPTION = """Writes a run as one HTML file that needs no network: what was lost, when, and how much of it was
+narrowing among correct answers; curves, decompositions, where alerts would have fired, and the completions.
 Several runs side by side: divmon compare RUN RUN ... --out FILE.html"""
 
 
@@ -44,8 +44,8 @@ def add_exports(parser: argparse.ArgumentParser) -> None:
         "--groups",
         choices=("auto", "meaning", "words"),
         default="auto",
-        help="how the page groups a prompt's completions: by meaning, with the run's text encoder; by words; or by"
-        " meaning where that takes about a minute at most (%(default)s)",
+        help="how the page groups a prompt's completions: by meaning, with the run's text encoder, which takes as long"
+        " as it takes to encode them again; or by words, which is what auto does (%(default)s)",
     )
 
 

@@ -56,7 +56,7 @@ def close_all(loggers: Sequence[Logger]) -> None:
 
 def say(line: str) -> None:
     """Show a person one line, past any progress bar that is on the screen."""
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     tqdm.write(line, file=sys.stdout)
     sys.stdout.flush()
@@ -109,7 +109,7 @@ def texts(snapshot: Snapshot, probes: Sequence[Probe], few: int = 3, samples: in
             reason = snapshot.missing.get((probe.name, prompt.id), "")
             head = f"**{_escape(prompt.id, 80)}** {_escape(_asked(prompt), 600)} {_escape(reason, 200)}".strip()
             parts.append(
-                "\n".join([head, "", "| # | verdict | end | tokens | completion |", "|--|--|--|--|--|", *rows])
+                "\n".join([head, "", "| # | correctness | end | tokens | completion |", "|--|--|--|--|--|", *rows])
             )
         tables[f"divmon/{probe.name}/samples"] = "\n\n".join(parts)
     return tables
@@ -125,10 +125,13 @@ def kept_step(run: Any) -> Iterator[None]:
 
 
 def _row(sample: Sample, verdict: Verdict | None) -> str:
-    words = {True: "correct", False: "wrong", None: "not judged"}
-    judged = "" if verdict is None else words[verdict.correct]
-    text = sample.text if sample.answered else "(cut off inside its reasoning)"
-    return f"| {sample.index} | {judged} | {sample.finish} | {sample.n_tokens} | {_escape(text, 300)} |"
+    words = {True: "correct", False: "wrong", None: "ungradable"}
+    graded = "" if verdict is None else words[verdict.correct]
+    if verdict is not None and verdict.correct is None and verdict.reason in ("", "no verifier"):
+        graded = "ungraded"
+    ended = "truncated" if sample.finish == "length" else "ended"
+    text = sample.text if sample.answered else f"({ended} inside its reasoning, no answer)"
+    return f"| {sample.index} | {graded} | {sample.finish} | {sample.n_tokens} | {_escape(text, 300)} |"
 
 
 def _asked(prompt: Prompt) -> str:

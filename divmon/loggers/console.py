@@ -1,22 +1,28 @@
-"""The terminal: a line of results after a measurement, a table at the end, a bar while it measures. Plain text."""
+"""The terminal: a line per measurement, a short table at the end, a bar while it measures. Plain text."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import re
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 from divmon.loggers import say
-from divmon.types import TRUNCATED_LIMIT, Change, Probe, Score, Snapshot
+from divmon.types import TERMS, TRUNCATED_LIMIT, Change, Probe, Score, Snapshot
 
 HEADLINE = ("sbert", "ead", "accuracy")
-"""Metrics of the line, where a task has them; else its first three. All are in the table and the other places."""
+"""Metrics of the line, where a task has them; else its first three. All are in the report and the other places."""
+CLOSING = ("sbert", "accuracy", "ead")
+"""Metrics of the closing table, the most telling first."""
+ROWS = 5
+"""Of the closing table at most, the decomposition among them."""
 
 
 class console:
-    """One line a measurement, past the trainer's own progress bar.
+    """One line per measurement, past the trainer's own progress bar.
 
     Args:
         main: whether this is the main process; the others are quiet.
@@ -36,7 +42,7 @@ class console:
 
 
 def line(snapshot: Snapshot) -> str:
-    """`divmon step 100: gsm8k sbert 0.210 (-0.100 [-0.130, -0.070]), ead ...; starter ...`."""
+    """`divmon: step 100: gsm8k sbert 0.210 (-0.100 [-0.130, -0.070]), ead ...; starter ...`."""
     changes = {(change.task, change.metric): change for change in snapshot.changes}
     tasks: dict[str, list[Score]] = {}
     for score in snapshot.scores:
@@ -44,59 +50,138 @@ def line(snapshot: Snapshot) -> str:
     parts = []
     for task, scores in tasks.items():
         shown = [score for name in HEADLINE for score in scores if score.metric == name] or scores[:3]
-        words = [f"{s.metric} {_number(s.mean)}{_since(changes.get((task, s.metric)))}" for s in shown]
+        words = [f"{s.metric} {number(s.mean)}{_since(changes.get((task, s.metric)))}" for s in shown]
         parts.append(f"{task} {', '.join(words)}")
-    return f"divmon step {snapshot.step}: {'; '.join(parts) or 'nothing to show'}"
+    return f"divmon: step {snapshot.step}: {'; '.join(parts) or 'nothing to show'}"
+
+
+class Stored(Protocol):
+    """What the closing lines read of a run: `divmon.storage.writer.Store`."""
+
+    path: Path
+
+    def steps(self) -> list[int]: ...
+
+    def read(self, step: int) -> Any: ...
+
+
+def closing_lines(store: Stored, problems: Sequence[str]) -> str:
+    """What a training ends with: what went wrong first, in red; then the table, or why there is none.
+
+    Args:
+        problems: of the run, in lines.
+    """
+    steps = store.steps()
+    said = [red(f"divmon: {line}") for line in problems]
+    if len(steps) > 1:
+        said.append(closing_table(store.read(steps[-1])))
+    elif steps:
+        said.append(f"divmon: one snapshot, at step {steps[0]}: nothing can be said about change yet")
+    else:
+        said.append("divmon: no snapshot was stored: nothing can be said about diversity")
+    there = f"{len(steps)} snapshot{'' if len(steps) == 1 else 's'} in {store.path}"
+    more = f"; everything else: divmon report {store.path}" if steps else ""
+    return "\n".join([*said, f"divmon: {there}{more}"])
 
 
 def closing_table(snapshot: Snapshot) -> str:
-    """Each metric at the reference and now, with the paired change and its interval."""
-    rows: list[tuple[str, ...]] = [("task", "metric", "reference", "now", "change", "95 % interval", "n")]
-    for c in _largest(snapshot.changes):
-        rows.append((c.task, c.metric, *map(_number, (c.reference, c.now, c.change)), _interval(c), str(c.n)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    """The paired change since the reference of the most telling metrics, five rows at most: those of the task that lost
+    most first, and what its change consists of."""
+    rows = _closing_rows(snapshot)
+    said = [f"divmon: {note}" for note in notes(snapshot)]
+    if not rows:
+        return "\n".join([f"divmon: at step {snapshot.step} no change since the reference can be computed", *said])
+    made_of = _decomposition(snapshot, rows[0])
+    rows = rows[: ROWS - bool(made_of)]
+    cells: list[tuple[str, ...]] = [("task", "metric", "reference", "now", "change", "95 % interval", "n")]
+    cells += [(c.task, c.metric, *map(number, (c.reference, c.now, c.change)), _interval(c), str(c.n)) for c in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     table = []
-    for row in rows:
-        cells = zip(row, widths, (str.ljust, str.ljust, *[str.rjust] * 5), strict=True)
-        table.append("  ".join(align(cell, width) for cell, width, align in cells))
+    for row in cells:
+        aligned = zip(row, widths, (str.ljust, str.ljust, *[str.rjust] * 5), strict=True)
+        table.append("  ".join(align(cell, width) for cell, width, align in aligned).rstrip())
     title = f"divmon: paired change since the reference, at step {snapshot.step}"
-    return "\n".join([title, *table, *(f"divmon: {note}" for note in notes(snapshot))])
+    return "\n".join([title, *table, *made_of, *said])
 
 
-def _largest(changes: Sequence[Change]) -> list[Change]:
-    """Of figures that there are at every k up to K (pass@k, majority vote), the one at K: fifty rows hide the rest."""
-    at_k = {c: re.fullmatch(r"(pass|majority|distinct_answers)_at(\d+)", c.metric) for c in changes}
-    largest: dict[tuple[str, str], int] = {}
-    for c, found in at_k.items():
-        if found:
-            family = c.task, found[1]
-            largest[family] = max(largest.get(family, 0), int(found[2]))
-    return [c for c, found in at_k.items() if not found or int(found[2]) == largest[c.task, found[1]]]
+def _closing_rows(snapshot: Snapshot) -> list[Change]:
+    """Changes that are defined: the first metric of every task, then the second of each; greatest losses first."""
+    tasks: dict[str, list[Change]] = {}
+    for c in snapshot.changes:
+        if not math.isnan(c.change):
+            tasks.setdefault(c.task, []).append(c)
+    ranked = []
+    for changes in tasks.values():
+        own = [c for name in CLOSING for c in changes if c.metric == name] or changes[:1]
+        ranked.append(own)
+    ranked.sort(key=lambda own: own[0].change / own[0].reference if own[0].reference else 0.0)
+    there = [own[place] for place in range(len(CLOSING)) for own in ranked if place < len(own)][:ROWS]
+    order = [own[0].task for own in ranked]
+    return sorted(there, key=lambda c: order.index(c.task))
+
+
+def _decomposition(snapshot: Snapshot, of: Change) -> list[str]:
+    """One line: what the change of a pairwise metric consists of; none where it was not decomposed."""
+    parts = snapshot.decomposition.get(of.task, {}).get(of.metric, {})
+    terms = [(name, value) for name in TERMS if (value := parts.get(name)) is not None and not math.isnan(value)]
+    if not terms or parts.get("labels", {}).get("correct") == "no such pairs":
+        return []
+    words = {"quality_control": "quality control", "narrowing_correct": "among correct answers"}
+    said = [f"{number(value, '+')} {words[name]}" for name, value in terms if name in words]
+    rest = sum(value for name, value in terms if name not in words)
+    return [f"  {of.task} {of.metric} {number(parts['change'], '+')} = {', '.join(said)}, {number(rest, '+')} the rest"]
 
 
 def notes(snapshot: Snapshot) -> list[str]:
     """What to know before the figures: a sampler that may be at fault, and tasks that must not be compared."""
     found = []
     if snapshot.provenance.get("suspicion"):
-        found.append(f"look at the sampler before the figures: {snapshot.provenance['suspicion']}")
-    for score in snapshot.scores:
-        if score.metric == "truncated" and score.mean > TRUNCATED_LIMIT:
-            limit = snapshot.provenance.get("decoding", {}).get(score.task, {}).get("max_new_tokens", "its limit")
-            reasoning = any(s.task == score.task and not s.answered for s in snapshot.samples)
-            option = "max_reasoning_tokens" if reasoning else "max_new_tokens"
-            found.append(
-                f"{score.task} is NOT COMPARABLE: {100 * score.mean:.0f} % of its completions were cut off before their"
-                f" answer at {limit} tokens; raise {option}"
-            )
+        found.append(f"check the sampler before the figures: {snapshot.provenance['suspicion']}")
+    shares = {(score.task, score.metric): score.mean for score in snapshot.scores}
+    for (task, metric), share in shares.items():
+        if metric == "truncated" and share > TRUNCATED_LIMIT:
+            limit = snapshot.provenance.get("decoding", {}).get(task, {}).get("max_new_tokens")
+            reasoning = any(s.task == task and not s.answered for s in snapshot.samples)
+            why = unanswered(share, shares.get((task, "length_limit"), math.nan), limit, reasoning)
+            found.append(f"{task} is NOT COMPARABLE: {why}")
     return found
+
+
+def unanswered(share: float, at_limit: float, limit: int | None, reasoning: bool | None = None) -> str:
+    """Why so many completions have no answer. To raise a limit is advised only where one was reached.
+
+    Args:
+        share: of completions without an answer.
+        at_limit: share of completions that ended at the token limit; NaN where it was not recorded.
+        limit: in tokens.
+        reasoning: whether they ended inside their reasoning; None where that is not known.
+    """
+    if at_limit == 0:
+        return (
+            f"{100 * share:.0f} % of its completions ended by themselves inside their reasoning, without an answer;"
+            " read how they end"
+        )
+    at = "the token limit" if limit is None else f"{limit:,} tokens"
+    raised = "max_reasoning_tokens" if reasoning else "max_new_tokens"
+    if reasoning is None:
+        raised = "max_new_tokens (max_reasoning_tokens where the model reasons)"
+    return f"{100 * share:.0f} % of its completions are truncated before their answer, at {at}; raise {raised}"
+
+
+def red(line: str) -> str:
+    """In red, on a terminal that shows colors (https://no-color.org)."""
+    shows = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return f"\x1b[31m{line}\x1b[0m" if shows else line
 
 
 @contextlib.contextmanager
 def progress_bar(title: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
-    """A bar that is gone when done; gives the function that moves it on by so many."""
-    from tqdm import tqdm
+    """A bar that is gone when done; gives the function that advances it. None where the output goes to a file."""
+    from tqdm.auto import tqdm
 
-    with tqdm(total=total, desc=title, leave=False, disable=not shown, dynamic_ncols=True, file=sys.stderr) as bar:
+    seen = sys.stderr.isatty() or "ipykernel" in sys.modules
+    disable = not (shown and seen)
+    with tqdm(total=total, desc=title, leave=False, disable=disable, dynamic_ncols=True, file=sys.stderr) as bar:
 
         def done(count: int) -> None:
             bar.update(count)
@@ -104,17 +189,20 @@ def progress_bar(title: str, total: int, *, shown: bool = True) -> Iterator[Call
         yield done
 
 
+def number(value: float, sign: str = "") -> str:
+    """Three places; whole numbers from 1,000 on; what rounds to nothing is 0.000, without a sign."""
+    if math.isnan(value):
+        return "-"
+    if abs(value) < 0.0005:
+        return "0.000"
+    return f"{value:{sign}{',.0f' if abs(value) >= 1000 else '.3f'}}"
+
+
 def _since(change: Change | None) -> str:
-    return "" if change is None else f" ({_number(change.change, '+')} {_interval(change)})"
+    return "" if change is None else f" ({number(change.change, '+')} {_interval(change)})".replace(" )", ")")
 
 
 def _interval(change: Change) -> str:
-    return f"[{_number(change.low)}, {_number(change.high)}]"
-
-
-def _number(value: float, sign: str = "") -> str:
-    """Three places where they tell something, three digits elsewhere."""
-    if math.isnan(value):
-        return "-"
-    places = ".3f" if value == 0 or 0.001 <= abs(value) < 1000 else ".3g"
-    return f"{value:{sign}{places}}"
+    if math.isnan(change.low) or math.isnan(change.high):
+        return ""
+    return f"[{number(change.low)}, {number(change.high)}]"

@@ -1,4 +1,4 @@
-"""The decomposition over time as a picture: what a change is made of, stacked around zero."""
+"""The decomposition over time as a picture: the parts of a change, stacked around zero."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def stacked(parts: Mapping[int, Mapping[str, Any]], metric: str, task: str) -> F
     axes.set_xlabel("step")
     axes.set_ylabel(f"change of {metric} since the reference")
     some = "" if len(steps) == len(parts) else f"; {len(steps)} of {len(parts)} steps"
-    axes.set_title(f"{task}: what the change is made of (n = {parts[steps[-1]]['n']} prompts{some})", fontsize=10)
+    axes.set_title(f"{task}: decomposition of the change (n = {parts[steps[-1]]['n']} prompts{some})", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return figure

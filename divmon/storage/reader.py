@@ -13,47 +13,23 @@ What lies in a run directory (format 1):
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import json
 import math
 import os
 import warnings
-import zlib
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from divmon.storage.data_frames import floats
+from divmon.storage.problems import Problems, find_problems
+from divmon.storage.snapshot_files import marker_path, read_marker, read_samples, samples_path, unreadable
 from divmon.types import Change, Probe, Prompt, Sample, Score, Snapshot, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
-
-try:
-    import orjson
-except ImportError:
-    orjson = None  # type: ignore[assignment]
-
-
-def parsed(data: bytes) -> Any:
-    """Strict JSON read back, by orjson where it is installed: seven times as fast, and most of what a long run takes to
-    read. An integer beyond 64 bits comes as a float from it.
-
-    Raises:
-        ValueError: it is no JSON.
-    """
-    if orjson is not None:
-        with contextlib.suppress(ValueError):  # a lone surrogate, which is written as its escape and refused
-            return orjson.loads(data)
-    return json.loads(data)
-
-
-Loads = Callable[[bytes], Any]
-"""Of JSON: `parsed` for many snapshots at once, `json.loads` for one to the last digit of a long integer."""
 
 FORMAT = 1
 """Version of the run directory, raised whenever an older divmon could misread it."""
@@ -77,14 +53,6 @@ def find_folder(path: str | os.PathLike[str]) -> Path:
             return folder
     looked = " and ".join(str(folder / "manifest.json") for folder in tried)
     raise FileNotFoundError(f"no divmon run in {str(path)!r}: looked for {looked}")
-
-
-def marker_path(folder: Path, step: int) -> Path:
-    return folder / "snapshots" / f"{step:08d}.json"
-
-
-def samples_path(folder: Path, step: int) -> Path:
-    return folder / "snapshots" / f"{step:08d}.samples.jsonl.gz"
 
 
 def list_steps(folder: Path) -> list[int]:
@@ -144,7 +112,7 @@ def read_snapshot(folder: Path, step: int, *, samples: bool = True) -> Snapshot:
     """
     if not marker_path(folder, step).is_file():
         raise KeyError(f"no snapshot of step {step} in {folder}; there are {list_steps(folder)}")
-    marker = _read_marker(folder, step, json.loads)
+    marker = read_marker(folder, step, json.loads)
     rows = read_samples(folder, step, json.loads) if samples else []
     kept = ("task", "prompt_id", "index", "reasoning", "finish", "n_tokens", "answered")
     return Snapshot(
@@ -179,6 +147,30 @@ class Run:
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._damaged: dict[int, str] = {}
+
+    def __repr__(self) -> str:
+        """The run in a line, and a second that warns where measurements failed or nothing can be compared yet."""
+        steps, problems = self.steps, self.problems
+        span = f", steps {steps[0]} to {steps[-1]}" if len(steps) > 1 else f", step {steps[0]}" if steps else ""
+        said = [f"divmon run {self.folder}: {len(steps)} snapshot{'' if len(steps) == 1 else 's'}{span}"]
+        if problems:
+            said.append(f"WARNING: {problems.summary}; run.problems has the reasons")
+        elif len(steps) == 1:
+            said.append("one snapshot: nothing can be said about change yet")
+        return "\n".join(said)
+
+    @cached_property
+    def problems(self) -> Problems:
+        """Failed and missing measurements, figures and prompts left out, damaged files; false where all is well.
+
+        `str(run.problems.found[0])`, `run.problems.lines()` for a person, `run.problems.frame()` as a data frame.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is damaged is among the problems
+            markers = self._markers
+        samples = {step: why for step in markers if (why := unreadable(samples_path(self.folder, step)))}
+        return find_problems(self.manifest, markers, self._damaged, samples)
 
     @property
     def steps(self) -> list[int]:
@@ -260,38 +252,14 @@ class Run:
         markers = {}
         for step in self.steps:
             try:
-                markers[step] = _read_marker(self.folder, step)
+                markers[step] = read_marker(self.folder, step)
             except ValueError as error:
+                self._damaged[step] = str(error)
                 warnings.warn(f"left out: {error}", stacklevel=3)
                 continue
             for score in markers[step]["scores"]:
                 score["values"] = floats(score["values"])  # a tenth of the memory of a list
         return markers
-
-
-def _read_marker(folder: Path, step: int, loads: Loads = parsed) -> dict[str, Any]:
-    file = marker_path(folder, step)
-    try:
-        marker = loads(file.read_bytes())
-        if marker["step"] != step:
-            raise ValueError(f"it says it is step {marker['step']}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"the snapshot of step {step} is damaged: {file}: {error!r}") from error
-    return marker
-
-
-def read_samples(folder: Path, step: int, loads: Loads = parsed) -> list[dict[str, Any]]:
-    """The samples of a step as they are stored, in order; `cut` says that a size limit shortened or left out a text.
-
-    Raises:
-        ValueError: the file is damaged; the message names it.
-    """
-    file = samples_path(folder, step)
-    try:
-        rows: list[dict[str, Any]] = loads(b"[%s]" % b",".join(gzip.decompress(file.read_bytes()).splitlines()))
-        return rows
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ValueError(f"the samples of step {step} are damaged: {file}: {error!r}") from error
 
 
 def _numbers(row: dict[str, Any], *names: str) -> dict[str, Any]:

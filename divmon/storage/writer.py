@@ -20,7 +20,8 @@ from typing import IO, Any
 
 from divmon import __version__
 from divmon.storage import reader
-from divmon.storage.reader import FORMAT, asked, marker_path, read_run, samples_path
+from divmon.storage.reader import FORMAT, asked, read_run
+from divmon.storage.snapshot_files import marker_path, samples_path
 from divmon.types import Snapshot, Verdict, fields, plain, strict_json
 
 try:
@@ -160,6 +161,10 @@ class Store:
     def read(self, step: int) -> Snapshot:
         """The snapshot of a step; raises as `reader.read_snapshot`."""
         return reader.read_snapshot(self.path, step)
+
+    def problems(self) -> list[str]:
+        """What went wrong so far, in lines for a person; none where all is well."""
+        return read_run(self.path).problems.lines()
 
     def reference(self) -> Snapshot | None:
         """The snapshot all others are compared with: the lowest step, or the manifest's `reference_step`.

@@ -265,4 +265,4 @@ class LiveRun:
         from divmon.loggers.console import progress_bar
 
         prompts = sum(len(probe.prompts) for probe in self.probes)
-        return progress_bar(f"divmon step {step}", prompts * num_samples, shown=self.options.progress)
+        return progress_bar(f"divmon: step {step}", prompts * num_samples, shown=self.options.progress)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 from divmon.guard import undisturbed_rng
-from divmon.loggers.console import closing_table, console
+from divmon.loggers.console import closing_lines, console
 from divmon.options import Options
 from divmon.training.budget import Budget
 from divmon.training.composition import Composition
@@ -104,6 +104,7 @@ class TrainingRun:
             eval_dataset=host.eval_dataset,
         )
         self._active = True
+        self._safely(moment, lambda: self._record_plan(moment), "recording the plan")
         if options.rollouts and live.processes.is_main:
             self._rollouts = watch_rollouts(host.trainer, live, self._numbered(moment.step))
         if self.schedule.planned(host.max_steps):
@@ -137,6 +138,7 @@ class TrainingRun:
         """After the last step: measures unless that was done, shows the closing table, closes store and loggers."""
         if self._rollouts is not None:
             self._safely(moment, self._rollouts.detach, "leaving the rollouts")
+        self._safely(moment, lambda: self._record_end(moment), "recording the end")
         if not self._active:
             return
         if self.schedule.at_end:
@@ -298,13 +300,21 @@ class TrainingRun:
         if live.store is None:
             return
         self._record_seconds()
-        steps = live.store.steps()
-        if len(steps) > 1:
-            live.say(closing_table(live.store.read(steps[-1])))
-        live.say(
-            f"divmon: {len(steps)} snapshots in {live.store.path}; {live.seconds:.3g} s of {elapsed:.3g} s"
-            f" ({100 * live.seconds / max(elapsed, 1e-9):.2g} %) went into measuring"
-        )
+        share = 100 * live.seconds / max(elapsed, 1e-9)
+        live.say(closing_lines(live.store, live.store.problems()))
+        live.say(f"divmon: {live.seconds:.3g} s of {elapsed:.3g} s ({share:.2g} %) went into measuring")
+
+    def _record_plan(self, moment: Moment) -> None:
+        """The steps that are due, so that a reader sees which measurements are missing."""
+        if (store := self.live.store) is not None:
+            now = self._numbered(moment.step)
+            before = [step for step in store.manifest.get("planned", ()) if step < now]
+            due = map(self._numbered, self.schedule.planned(self.host.max_steps))
+            store.update(planned=[*before, *(s for s in due if s > now or moment.step == 0)], ended=None)
+
+    def _record_end(self, moment: Moment) -> None:
+        if (store := self.live.store) is not None:
+            store.update(ended=self._numbered(moment.step))
 
     def _record_seconds(self) -> None:
         """Of this training, added to what earlier parts of the run took."""

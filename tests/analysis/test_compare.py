@@ -230,7 +230,7 @@ def test_a_look_with_too_many_cut_off_is_flagged_and_not_tested(tmp_path: Path) 
     second["sums", "sbert"][2] -= 0.3
     comparison = two(tmp_path, figures(0, truncated=cut * 0), second)
     rows = of(comparison.differences, metric="sbert", by="step")
-    assert rows["trouble"].str.contains("b at step 20: 25 % of the completions were cut off").tolist() == [0, 0, 1]
+    assert rows["trouble"].str.contains("b at step 20: 25 % of its completions are truncated").tolist() == [0, 0, 1]
     assert rows["p"].isna().tolist() == [False, False, True] and not rows["apart"].any()
     assert of(comparison.parting, metric="sbert", by="step").iloc[0]["looks"] == 2
     assert set(of(comparison.summary, group="b")["last_step"]) == {10}
@@ -618,4 +618,4 @@ def test_three_runs_are_compared_in_pairs(tmp_path: Path) -> None:
 def test_one_run_is_shown_without_a_comparison(tmp_path: Path) -> None:
     comparison = divmon.compare([run_dirs.write(tmp_path / "a", STEPS, figures(0))])
     assert comparison.differences.empty and comparison.parting.empty and len(comparison.curves) == 9
-    assert "parted" not in str(comparison) and "cover prompts" not in str(comparison)
+    assert "diverges" not in str(comparison) and "cover prompts" not in str(comparison)

@@ -109,7 +109,7 @@ def test_what_narrowed_is_seen_and_what_it_is_made_of(drawn: Path) -> None:
     best = comparison.frontier.query("metric == 'sbert'").set_index(["run", "step"])["best"]
     assert best[("broad", 20)] and not best[("narrow", 20)]
     text = str(comparison)
-    assert "real narrowing" in text and "sbert at equal accuracy" in text
+    assert "narrowing among correct answers" in text and "sbert at equal accuracy" in text
 
 
 def test_stages_trained_one_after_the_other_give_a_table_and_one_curve(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_scored_again_the_difference_of_two_runs_is_split_now_against_now(drawn:
     assert parts.loc["narrowing_correct", "value"] == pytest.approx(whole["difference"], abs=0.02), (
         "all are right by now"
     )
-    assert "narrow less broad" in str(comparison) and divmon.compare([drawn / "broad"]).between.empty
+    assert "narrow - broad" in str(comparison) and divmon.compare([drawn / "broad"]).between.empty
 
 
 def test_scored_again_each_stage_is_split_by_itself(drawn: Path, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_the_command_prints_tables_and_writes_csv(drawn: Path, tmp_path: Path, c
     assert code == 0 and max(map(len, out.splitlines())) < 140
     glance = out.split("\n\n")[0].splitlines()
     assert len(glance) == 3 and "narrow" in glance[2] and re.search(r"step 10, p < 0\.001", glance[2])
-    assert "They differ on these prompts from step 10 on, at 2 of 3 looks" in out
+    assert "They differ on these prompts from step 10 on, at 2 of 3 evaluations" in out
     frames = divmon.compare([drawn / "broad", drawn / "narrow"]).frames()
     assert {file.stem for file in (tmp_path / "tables").iterdir()} == set(frames)
     read = pd.read_csv(tmp_path / "tables" / "differences.csv")

@@ -85,7 +85,7 @@ def test_what_must_not_be_compared_says_why(tmp_path: Path) -> None:
     facts = {20: {"suspicion": "all completions are empty"}}
     troubles = Curves(read_run(run_dirs.write(tmp_path / "a", [0, 10, 20], figures, facts=facts))).troubles
     assert set(troubles) == {(10, "sums"), (20, "sums")}, "a share of 10 percent is not above it"
-    assert "20 % of the completions were cut off before their answer at 64 tokens; raise" in troubles[10, "sums"]
+    assert "20 % of its completions are truncated before their answer, at 64 tokens; raise" in troubles[10, "sums"]
     assert "sampler may be at fault: all completions are empty" in troubles[20, "sums"]
 
 

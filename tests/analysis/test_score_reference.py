@@ -72,7 +72,7 @@ def test_the_decomposition_of_two_files_is_that_of_their_distances(
     assert set(changes) == {*report["metrics"], *report["reference"]["metrics"]}
     table = capsys.readouterr().out
     assert "ast_subtree: from " in table and f"{found['narrowing_correct']:+.4f}" in table
-    assert "real narrowing" in table and f"{accuracy['change']:+.4f}" in table and "{" not in table
+    assert "narrowing among correct answers" in table and f"{accuracy['change']:+.4f}" in table and "{" not in table
 
 
 def test_the_order_of_rows_and_prompts_of_one_file_alone_change_nothing(

@@ -149,7 +149,7 @@ def test_beside_a_training_run_killed_and_started_again(trained: Path, tmp_path:
     first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None
     for line in first.stdout:
-        if "divmon step 10" in line:  # it goes on to the next, or waits for it
+        if "divmon: step 10" in line:  # it goes on to the next, or waits for it
             break
     first.kill()
     first.wait()

@@ -77,7 +77,7 @@ def test_texts_are_one_table_a_task_of_its_first_prompts() -> None:
     tables = texts(whole, [PROBE, Probe("none", (Prompt("x", "?"),))], few=2, samples=1)
     assert list(tables) == ["divmon/gsm8k/samples", "divmon/none/samples"]
     page = markdown_to_safe_html(tables["divmon/gsm8k/samples"])
-    assert cells(page) == [["0", "not judged", "eos", "5", f"answer 0 | of *q{i}*\n<i>"] for i in range(2)]
+    assert cells(page) == [["0", "ungraded", "eos", "5", f"answer 0 | of *q{i}*\n<i>"] for i in range(2)]
     assert "<strong>q0</strong> How many is 0 | <b>twice</b>?<br>Think." in html.unescape(page)
     assert "out of memory" in page and "q2" not in page
 
@@ -89,7 +89,7 @@ def test_reasoning_that_never_closed_is_said_and_other_prompts_show() -> None:
     )
     whole = Snapshot(0, [Sample("t", "m", 0, "", "length", 9, reasoning="so", answered=False)])
     table = texts(whole, [Probe("t", prompts)])["divmon/t/samples"]
-    assert "**m** U?" in table and "(2 token ids)" in table and "(cut off inside its reasoning)" in table
+    assert "**m** U?" in table and "(2 token ids)" in table and "(truncated inside its reasoning, no answer)" in table
 
 
 @settings(max_examples=150, deadline=None)

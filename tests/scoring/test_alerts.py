@@ -302,17 +302,17 @@ def test_the_line_holds_the_evidence() -> None:
     alert = found["narrowing"]
     assert alert.low < alert.change < alert.high < 0 and alert.t > alert.threshold > 3 and len(alert.prompts) == 3
     said = [
-        "NARROWING of task0 since step 300, at step 300: sbert, less what better answers take away, fell by 0.2",
+        "NARROWING of task0 at step 300: sbert minus what better answers take away fell by 0.2",
         "against step 0 (n 40, t ",
-        f"most on {', '.join(alert.prompts)};",
-        "decomposition: -0.200 = +0.100 quality control, -0.300 real narrowing, +0.000 change among wrong answers",
+        f"most of it on {', '.join(alert.prompts)}",
+        "decomposition: -0.200 = +0.100 quality control, -0.300 narrowing among correct answers, +0.000 change among",
         "(mostly unseen)",
         f"accuracy {before.score('task0', 'accuracy').mean:.2f} to {now.score('task0', 'accuracy').mean:.2f}",
-        "read their completions",
+        "\nRead the completions beside those of the reference",
     ]
     for words in said:
         assert words in alert.text, alert.text
-    assert "\n" not in alert.text and "pairs of correct answers" in found["narrowing_correct"].text
+    assert len(alert.text.splitlines()) == 2 and "pairs of correct answers" in found["narrowing_correct"].text
 
 
 def test_every_kind_has_words_for_it() -> None:
@@ -326,7 +326,7 @@ def test_every_kind_has_words_for_it() -> None:
     found = {a.kind: a.text for a in alerts.look(collapsed)}
     assert set(found) == {"templating", "repetition", "length", "truncation"}
     assert "50 % of a text that repeats itself (+50 points [50, 50])" in found["repetition"]
-    assert "mean length 20 to 200 tokens" in found["length"] and "60 % of completions are cut off" in found["length"]
+    assert "mean length 20 to 200 tokens" in found["length"] and "60 % of completions have no answer" in found["length"]
     assert "fell by 0.800" in found["templating"] and "of 0.900 (89 %)" in found["templating"]
     assert "max_new_tokens" in found["truncation"]
 
@@ -453,4 +453,4 @@ def test_a_real_training_run_holds_what_the_tests_need(tmp_path: Path) -> None:
     tested = TESTS["narrowing"][0](Figures(reference.snapshot, "prompts"), now, DELTA)
     assert tested is not None and tested.n == terms["n"] and np.isfinite(tested.t)
     lines = watching.opening(reference, 4)
-    assert "at each of the 2 looks" in lines[0] and "of sbert" in lines[1], lines
+    assert "at each of the 2 evaluations" in lines[0] and "of sbert" in lines[1], lines

@@ -219,7 +219,7 @@ def test_frames_are_the_same_whichever_library_reads_them(tmp_path: Path, monkey
     fast = read_run(tmp_path)
     assert fast.scores["mean"].tolist()[2] == math.inf and fast.samples["text"].tolist()[-1].startswith("half a pair")
     assert same(fast.values["gsm8k", "sbert"][1].tolist(), [math.inf, math.nan, 1e-300])
-    monkeypatch.setattr("divmon.storage.reader.orjson", None)
+    monkeypatch.setattr("divmon.storage.snapshot_files.orjson", None)
     plain_json = read_run(tmp_path)
     for name in ("scores", "changes", "decomposition", "per_prompt", "samples"):
         pd.testing.assert_frame_equal(getattr(fast, name), getattr(plain_json, name), check_exact=True)

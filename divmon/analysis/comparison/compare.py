@@ -1,4 +1,4 @@
-"""divmon.compare: runs side by side as data frames, on the same prompts, now against now.
+"""divmon.compare: runs side by side as data frames, on the same prompts.
 
 comparison = divmon.compare(["runs/narrow", "runs/broad"])
 comparison = divmon.compare({"narrow": ["runs/n1", "runs/n2"], "broad": ["runs/b1", "runs/b2"]}, by="tokens")
@@ -23,6 +23,7 @@ from divmon.analysis.comparison.summary import summary
 from divmon.analysis.comparison.table import text
 from divmon.analysis.curves import AXES
 from divmon.analysis.settings import settings
+from divmon.storage.problems import Problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +55,7 @@ def compare(
         tasks: names; all where None.
         chain: the runs are the stages of one lineage, in their order, for the stage table.
         rescore: score the stored samples of all runs again, alike: with the encoder of the first run, or with the one
-            named; by the fewest samples that all have; judged by the first run's verifiers where theirs differ.
+            named; by the fewest samples that all have; graded by the first run's verifiers where theirs differ.
 
     Raises:
         FileNotFoundError: there is no run.
@@ -90,6 +91,7 @@ def compare(
         tasks=aligned,
         notes=[*notes, *_notes(read, aligned)],
         refused=_frame(map(asdict, refused), "run", "task", "metrics", "reason", "remedy"),
+        problems=_frame(_problems(read), "run", *Problem.__dataclass_fields__),
         runs=_frame(member.row() for member in read),
         summary=_frame(summary(aligned), "task", "metric", "group"),
         parting=_frame(verdicts, "task", "metric", "by", "first", "second", "p", "parted_at"),
@@ -141,6 +143,12 @@ def _parts(member: Member, prompts: dict[str, list[str]]) -> pd.DataFrame:
     frame = frame[frame["task"].isin(list(prompts))].copy()
     frame.insert(0, "stage", frame["step"].map(member.curves.positions["stage"]))
     return frame
+
+
+def _problems(read: Sequence[Member]) -> Iterator[dict[str, Any]]:
+    for member in read:
+        for problem in member.run.problems.found:
+            yield {"run": member.name, **vars(problem)}
 
 
 def _notes(read: Sequence[Member], tasks: Sequence[Task]) -> Iterator[str]:

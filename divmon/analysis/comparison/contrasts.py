@@ -1,7 +1,7 @@
-"""A figure of a group of runs, or the difference of two groups, with its interval at every look.
+"""A figure of a group of runs, or the difference of two groups, with its interval at every evaluation.
 
 One run a group: the leave-one-prompt-out jackknife of the paired difference; it covers prompts and sampling, not
-training seeds. Several runs in each: the variance over prompts and the variance over seeds are added, less the part
+training seeds. Several runs in each: the variance over prompts and the variance over seeds are added, minus the part
 that both hold (two-way clustering; Cameron, Gelbach and Miller 2011), and never less than that over prompts:
 
     V       = max(V_prompts + sum of V_seeds - sum of V_both, V_prompts)
@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Along:
-    """A figure of several runs at every look, on the prompts that have it in all of them there."""
+    """A figure of several runs at every evaluation, on the prompts that have it in all of them there."""
 
     value: dict[Member, Array]
     """[L]"""
@@ -46,7 +46,7 @@ class Along:
 
 @dataclass(frozen=True)
 class Estimates:
-    """A value at every look [L] with its 95 percent interval, pointwise."""
+    """A value at every evaluation [L] with its 95 percent interval, pointwise."""
 
     value: Array
     low: Array

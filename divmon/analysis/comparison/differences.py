@@ -1,4 +1,4 @@
-"""Groups of runs against one another at every look, and where they part."""
+"""Groups of runs against one another at every evaluation, and where they diverge."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def levels(tasks: Sequence[Task]) -> Iterator[Row]:
 
 
 def differences(tasks: Sequence[Task], groups: Sequence[str], by: str) -> tuple[list[Row], list[Row]]:
-    """Every pair of groups, by the axis and by accuracy: a row a look, and one for what the whole curve says.
+    """Every pair of groups, by the axis and by accuracy: a row per evaluation, and one for what the whole curve says.
 
     Raises:
         ValueError: a run does not record the axis.
@@ -71,7 +71,7 @@ def differences(tasks: Sequence[Task], groups: Sequence[str], by: str) -> tuple[
 
 
 def _pair(places: Looks, task: Task, figure: str, sides: Sequence[Sequence[Member]]) -> tuple[list[Row], Row]:
-    """Two groups at every look, and whether they part."""
+    """Two groups at every evaluation, and whether they diverge."""
     seen = along(places, task, figure)
     first, second = sides
     found = estimates(seen, first, second)
@@ -103,9 +103,9 @@ def _pair(places: Looks, task: Task, figure: str, sides: Sequence[Sequence[Membe
         "parted_at": apart[0] if apart else np.nan,
         "apart": len(apart),
         "looks": len(tested),
-        "test": "t over seeds and prompts, Holm over looks"
+        "test": "t over seeds and prompts, Holm over evaluations"
         if found.seeds
-        else "sign flips over prompts, max over looks",
+        else "sign flips over prompts, max over evaluations",
         "seeds": found.seeds,
     }
 
@@ -116,7 +116,7 @@ def _row(e: Estimates, look: int, name: str) -> Row:
 
 
 def _trouble(members: Sequence[Member], places: Looks, task: Task, look: int) -> str:
-    """Why this look must not be compared; "" where it may."""
+    """Why this evaluation must not be compared; "" where it may."""
     found = [
         f"{m.name} at step {step}: {m.curves.troubles[step, task.name]}"
         for m in members

@@ -28,18 +28,21 @@ class Findings:
     """What to know before the figures."""
     refused: pd.DataFrame
     """A run left out of a task, or of some of its metrics: the reason, and what to do."""
+    problems: pd.DataFrame
+    """What went wrong in a run: its kind, what is missing, the reason, the steps and how often; empty where all is
+    well."""
     runs: pd.DataFrame
     """A run: group, folder, model, first and last step, snapshots, segments (one more for each resume)."""
     summary: pd.DataFrame
     """A group, task and metric: at its first and last step that may be compared, and the percent kept."""
     parting: pd.DataFrame
-    """A pair of groups, task, metric and axis: `p` of the whole curve, `parted_at` (NaN where they do not part), how
+    """A pair of groups, task, metric and axis: `p` of the whole curve, `parted_at` (NaN where they do not diverge), how
     many of its `looks` are `apart`, and by which `test`."""
     differences: pd.DataFrame
-    """A pair of groups, task, metric, axis (`by`: the one asked for, and accuracy) and place on it (`at`): second less
+    """A pair of groups, task, metric, axis (`by`: the one asked for, and accuracy) and place on it (`at`): second minus
     first on the same prompts. [low, high] is pointwise; `p` is family-wise over the curve, `apart` where it is at most
     0.05. `step_first` and `step_second`: where the groups are there. `passes` above 1: some run meets that accuracy
-    more than once, the first time is taken, and it is not tested; nor is a look with `trouble`: not comparable."""
+    more than once, the first time is taken, and it is not tested; nor is one with `trouble`: not comparable."""
     levels: pd.DataFrame
     """A group, step, task and metric: the mean of its runs at the steps they share. `seeds`: the interval covers
     training seeds."""
@@ -54,7 +57,7 @@ class Findings:
     decomposition: pd.DataFrame
     """A run, step, task, pairwise metric and part of the change since the run's reference."""
     between: pd.DataFrame
-    """Two runs, or two stages, and a task, pairwise metric and part of their difference: second less first, each now.
+    """Two runs, or two stages, and a task, pairwise metric and part of their difference: second minus first.
     Only of runs that were scored again, since pair distances are not stored."""
     composition: pd.DataFrame
     """A run and source of its training data: exact shares of rows and tokens, and the source's own diversity."""
@@ -67,12 +70,12 @@ class Findings:
     @property
     def covers(self) -> str:
         """What the intervals cover, in words that belong beside every difference."""
-        each = "Intervals (95 %, each look by itself) cover prompts and sampling"
+        each = "Intervals (95 %, each evaluation by itself) cover prompts and sampling"
         if self.seeds:
             return f"{each}, and training seeds."
         some = " where a group has one run" if len(self.differences) and self.differences["seeds"].any() else ""
         return (
-            f"{each}, not training seeds{some}: with one run a group a difference is one between these runs on these"
+            f"{each}, not training seeds{some}: with one run per group a difference is one between these runs on these"
             " prompts, and other seeds may not show it."
         )
 

@@ -74,7 +74,8 @@ def members(runs: Runs) -> list[Member]:
         if folders.count(folder) > 1:
             raise ValueError(f"{folder} is given twice; a run can be compared with others only")
         if not run.provenance:
-            raise ValueError(f"{run.folder} has no whole snapshot yet; there is nothing to compare")
+            why = "\n".join(f"  {line}" for line in run.problems.lines())
+            raise ValueError(f"{run.folder} has no whole snapshot; there is nothing to compare{why and chr(10)}{why}")
     sizes = {group: len(those) for group, those in groups}
     names = [group or name for (group, _), name in zip(read, short_names(folders), strict=True)]
     whole = [

@@ -1,7 +1,7 @@
-"""Where two curves part, and whether that is more than chance over the whole curve.
+"""Where two curves diverge, and whether that is more than chance over the whole curve.
 
-A curve is looked at many times, so that some look differs by chance alone. Both tests here give each look a p-value for
-the family of all looks: the chance that, were there no difference, any look of the curve stood out that much.
+A curve is evaluated many times, so that some evaluation differs by chance alone. Both tests here give each evaluation
+a p-value for the family of all: the chance that, were there no difference, any of the curve stood out that much.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 FLIPS, BLOCK = 10_000, 1000
 """Flips tried, and how many at a time."""
 LEVEL = 0.05
-"""Two curves are called apart where the family-wise p-value is at most this."""
+"""Two curves are called different where the family-wise p-value is at most this."""
 
 
 def sign_flips(difference_LP: ArrayLike, flips: int = FLIPS, seed: int = 0) -> Array:

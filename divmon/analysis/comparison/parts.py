@@ -1,7 +1,7 @@
-"""What a difference between two runs, or a stage of a lineage, is made of: quality control and narrowing.
+"""The decomposition of a difference between two runs, or of a stage of a lineage.
 
-Pair distances are not stored, so this is for runs that were scored again (`rescore`). What a run's own change since its
-reference is made of is stored with it.
+Pair distances are not stored, so this is for runs that were scored again (`rescore`). The decomposition of a run's own
+change since its reference is stored with it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Side = tuple[str, Run, int]
 
 
 def between(tasks: Sequence[Task], groups: Mapping[str, Sequence[Member]], lines: Lineages) -> Iterator[dict[str, Any]]:
-    """A row a part of: the first run of each group less the very first run, at the last step that both may be compared
-    at; and the end of each stage less the end of the one before."""
+    """A row per part of: the first run of each group minus the first of all, at the last step that both may be compared
+    at; and the end of each stage minus the end of the one before."""
     heads = [members[0] for members in groups.values()]
     for task in tasks:
         for first, other in ((heads[0], other) for other in heads[1:]):
@@ -45,7 +45,7 @@ def _sound(member: Member, task: Task) -> set[int]:
 
 
 def _rows(task: Task, first: Side, second: Side) -> Iterator[dict[str, Any]]:
-    """Nothing where a side was not scored again or not judged."""
+    """Nothing where a side was not scored again or ungraded."""
     found = []
     for _, run, step in (first, second):
         if not isinstance(run, Rescored) or task.name not in run.measured[step].verdicts:

@@ -27,6 +27,7 @@ class Rescored(Run):
 
     def __init__(self, run: Run, manifest: dict[str, Any], measured: Sequence[Reference]) -> None:
         super().__init__(run.folder, manifest)
+        self._damaged = run._damaged
         self.measured = {one.snapshot.step: one for one in measured}
         """By step the snapshot, with its pair distances and verdicts."""
 
@@ -46,7 +47,7 @@ class Rescored(Run):
 
 
 def rescored(members: Sequence[Member], embedder: str | None = None) -> list[Member]:
-    """The same runs, scored alike: as the first, by the fewest samples that each has, judged by the first's verifiers.
+    """The same runs, scored alike: as the first, by the fewest samples that each has, graded by the first's verifiers.
 
     A prompt whose texts the store shortened or left out is missing.
 

@@ -61,7 +61,7 @@ def stages(tasks: Sequence[Task], lines: Lineages) -> pd.DataFrame:
     """One row a lineage, stage, diversity metric and task, and one for the mean over tasks.
 
     Percent of the base, task by task, is taken first and then averaged over tasks, as the paper's figures are; a
-    stage's change is the percent kept after it less that before it. Intervals: leave-one-prompt-out jackknife in each
+    stage's change is the percent kept after it minus that before it. Intervals: leave-one-prompt-out jackknife in each
     task, whose variances add up, with t at Satterthwaite's degrees of freedom; the tasks are taken as they are, not as
     drawn from others.
 

@@ -12,6 +12,7 @@ from divmon.analysis.comparison.members import Member
 from divmon.analysis.comparison.stages import MEAN
 from divmon.loggers import shown
 from divmon.loggers.decomposition_chart import evenly
+from divmon.scoring.alerts.statistics import PAIRWISE
 from divmon.types import TERMS, Score
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def rows(comparison: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> dict[
 
 
 def thinned(rows: Sequence[Row], most: int) -> list[Row]:
-    """Those of so many steps of each run, evenly spaced, of every warning, and of the best of all."""
+    """Those of so many steps of each run, evenly spaced, of every alert, and of the best of all."""
     steps: dict[str, set[int]] = {}
     for row in rows:
         steps.setdefault(row["run"], set()).add(row["step"])
@@ -83,9 +84,26 @@ def _curves(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> list[Row]:
     means = c.levels[c.levels["group"].isin(several) & c.levels["metric"].isin(set(own["metric"]))]
     for row in _records(means, "group", "task", "metric", *AXES, "value", "low", "high", "n", "trouble"):
         found.append({**row, "run": f"{row['group']}, mean of {len(c.groups[row['group']])} runs"})
-    fired = {(run, a.task, a.step): a.kind for run, of_run in alerts.items() for a in of_run if a.new}
+    fired = _marks(c, alerts)
     for row in found:
-        row["alert"] = fired.get((row["run"], row["task"], row["step"]))
+        row["alert"] = fired.get((row["run"], row["task"], row["metric"], row["step"]))
+    return found
+
+
+RISEN = {"templating": "traced", "repetition": "repetition", "truncation": "truncated"}
+"""The figure that an alert of a kind is about; narrowing is about the pairwise metric that is tested."""
+
+
+def _marks(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> dict[tuple[str, str, str, int], str]:
+    """(run, task, metric, step) -> the kind of alert that would have fired there: on its own metric only."""
+    found = {}
+    for member in (member for group in c.groups.values() for member in group):
+        for a in alerts.get(member.name, ()):
+            tested = [name for name in PAIRWISE.values() if (a.task, name) in member.curves.tables][:1]
+            of_length = ["empty", "length_limit"] if a.kind == "length" else tested
+            for metric in [RISEN[a.kind]] if a.kind in RISEN else of_length:
+                if a.new:
+                    found[member.name, a.task, metric, a.step] = a.kind
     return found
 
 
@@ -112,8 +130,8 @@ def _differences(c: Comparison) -> list[Row]:
     names = (*columns, "difference", "low", "high", "p", "n", "passes", "apart", "trouble")
     found = _records(_shown(c.differences), *names)
     for row in found:
-        row["pair"] = f"{row['second']} less {row['first']}"
-        row["told"] = "apart (p ≤ 0.05 for the whole curve)" if row["apart"] else "not told apart"
+        row["pair"] = f"{row['second']} - {row['first']}"
+        row["told"] = "different (p ≤ 0.05 for the whole curve)" if row["apart"] else "no more than chance"
     return found
 
 

@@ -99,7 +99,7 @@ def _lines(title: str, groups: Sequence[str], zero: bool) -> Spec:
     if zero:
         layers.insert(0, _nothing())
     else:
-        warned = {"condition": {"test": "datum.alert", "value": "▼ warning"}, "value": ""}
+        warned = {"condition": {"test": "datum.alert", "value": "▼ alert"}, "value": ""}
         layers.append(
             {
                 "mark": {"type": "text", "dy": -12, "fontWeight": "bold", "align": "left"},

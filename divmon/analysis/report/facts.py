@@ -1,4 +1,4 @@
-"""What stands beside the charts: each task at a glance, stages, training data, warnings, and what took effect."""
+"""What stands beside the charts: problems, each task at a glance, stages, data, alerts, resolved configuration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def alerts(members: Sequence[Member]) -> tuple[dict[str, list[Alert]], list[str]]:
-    """Where warnings would have fired in each run, and for which runs that cannot be said, with the reason."""
+    """Where alerts would have fired in each run, and for which runs that cannot be said, with the reason."""
     from divmon.scoring.alerts import replay_alerts
 
     found, reasons = {}, []
@@ -33,20 +33,42 @@ def alerts(members: Sequence[Member]) -> tuple[dict[str, list[Alert]], list[str]
     return found, reasons
 
 
+def problems(members: Sequence[Member]) -> str:
+    """What went wrong in each run, to stand before every figure; "" where all is well."""
+    found = []
+    for member in members:
+        summary, *reasons = member.run.problems.lines() or [""]
+        if summary:
+            listed = "".join(f"<li>{html.escape(reason)}</li>" for reason in reasons)
+            found.append(f"<h2>{html.escape(member.name)}: {html.escape(summary)}</h2><ul>{listed}</ul>")
+    return f'<section id="problems" class="problem" role="alert">{"".join(found)}</section>' if found else ""
+
+
 def glance(c: Comparison, metric: str) -> str:
     """A line a task and group."""
-    head = ["task", "run", "steps", f"{metric} at the start", "at the end", "kept [95 %]", "accuracy", "n prompts"]
+    head = [
+        "task",
+        "run",
+        "steps",
+        f"{metric} at the start",
+        "at the end",
+        "end in % of the start [95 %]",
+        "accuracy",
+        "n prompts",
+    ]
     rows = []
     for row in c.summary[c.summary["metric"] == metric].to_dict("records") if len(c.summary) else []:
-        accuracy = "not judged"
-        if not math.isnan(row["accuracy_end"]):
-            accuracy = f"{100 * row['accuracy_start']:.0f} to {100 * row['accuracy_end']:.0f} %"
+        accuracy = "ungraded"
+        ends = [row["accuracy_start"], row["accuracy_end"]]
+        if not all(map(math.isnan, ends)):
+            accuracy = f"{' to '.join(number(100 * end, '.0f') for end in ends)} %"
         kept = f"{number(row['kept_percent'], '.0f')} % {interval(row['low'], row['high'], '.0f')}"
+        kept = "one snapshot" if math.isnan(row["kept_percent"]) and row["first_step"] == row["last_step"] else kept
         steps = f"{row['first_step']} to {row['last_step']}"
         rows.append(
             [row["task"], row["group"], steps, number(row["start"]), number(row["end"]), kept, accuracy, row["n"]]
         )
-    return table(head, rows, f"Every task at a glance: how much of its {metric} each run kept", (3, 4, 5, 7))
+    return table(head, rows, f"Every task at a glance: {metric} of each run at its start and its end", (3, 4, 5, 7))
 
 
 def stages(c: Comparison) -> str:
@@ -81,26 +103,27 @@ def composition(c: Comparison) -> str:
 
 
 def fired(found: Mapping[str, Sequence[Alert]], reasons: Sequence[str]) -> str:
-    """Every warning with its evidence, and for how long it stood."""
-    parts = [f'<p class="note">Not looked at: {html.escape(reason)}</p>' for reason in reasons]
+    """Every alert with its evidence, and for how long it stood."""
+    parts = [f'<p class="note">Not tested: {html.escape(reason)}</p>' for reason in reasons]
     until = {(run, a.task, a.kind, a.since): a.step for run, own in found.items() for a in own}
     for run, own in found.items():
         for a in (alert for alert in own if alert.new):
             last = until[run, a.task, a.kind, a.since]
             stood = f"at step {a.step}" if last == a.step else f"from step {a.step} to {last}"
             title = html.escape(f"{run}, {stood}: {a.kind.replace('_', ' among ')} ({a.task or 'all tasks'})")
-            parts.append(f'<div class="card"><h3>{title}</h3><p>{html.escape(a.text)}</p></div>')
+            lines = "".join(f"<p>{html.escape(line)}</p>" for line in a.text.splitlines())
+            parts.append(f'<div class="card"><h3>{title}</h3>{lines}</div>')
         if not own:
             parts.append(f"<p>None in {html.escape(run)}.</p>")
     return "\n".join(parts)
 
 
 def provenance(c: Comparison) -> str:
-    """What took effect in each run (contract 7)."""
+    """The resolved configuration of each run (contract 7)."""
     columns = {m.name: _effect(m) for group in c.groups.values() for m in group}
     names = dict.fromkeys(name for facts in columns.values() for name in facts)
     rows = [[name, *(facts.get(name, "–") for facts in columns.values())] for name in names]
-    return table(["", *columns], rows, "What took effect in each run")
+    return table(["", *columns], rows, "Resolved configuration of each run")
 
 
 def _effect(member: Member) -> dict[str, str]:
@@ -119,7 +142,7 @@ def _effect(member: Member) -> dict[str, str]:
         "tokenizer": manifest.get("tokenizer"),
         "measured at steps": ", ".join(map(str, steps)),
         "reference step": manifest.get("reference_step", steps[0]),
-        "completions a prompt (K)": last.get("num_samples", options.get("num_samples")),
+        "completions per prompt (K)": last.get("num_samples", options.get("num_samples")),
         "of the reference": options.get("reference_samples"),
         "prompts": ", ".join(f"{len(probe.prompts)} of {probe.name}" for probe in run.probes),
         **{f"decoding of {task}": _named(how) for task, how in last.get("decoding", {}).items()},
@@ -130,7 +153,7 @@ def _effect(member: Member) -> dict[str, str]:
         "versions": _named(manifest.get("versions", {})),
         "started": manifest.get("created"),
         "resumed from steps": ", ".join(str(entry["step"]) for entry in manifest.get("resumed", ())),
-        "tokens drawn": f"{sum(tokens):,}" if any(tokens) else None,
+        "tokens generated": f"{sum(tokens):,}" if any(tokens) else None,
         "time measuring": f"{sum(seconds):,.0f} s" if any(seconds) else None,
         "share of the run's time": None if share is None else f"{100 * share:.0f} %",
     }

@@ -21,9 +21,6 @@ is among the prompt's texts (tf-idf): what all answers share tells none apart.""
 MOST = 3000
 """Texts of a prompt that are linked with one another; rarer ones join the group that is nearest on average."""
 
-FEW = 2000
-"""Texts up to which "auto" encodes them again without a GPU: about a minute."""
-
 
 def by_words(texts: Sequence[str]) -> list[int]:
     """The group of each text, numbered from 0; most common texts first.

@@ -7,12 +7,16 @@ without "<" or packed, is put on the page as text alone, and a content policy le
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import html
+import os
 import re
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from divmon import __version__
@@ -57,13 +61,14 @@ def page(comparison: Comparison, groups: str = "auto") -> str:
     reading = [(head.task, id) for id in most(comparison, head) if (head.task, id) in answers]
     program = f"(() => {{\n'use strict';\n{_asset('page.js')}\n{_asset('samples.js')}\n}})();"
     names = " against ".join(comparison.groups)
-    cut = _left_out(members, steps) + (f" Completions longer than {limit:,} characters are cut short." if limit else "")
+    cut = _left_out(members, steps) + (f" Completions longer than {limit:,} characters are shortened." if limit else "")
     return _put(
         _asset("page.html"),
         policy=_policy(library, program),
         title=html.escape(f"{names}: output diversity"),
         about=html.escape(_about(comparison)),
         style=_asset("style.css"),
+        problems=facts.problems(members),
         answers=_cards(head),
         covers=html.escape(comparison.covers if len(comparison.groups) > 1 else _ONE_RUN),
         rules=html.escape(RULES),
@@ -112,6 +117,7 @@ def _facts(
         "figures": {name: what(name) for name in sorted(metrics)},
         "rows": {name: _columns(rows) for name, rows in drawn.items()},
         "domains": chart_rows.domains(drawn["parts"]),
+        "failed": {m.name: _failed(m) for runs in c.groups.values() for m in runs},
         "terms": [(words, charts.COLOURS[term]) for term, words in TERM_WORDS.items()],
         "specs": charts.specs(list(c.groups)),
         "prompts": [
@@ -120,6 +126,11 @@ def _facts(
         ],
         "read": places[reading[0]] if reading else None,
     }
+
+
+def _failed(member: Member) -> dict[str, str]:
+    """ "task/metric" or "task/metric/decomposition" -> why it is missing, so that a chart without it says so."""
+    return {name: problem.reason for problem in member.run.problems.found for name in problem.what}
 
 
 def _left_out(members: Sequence[Member], steps: Mapping[str, Sequence[int]]) -> str:
@@ -157,7 +168,7 @@ def _notes(c: Comparison) -> str:
     many = {m.name: len(m.run.provenance) for runs in c.groups.values() for m in runs}
     drawn = [
         f"Charts show {min(chart_rows.STEPS, count)} of the {count:,} snapshots of {name} ({chart_rows.BARS} where they"
-        " show its parts), evenly spaced, and those with a warning; --csv writes the figures of all."
+        " show its decomposition), evenly spaced, and those with an alert; --csv writes the figures of all."
         for name, count in many.items()
         if count > chart_rows.BARS
     ]
@@ -174,7 +185,9 @@ def _read(
 ) -> str:
     """The prompts that show it most, with each run's commonest answers at its first and last step."""
     if not reading:
-        return "<p>No samples to read: none is stored, or no figure can be compared.</p>"
+        return (
+            "<p>Which prompts to read cannot be told: no change of theirs is known. Stored completions are below.</p>"
+        )
     against = f"{head.worst} lies furthest below {head.other}" if head.other else f"{head.worst} lost most"
     parts = [
         f'<p class="quiet">The {len(reading)} prompts of {html.escape(head.task)} on which {html.escape(against)} by'
@@ -201,10 +214,12 @@ def _read(
 
 def _drawn(one: samples.Answers, run: str, step: int, name: str) -> str:
     """A run's answers at a step: how many groups and texts, and the commonest text of the largest groups."""
-    counts, distinct = one.counts(run, step), len({text for text, *_ in one.runs[run][step]})
+    counts, distinct = one.counts(run, step), len(set(one.first(run, step)))
     groups = f"{len(counts)} group{'s' if len(counts) > 1 else ''}"
     texts = "all identical" if distinct == 1 else f"{distinct} different texts"
-    said = f"<p><strong>{html.escape(name)}:</strong> {counts.total()} completions, {groups}, {texts}</p>"
+    total = len(one.runs[run][step])
+    shown = f"{counts.total()} completions" if total == one.equal else f"the first {one.equal} of {total} completions"
+    said = f"<p><strong>{html.escape(name)}:</strong> {shown}, {groups}, {texts}</p>"
     for text, times in one.examples(run, step, EXAMPLES):
         short = html.escape(_short(text, SHOWN, lines=True)) or "(empty)"
         said += f'<pre class="quote"><span class="quiet">{times} ×</span> {short}</pre>'
@@ -234,9 +249,24 @@ def _library() -> str:
         import vl_convert
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("the report needs vl-convert; run: pip install 'divmon[report]'") from error
-    bundle = str(vl_convert.javascript_bundle())  # type: ignore[call-arg]
+    kept = _cache() / f"vega-{version('vl-convert-python')}.js"  # making it takes four seconds
+    try:
+        return kept.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        bundle = str(vl_convert.javascript_bundle())  # type: ignore[call-arg]
     # Inside a page a script ends at its first end tag, wherever that stands.
-    return re.sub(r"<(?=/script|!--|script)", r"\\x3c", bundle, flags=re.IGNORECASE)
+    safe = re.sub(r"<(?=/script|!--|script)", r"\\x3c", bundle, flags=re.IGNORECASE)
+    with contextlib.suppress(OSError):  # a home that cannot be written costs those seconds each time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        whole = kept.with_suffix(f".{os.getpid()}")
+        whole.write_text(safe, encoding="utf-8")
+        whole.replace(kept)
+    return safe
+
+
+def _cache() -> Path:
+    """Where what is slow to make is kept between commands."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "divmon"
 
 
 def _asset(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Stored samples -> what the page's browser reads: a prompt at a time, grouped, small."""
+"""Stored samples -> what the page's browser reads: one prompt at a time, grouped, small."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ import numpy as np
 from divmon.analysis.comparison.alignment import Task
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.report import groups
+from divmon.loggers.console import progress_bar
 from divmon.loggers.decomposition_chart import evenly
-from divmon.storage.reader import read_samples
+from divmon.storage.snapshot_files import read_samples
 from divmon.types import Prompt
 
 Key = tuple[str, str]
@@ -31,7 +32,8 @@ MOST = 60_000
 SHORTEST = 250
 """Characters below which completions are not shortened, however many there are."""
 LEFT_OUT = "(text left out of the record by a size limit)"
-UNFINISHED = "(cut off inside its reasoning: no answer)"
+UNFINISHED = "(ended by itself inside its reasoning: no answer)"
+TRUNCATED = "(truncated inside its reasoning: no answer)"
 
 
 @dataclass
@@ -47,14 +49,23 @@ class Answers:
     group: list[int] = field(default_factory=list)
     """Of each text; 0 is the largest group over all runs and steps."""
 
+    @property
+    def equal(self) -> int:
+        """Completions that there are of every run and step: as many are shown side by side, the first of each."""
+        return min(len(drawn) for steps in self.runs.values() for drawn in steps.values())
+
+    def first(self, run: str, step: int) -> list[int]:
+        """Their texts."""
+        return [text for text, *_ in self.runs[run][step][: self.equal]]
+
     def counts(self, run: str, step: int) -> Counter[int]:
-        """Completions by group."""
-        return Counter(self.group[text] for text, *_ in self.runs.get(run, {}).get(step, ()))
+        """As many completions as there are of every run and step, by group."""
+        return Counter(self.group[text] for text in self.first(run, step))
 
     def examples(self, run: str, step: int, most: int) -> list[tuple[str, int]]:
-        """The commonest text of each of the largest groups, and how often it was drawn."""
+        """Among them, the commonest text of each of the largest groups, and how often it came."""
         found: dict[int, tuple[str, int]] = {}
-        for text, times in Counter(text for text, *_ in self.runs[run][step]).most_common():
+        for text, times in Counter(self.first(run, step)).most_common():
             found.setdefault(self.group[text], (self.texts[text], times))
         return [found[group] for group, _ in self.counts(run, step).most_common(most)]
 
@@ -87,17 +98,21 @@ def collect(
             if id in prompts:
                 found[task.name, id] = Answers(_in_words(prompts[id]), prompts[id].gold)
                 places[task.name, id] = dict[str, int]()
-    for member in members:
-        for step in sorted(member.run.provenance) if steps is None else steps[member.name]:
+    shown = [(m, s) for m in members for s in (sorted(m.run.provenance) if steps is None else steps[m.name])]
+    with progress_bar("divmon: reading completions", len(shown)) as done:
+        for member, step in shown:
+            done(1)
             try:
                 rows = read_samples(member.run.folder, step)
             except ValueError as error:
                 warnings.warn(f"left out: {error}", stacklevel=2)
                 continue
-            for row in rows:
+            for row in sorted(rows, key=lambda row: row["index"]):
                 key = row["task"], row["prompt_id"]
                 if key in found:
-                    text = UNFINISHED if not row["answered"] else LEFT_OUT if row["text"] is None else row["text"]
+                    text = LEFT_OUT if row["text"] is None else row["text"]
+                    if not row["answered"]:
+                        text = TRUNCATED if row["finish"] == "length" else UNFINISHED
                     place = places[key].setdefault(text, len(places[key]))
                     drawn = found[key].runs.setdefault(member.name, {}).setdefault(step, [])
                     drawn.append((place, row.get("correct"), row["finish"], row["n_tokens"], row.get("reason") or ""))
@@ -111,7 +126,7 @@ def group(answers: Iterable[Answers], encoder: str | None, how: str = "auto") ->
 
     Args:
         encoder: the runs' text encoder, None where they have none.
-        how: "meaning", "words", or "auto": by meaning where the encoder can be had and the texts are few enough.
+        how: "meaning", or "words" and "auto": by words, since an encoder takes longer to load than all the rest.
 
     Raises:
         RuntimeError: "meaning" was asked for and the encoder cannot be had.
@@ -119,18 +134,10 @@ def group(answers: Iterable[Answers], encoder: str | None, how: str = "auto") ->
     answers = list(answers)
     distinct = list(dict.fromkeys(text for one in answers for text in one.texts))
     vectors, reason = _encoded(distinct, encoder, how)
-    for one in answers:
-        total = Counter(text for steps in one.runs.values() for drawn in steps.values() for text, *_ in drawn)
-        order = [text for text, _ in total.most_common()]
-        ordered = [one.texts[text] for text in order]
-        label = groups.by_meaning(np.stack([vectors[t] for t in ordered])) if vectors else groups.by_words(ordered)
-        sizes: Counter[int] = Counter()
-        for text, number in zip(order, label, strict=True):
-            sizes[number] += total[text]
-        rank = {number: place for place, (number, _) in enumerate(sizes.most_common())}
-        one.group = [0] * len(order)
-        for text, number in zip(order, label, strict=True):
-            one.group[text] = rank[number]
+    with progress_bar("divmon: grouping completions", len(answers)) as done:
+        for one in answers:
+            _grouped(one, vectors)
+            done(1)
     if vectors:
         return (
             f"by meaning: the texts were encoded again with {encoder}, and groups joined while their mean cosine"
@@ -142,27 +149,30 @@ def group(answers: Iterable[Answers], encoder: str | None, how: str = "auto") ->
     )
 
 
+def _grouped(one: Answers, vectors: Mapping[str, Any]) -> None:
+    """Fills in a prompt's groups, the largest over all runs and steps first."""
+    total = Counter(text for steps in one.runs.values() for drawn in steps.values() for text, *_ in drawn)
+    order = [text for text, _ in total.most_common()]
+    ordered = [one.texts[text] for text in order]
+    label = groups.by_meaning(np.stack([vectors[t] for t in ordered])) if vectors else groups.by_words(ordered)
+    sizes: Counter[int] = Counter()
+    for text, number in zip(order, label, strict=True):
+        sizes[number] += total[text]
+    rank = {number: place for place, (number, _) in enumerate(sizes.most_common())}
+    one.group = [0] * len(order)
+    for text, number in zip(order, label, strict=True):
+        one.group[text] = rank[number]
+
+
 def _encoded(texts: Sequence[str], encoder: str | None, how: str) -> tuple[Mapping[str, Any], str]:
     """Text -> embedding, empty where they are grouped by words; and why."""
-    if how == "words":
-        return {}, ""
+    if how != "meaning":
+        return {}, "" if encoder is None else "; --groups meaning joins them"
     if encoder is None:
-        if how == "meaning":
-            raise RuntimeError("the runs name no text encoder, so completions cannot be grouped by meaning")
-        return {}, ""
-    import torch
-
-    if how == "auto" and len(texts) > groups.FEW and not torch.cuda.is_available():
-        return {}, f"; with {len(texts):,} texts to encode it is done by meaning where asked for (--groups meaning)"
+        raise RuntimeError("the runs name no text encoder, so completions cannot be grouped by meaning")
     from divmon.scoring.encoders import TextEncoder
-    from divmon.scoring.model_loading import Unavailable
 
-    try:
-        embedding_ND = TextEncoder(encoder).encode(texts).double().cpu().numpy()
-    except Unavailable as error:
-        if how == "meaning":
-            raise
-        return {}, f"; the runs' encoder could not be had: {str(error).splitlines()[0]}"
+    embedding_ND = TextEncoder(encoder).encode(texts).double().cpu().numpy()
     return dict(zip(texts, embedding_ND, strict=True)), ""
 
 

@@ -9,15 +9,17 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from divmon.analysis.metric_sources import metric_sources
+
 QUALITY = {
-    "accuracy": ("Share of judged completions that are correct", "0 to 1, not a diversity"),
-    "accuracy_cut_off_wrong": ("Accuracy with completions that were cut off counted as wrong", "0 to 1"),
+    "accuracy": ("Share of graded completions that are correct", "0 to 1, not a diversity"),
+    "accuracy_cut_off_wrong": ("Accuracy with truncated completions counted as wrong", "0 to 1"),
     "coverage": ("Chance that some of K completions is correct", "0 to 1"),
     "solve_all": ("Chance that all of K completions are correct", "0 to 1"),
     "solve_none": ("Chance that none of K completions is correct", "0 to 1"),
     "mixed": ("Chance that some of K completions are correct and some are not", "0 to 1"),
-    "majority_gain": ("Accuracy of the vote of K completions, less that of one", "-1 to 1"),
-    "truncated": ("Share of completions cut off before their answer", "0 to 1, should be near 0"),
+    "majority_gain": ("Accuracy of the vote of K completions minus that of one", "-1 to 1"),
+    "truncated": ("Share of completions that ended before their answer", "0 to 1, should be near 0"),
     "empty": ("Share of completions without text", "0 to 1, should be near 0"),
     "length_limit": ("Share of completions that ended at the token limit", "0 to 1, should be near 0"),
     "pass_at": ("Chance that one of {k} completions is correct (pass@{k})", "0 to 1"),
@@ -26,8 +28,8 @@ QUALITY = {
 }
 
 TERM_WORDS = {
-    "quality_control": "quality control: wrong answers went, or came",
-    "narrowing_correct": "change among right answers: a loss here is real narrowing",
+    "quality_control": "quality control: wrong answers removed, or added",
+    "narrowing_correct": "change among correct answers: a loss here is narrowing among correct answers",
     "narrowing_wrong": "change among wrong answers",
     "narrowing_cross": "change among wrong answers (against correct ones)",
 }
@@ -41,12 +43,8 @@ def what(figure: str) -> tuple[str, str]:
     known = QUALITY.get(figure) or (k and QUALITY.get(figure.removesuffix(k[1])))
     if known:
         return tuple(part.replace("{k}", k[1] if k else "K") for part in known)  # type: ignore[return-value]
-    import inspect
-
-    from divmon.scoring import metrics
-
-    for name in metrics.available():
-        about = inspect.getdoc(metrics.load(name).function) or ""
+    for name, source in metric_sources().items():
+        about = source.doc
         if figure == name or f"`{figure}`" in about:
             meaning, span, *_ = [*about.partition("\n")[0].split(" | "), ""]
             among = ", among correct answers" if figure.endswith("_correct") and figure != name else ""
@@ -56,11 +54,27 @@ def what(figure: str) -> tuple[str, str]:
 
 def number(value: Any, form: str = ".3f") -> str:
     """A figure, or a dash where it is undefined."""
-    return "–" if value is None or math.isnan(value) else f"{value:{form}}".replace("-", "−")
+    if value is None or math.isnan(value):
+        return "–"
+    text = f"{value:{form}}"
+    if not text.strip("+-0.,"):  # what rounds to nothing has no sign
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
 
 
 def interval(low: float, high: float, form: str = ".3f") -> str:
     return "" if math.isnan(low) or math.isnan(high) else f"[{number(low, form)}, {number(high, form)}]"
+
+
+def listed(names: Sequence[str], mark: str = ",") -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *before, last = names or [""]
+    return f"{f'{mark} '.join(before)}{mark if mark == ';' else ''} and {last}" if before else last
+
+
+def count(number: int, noun: str) -> str:
+    """`1 prompt`, `2 prompts`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def chance(p: float) -> str:

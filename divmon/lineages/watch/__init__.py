@@ -16,7 +16,8 @@ from typing import Any
 
 from divmon.lineages.watch.checkpoints import STATE, Checkpoint, Loader, NotWhole, Signature, Unusable, found
 from divmon.lineages.watch.served import ServerCommand
-from divmon.storage.reader import WATCH_FOLDER, list_steps, marker_path
+from divmon.storage.reader import WATCH_FOLDER, list_steps
+from divmon.storage.snapshot_files import marker_path
 
 DONE, PARTLY = 0, 3
 SETTLE = 2.0
@@ -253,12 +254,11 @@ class Watch:
         return False
 
     def _end(self) -> int:
-        from divmon.loggers.console import closing_table
+        from divmon.loggers.console import closing_lines
 
         steps = self.steps
-        if self.monitor.store is not None and len(steps) > 1:
-            self.monitor.say(closing_table(self.monitor.store.read(steps[-1])))
-        self._say(f"{len(steps)} snapshots in {self.folder}")
+        if self.monitor.store is not None:
+            self.monitor.say(closing_lines(self.monitor.store, self.monitor.store.problems()))
         left_out = {step: f"not whole: {why}" for step, why in self._unfinished.items()} | self.failures
         for step in sorted(left_out.keys() - set(steps)):
             self._say(f"checkpoint-{step} is not among them: {left_out[step]}")

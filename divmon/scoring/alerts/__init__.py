@@ -41,7 +41,7 @@ ACTIONS = ("log", "save", "stop")
 
 @dataclass(frozen=True)
 class Alert:
-    """One kind of collapse in one task, with its evidence in `text`."""
+    """One kind of collapse in one task; `text` has a line that says what, and one that says what to read."""
 
     kind: str
     """One of `alerts.tests.TESTS`, or "sampler"."""
@@ -159,9 +159,12 @@ class Alerts:
             reference: with its distances; what a task without them can see is not said.
             num_samples: K, of a look.
         """
-        looks = f"{self.planned_looks} looks" if self.planned_looks else "looks"
+        tests, planned = len(self.tests), self.planned_looks
+        looks = f"{planned} evaluations" if planned > 1 else "one planned evaluation" if planned else "evaluations"
+        each = "at each of the " if planned > 1 else "at the " if planned else "at all "
         lines = [
-            f"{len(self.tests)} tests at each of the {looks}; at most {100 * self.alpha:g} % of healthy runs alarm"
+            f"{tests} test{'' if tests == 1 else 's'} {each}{looks};"
+            f" at most {100 * self.alpha:g} % of healthy runs alarm"
         ]
         if self.reference.provenance.get("suspicion"):
             lines.append("the reference's sampler is suspicious, so no collapse will be called")
@@ -182,7 +185,7 @@ class Alerts:
             task=task,
             step=snapshot.step,
             since=since,
-            text=f"{TITLES[kind]} of {task} since step {since}, at step {snapshot.step}: {line}",
+            text=f"{TITLES[kind]} of {task}{_when(since, snapshot.step)}: {line}",
             change=found.change.value,
             low=found.change.low,
             high=found.change.high,
@@ -195,11 +198,16 @@ class Alerts:
     def _sampler(self, snapshot: Snapshot, where: Snapshot) -> Alert:
         since = self._since.setdefault(("", "sampler"), snapshot.step)
         text = (
-            f"{TITLES['sampler']} since step {since}, at step {snapshot.step}: {where.provenance['suspicion']}"
-            f" (seen at step {where.step}); no collapse is called until this is settled"
+            f"{TITLES['sampler']}{_when(since, snapshot.step)}: {where.provenance['suspicion']}"
+            f" (at step {where.step})\nRead a few completions beside their prompts; no collapse is called until this is"
+            " settled"
         )
         nan = math.nan
         return Alert("sampler", "", snapshot.step, since, text, nan, nan, nan, 0, (), nan, nan)
+
+
+def _when(since: int, step: int) -> str:
+    return f" at step {step}" if since == step else f" at step {step}, since step {since}"
 
 
 def actions(given: Any) -> tuple[Action, ...]:

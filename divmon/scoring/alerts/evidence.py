@@ -1,4 +1,4 @@
-"""An alert's evidence in a line: what, by how much, where most, what the decomposition says, what to look at."""
+"""An alert's evidence in two lines: what happened, by how much and why; and what to read."""
 
 from __future__ import annotations
 
@@ -20,32 +20,39 @@ TITLES = {
 _RISEN = {
     "repetition": "of a text that repeats itself",
     "length": "of completions empty or without end",
-    "truncation": "of completions cut off before their answer",
+    "truncation": "of completions without an answer",
 }
 
 _LOOK_AT = {
-    "narrowing": "read their completions beside the reference's",
-    "narrowing_correct": "read their correct completions beside the reference's",
-    "templating": "read one answer to each of several prompts side by side",
-    "repetition": "read their completions for loops",
-    "length": "read how their completions end; is the end of text still trained, is max_new_tokens enough?",
-    "truncation": "raise max_new_tokens (max_reasoning_tokens inside reasoning); till then nothing is comparable",
+    "narrowing": "the completions beside those of the reference",
+    "narrowing_correct": "the correct completions beside those of the reference",
+    "templating": "one answer to each of several prompts, side by side",
+    "repetition": "the completions: do they loop?",
+    "length": "how the completions end: is the end of text still trained, is max_new_tokens enough?",
+    "truncation": "how the completions end; until they have answers nothing is comparable",
 }
 
 
 def evidence(
     kind: str, before: Figures, now: Figures, found: Finding, prompts: Sequence[str], against: str, threshold: float
 ) -> str:
-    """What follows the kind, the task and the steps."""
+    """What follows the kind, the task and the steps; the second line says what to read."""
     parts = [f"{_change(kind, before, now, found)} {against} (n {found.n}, t {found.t:.1f} > {threshold:.1f})"]
-    if prompts:
-        parts.append(f"most on {', '.join(prompts)}")
     parts += _decomposition(before, now) if kind.startswith("narrowing") else []
     parts += _lengths(before, now) if kind in ("repetition", "length") else []
     truncated = now.scores.get("truncated")
     if truncated is not None and truncated.mean > TRUNCATED_LIMIT and kind != "truncation":
-        parts.append(f"{100 * truncated.mean:.0f} % of completions are cut off, so that it may be no more than that")
-    return "; ".join([*parts, _LOOK_AT[kind]])
+        parts.append(f"{100 * truncated.mean:.0f} % of completions have no answer, so that it may be no more than that")
+    most = f", most of it on {', '.join(prompts)}" if prompts else ""
+    return f"{'; '.join(parts)}\nRead {_read(kind, now)}{most}"
+
+
+def _read(kind: str, now: Figures) -> str:
+    """What to read; to raise a limit is advised only where one was reached."""
+    at_limit = now.scores.get("length_limit")
+    if kind == "truncation" and at_limit is not None and at_limit.mean > 0:
+        return f"{_LOOK_AT[kind]}; raise max_new_tokens (max_reasoning_tokens where they end inside their reasoning)"
+    return _LOOK_AT[kind]
 
 
 def _change(kind: str, before: Figures, now: Figures, found: Finding) -> str:
@@ -60,7 +67,7 @@ def _change(kind: str, before: Figures, now: Figures, found: Finding) -> str:
         if kind == "narrowing_correct":
             what += " of pairs of correct answers, at their share,"
         elif "accuracy" in now.scores:
-            what += ", less what better answers take away,"
+            what += " minus what better answers take away"
     lost = f"{-change.value:.3f} [{-change.high:.3f}, {-change.low:.3f}]"
     return f"{what} fell by {lost} of {then:.3f} ({-100 * change.value / then:.0f} %)"
 

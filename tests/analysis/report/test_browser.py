@@ -75,10 +75,10 @@ def test_choosing_a_metric_and_an_axis_draws_it(look: Any, page: Path) -> None:
     assert "sbert: Mean cosine distance" in tab.inner_text("#meaning")
     tab.select_option("#metric", "accuracy")
     until(tab, "document.querySelector('#curve svg').textContent.includes('accuracy')")
-    assert "Share of judged completions" in tab.inner_text("#meaning") and "n = 12 prompts" in tab.inner_text(
+    assert "Share of graded completions" in tab.inner_text("#meaning") and "n = 12 prompts" in tab.inner_text(
         "#meaning"
     )
-    assert "is taken apart" in tab.inner_text("#parts-0")
+    assert "a decomposition takes two snapshots" in tab.inner_text("#parts-0")
     tab.select_option("#axis", "tokens")
     until(tab, "document.querySelector('#curve svg').textContent.includes('tokens trained on')")
 
@@ -93,7 +93,8 @@ def test_the_samples_by_prompt_and_step_side_by_side(look: Any, page: Path) -> N
     assert len(narrow.query_selector_all(".strip button")) == 3
     narrow.query_selector(".strip button").click()
     assert "narrow, step 0" in tab.inner_text("#columns > section:first-child")
-    assert "16 completions" in tab.inner_text("#columns > section:last-child")
+    assert "8 completions" in tab.inner_text("#columns > section:last-child")
+    assert "8 more completions of this step" in tab.inner_text("#columns > section:last-child")
     tab.check("#diff")
     tab.select_option("#prompt", "3")
     until(tab, "document.getElementById('asked').textContent.includes('prompt p3')")
@@ -199,7 +200,7 @@ def test_a_run_without_samples_verdicts_or_changes(look: Any, tmp_path: Path) ->
     tab = look(write(divmon.compare([run]), tmp_path / "page.html", "words"))
     all_drawn(tab)
     assert "No samples are stored" in tab.inner_text("#samples")
-    assert "there is no frontier" in tab.inner_text("#frontier")
+    assert "needs a diversity metric" in tab.inner_text("#frontier")
 
 
 @pytest.mark.slow

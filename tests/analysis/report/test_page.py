@@ -50,12 +50,12 @@ def test_the_top_says_which_run_collapsed_when_and_how_much_was_real(comparison:
     head = headline(comparison, {})
     assert (head.task, head.metric, head.worst, head.other) == ("sums", "sbert", "narrow", "broad")
     said = answers(comparison)
-    short, figures = said["Which mixture collapsed?"]
+    short, figures = said["Which run collapsed?"]
     assert short == "narrow collapsed." and "n = 12 prompts" in figures and "95 % interval" in figures
     short, figures = said["When?"]
     assert short == "From step 10 on."
     assert "differ on these prompts from step 10 on" in figures and "significant" not in str(said).lower()
-    short, figures = said["How much of it was real narrowing?"]
+    short, figures = said["How much of it was narrowing among correct answers?"]
     own = comparison.decomposition.query("run == 'narrow' and step == 20 and metric == 'sbert'").set_index("part")
     real, change = own.loc["narrowing_correct", "value"], own.loc["change", "value"]
     assert f"{real:+.3f}".replace("-", "−") in figures and f"{change:+.3f}".replace("-", "−") in figures
@@ -80,11 +80,14 @@ def test_a_loss_is_called_collapse_only_where_the_whole_interval_says_so(tmp_pat
         "none": [[0.4 * s for s in spread], [0.4 * s for s in reversed(spread)]],
     }
     runs = {n: run_dirs.write(tmp_path / n, (0, 10), {("sums", "sbert"): rows}) for n, rows in values.items()}
-    said = answers(divmon.compare(runs))["Which mixture collapsed?"]
+    said = answers(divmon.compare(runs))["Which run collapsed?"]
     assert said[0] == "half collapsed."
     assert "some lost diversity" in said[1] and "none kept its diversity" in said[1]
     assert answers(divmon.compare([runs["none"]]))["Did it collapse?"][0].startswith("none kept")
-    assert answers(divmon.compare([runs["half"]]))["How much of it was real narrowing?"][0] == "It cannot be said."
+    assert (
+        answers(divmon.compare([runs["half"]]))["How much of it was narrowing among correct answers?"][0]
+        == "It cannot be said."
+    )
 
 
 def test_seeds_are_named_only_where_groups_have_several(tmp_path: Path) -> None:

@@ -51,17 +51,15 @@ def test_the_largest_group_comes_first_and_shows_its_commonest_text() -> None:
     assert one.examples("a", 0, 1) == [(SAME[0], 2)]
 
 
-def test_by_meaning_with_the_runs_encoder_where_it_is_there_and_by_words_where_not() -> None:
+def test_by_meaning_with_the_runs_encoder_only_where_it_is_asked_for() -> None:
     one = answers()
     said = samples.group([one], "minilm", "meaning")
     assert "encoded again with minilm" in said and one.group[2:] == [0, 0, 0]
-    assert "could not be had" in samples.group([one], "nobody/has-this-encoder")
     with pytest.raises(RuntimeError):
         samples.group([one], "nobody/has-this-encoder", "meaning")
     with pytest.raises(RuntimeError, match="name no text encoder"):
         samples.group([one], None, "meaning")
 
 
-def test_many_texts_are_not_encoded_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "FEW", 3)
+def test_texts_are_not_encoded_unasked() -> None:
     assert "--groups meaning" in samples.group([answers()], "minilm")

@@ -36,11 +36,13 @@ const drawn = {
   equal: () => chosen("difference").filter((r) => r.by === "accuracy"),
   frontier: () => chosen("frontier"),
 };
+// A chart without rows is one line: what is missing, and what would show it.
 const MISSING = {
-  difference: "There is one run, or none to compare here.",
-  equal: "No accuracy that two runs both pass, or none was judged.",
-  frontier: "No verdicts, or this metric is no diversity: there is no frontier.",
-  parts: "Only a pairwise metric (such as sbert) of judged answers is taken apart.",
+  change: "no change since the reference can be computed: it takes two snapshots with this metric.",
+  difference: "nothing to compare here: give two runs of the same prompts (divmon compare RUN RUN).",
+  equal: "no accuracy that both runs pass: it takes graded answers (a task with a verifier) and runs that meet.",
+  frontier: "needs a diversity metric (such as sbert) and graded answers (a task with a verifier).",
+  parts: "a decomposition takes two snapshots and a pairwise metric (such as sbert) of graded answers (a task with a verifier).",
 };
 
 function filled(spec, values, words) {
@@ -68,13 +70,21 @@ function config(name) {
     legend: { disable: name === "parts", labelColor: ink, titleColor: ink, labelFontSize: 12} };
 }
 
+// What failed is said before what a reader might lack.
+function failed(place, name) {
+  const kind = name === "parts" ? "/decomposition" : "";
+  const runs = name === "parts" ? [place.dataset.run] : facts.runs.map((r) => r.name);
+  const reason = runs.map((run) => facts.failed[run]?.[`${state.task}/${state.metric}${kind}`]).find(Boolean);
+  return reason && `it failed: ${reason}`;
+}
+
 async function draw(place, name, values, about) {
   const chart = place.querySelector(".chart");
   place.values = values;
   const details = place.querySelector(":scope > details");
   if (details.open) fillTable(details, name, values);
   details.hidden = !values.length;
-  if (!values.length) return chart.replaceChildren(element("p", { class: "note" }, MISSING[name] || "Nothing was measured."));
+  if (!values.length) return chart.replaceChildren(element("span", { class: "note" }, ` – ${failed(place, name) || MISSING[name] || "nothing was measured."}`));
   const spec = filled(facts.specs[name === "equal" ? "difference" : name], values, words(name === "equal" ? "accuracy" : facts.by));
   const file = `${name}-${state.task}-${state.metric}`.replace(/[^\w-]+/g, "_");
   await vegaEmbed(chart, { ...spec, description: about }, { mode: "vega-lite", renderer: "svg", ast: true, config: config(name),
@@ -105,6 +115,7 @@ function describe(place) {
   return `${title}: ${state.metric} of ${state.task}. The numbers are in the table below the chart.`;
 }
 
+const idle = window.requestIdleCallback || ((later) => setTimeout(later, 200));
 // A chart out of sight waits until it is scrolled to.
 const seen = new Set();
 const waiting = new IntersectionObserver((entries) => {
@@ -113,10 +124,14 @@ const waiting = new IntersectionObserver((entries) => {
 
 const nameOf = (place) => (place.dataset.run === undefined ? place.id : "parts");
 
+function valuesOf(place) {
+  const name = nameOf(place);
+  return name === "parts" ? chosen("parts").filter((r) => r.run === place.dataset.run) : drawn[name]();
+}
+
 async function show(place) {
   seen.add(place);
-  const name = nameOf(place);
-  const values = name === "parts" ? chosen("parts").filter((r) => r.run === place.dataset.run) : drawn[name]();
+  const name = nameOf(place), values = valuesOf(place);
   await draw(place, name, values, describe(place));
 }
 
@@ -125,7 +140,10 @@ function redraw() {
   const n = Math.max(0, ...chosen("curve").map((r) => r.n || 0));
   $("meaning").textContent = `${state.metric}: ${[metric[0], metric[1]].filter(Boolean).join("; ") || "a metric of your own"}; ` +
     `n = ${n} prompts of ${state.task}.`;
-  for (const place of document.querySelectorAll("figure")) if (seen.has(place)) show(place);
+  for (const place of document.querySelectorAll("figure")) {
+    place.classList.toggle("empty", !valuesOf(place).length);  // before it is drawn, so that nothing moves later
+    if (seen.has(place)) show(place);
+  }
 }
 
 function options(select, values, now, label = (v) => v) {
@@ -174,4 +192,9 @@ theme(preferred.matches ? "dark" : "light");
 show($("curve")).then(() => {
   document.documentElement.dataset.ready = Math.round(performance.now());  // milliseconds from opening to the first chart
   for (const place of document.querySelectorAll("figure")) waiting.observe(place);
+  // The rest when there is time, and before printing: a page that is captured whole has all its charts.
+  const rest = () => [...document.querySelectorAll("figure:not([hidden])")].filter((place) => !seen.has(place));
+  const next = () => rest().length && show(rest()[0]).then(() => idle(next));
+  idle(next);
+  addEventListener("beforeprint", () => rest().forEach(show));
 });

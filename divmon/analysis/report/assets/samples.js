@@ -32,11 +32,13 @@ async function open(place, step) {
   const answers = await unpacked(place);
   if (view.prompt !== place) return;  // another was chosen meanwhile
   view.answers = answers;
+  // As many side by side of every run and step, though a reference has more.
+  view.equal = Math.min(...Object.values(answers.runs).flatMap((s) => Object.values(s).map((r) => r.length)));
   view.steps = [...new Set(Object.values(answers.runs).flatMap((s) => Object.keys(s).map(Number)))].sort((a, b) => a - b);
   const wanted = step ?? view.step ?? view.steps.at(-1);
   view.step = view.steps.includes(wanted) ? wanted : view.steps.at(-1);
   $("asked").replaceChildren(element("strong", {}, `${prompt.task}, prompt ${prompt.id}: `), answers.prompt.trim(),
-    ...(answers.gold ? [element("span", { class: "quiet" }, `\nThe right answer: ${answers.gold}`)] : []));
+    ...(answers.gold ? [element("span", { class: "quiet" }, `\nReference answer: ${answers.gold}`)] : []));
   showStep();
 }
 
@@ -49,9 +51,9 @@ function showStep() {
 }
 
 function column(run, steps) {
-  const rows = steps[view.step];
+  const all = steps[view.step], rows = all?.slice(0, view.equal);
   const made = element("section", { "aria-label": run }, element("h3", {}, `${run}, step ${view.step}`), strip(steps),
-    element("p", { class: "quiet" }, "Above: the sizes of the groups at each step; a colour is one group, in every run."));
+    element("p", { class: "quiet" }, "Above: the sizes of the groups at each step; a color is one group, in every run."));
   if (!rows) return made.append(element("p", { class: "note" }, "No samples of this prompt at this step.")), made;
   const groups = gathered(rows, (r) => view.answers.group[r[0]]);
   const sorted = [...groups].sort((a, b) => b[1].length - a[1].length);
@@ -59,8 +61,20 @@ function column(run, steps) {
   const right = rows.filter((r) => r[1] === true).length, judged = rows.filter((r) => r[1] !== null).length;
   made.append(element("p", { class: "big" }, `${rows.length} completions, ${groups.size} group${groups.size > 1 ? "s" : ""}, ` +
     `${distinct === 1 ? "all identical" : `${distinct} different texts`}`),
-  element("p", { class: "quiet" }, judged ? `${right} of ${judged} judged are correct` : "not judged"));
+  element("p", { class: "quiet" }, judged ? `${right} of ${judged} graded are correct` : "ungraded"));
   for (const [g, own] of sorted) made.append(group(g, own, rows.length, run));
+  if (all.length > rows.length) made.append(beyond(all.slice(rows.length), run));
+  return made;
+}
+
+// What a step has more of than the others, apart from them.
+function beyond(more, run) {
+  const made = element("details", {}, element("summary", {}, `${more.length} more completions of this step, beyond the ` +
+    `${view.equal} that every run and step has`));
+  made.addEventListener("toggle", () => {
+    if (made.children.length > 1) return;
+    for (const [g, own] of gathered(more, (r) => view.answers.group[r[0]])) made.append(group(g, own, more.length, run));
+  });
   return made;
 }
 
@@ -73,8 +87,8 @@ function gathered(rows, key) {
 // Cluster sizes over training: a bar a step, also there to choose the step by pointer (the slider does it by keyboard).
 function strip(steps) {
   const bars = view.steps.filter((s) => steps[s]).map((s) => {
-    const counts = [...gathered(steps[s], (r) => view.answers.group[r[0]])].map(([g, own]) => [g, own.length]).sort((a, b) => a[0] - b[0]);
-    const total = steps[s].length;
+    const counts = [...gathered(steps[s].slice(0, view.equal), (r) => view.answers.group[r[0]])].map(([g, own]) => [g, own.length]).sort((a, b) => a[0] - b[0]);
+    const total = view.equal;
     const said = `step ${s}: ${counts.map(([g, n]) => `group ${letter(g)} ${n}`).join(", ")} of ${total}`;
     const bar = element("button", { type: "button", title: said, "aria-label": said, tabindex: -1,
       ...(s === view.step ? { "aria-current": "step" } : {}) });
@@ -106,9 +120,9 @@ function group(g, own, total, run) {
 
 function said(text, same, run) {
   const [, correct, finish, tokens, reason] = same[0];
-  const verdict = correct === true ? ["right", "✓ correct"] : correct === false ? ["wrong", "✗ wrong"] : ["quiet", "? not judged"];
+  const verdict = correct === true ? ["right", "✓ correct"] : correct === false ? ["wrong", "✗ wrong"] : ["quiet", view.answers.reasons[reason] ? "? ungradable" : "? ungraded"];
   const why = view.answers.reasons[reason];
-  const about = [tokens === null ? "" : `${tokens} tokens`, finish === "length" ? "cut off by the token limit" : "", why];
+  const about = [tokens === null ? "" : `${tokens} tokens`, finish === "length" ? "truncated by the token limit" : "", why];
   const words = view.answers.texts[text];
   const made = element("div", { class: "said" },
     element("span", { class: "quiet" }, same.length > 1 ? `${same.length} times the same: ` : ""),
