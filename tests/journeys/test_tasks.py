@@ -35,4 +35,4 @@ def test_every_task_by_name(half: int, tmp_path: Path, shared: Path | None) -> N
     for name in names:
         run = read_healthy(tmp_path / "runs" / name, [0, 1])
         assert {probe.name for probe in run.probes} == {name}
-        assert f"divmon step 1: {name} " in seen
+        assert f"divmon: step 1: {name} " in seen

@@ -32,7 +32,7 @@ def test_the_callback_without_options(tmp_path: Path) -> None:
     run = read_healthy(tmp_path / "runs/a", [0, 4, 8])
     assert run.samples.groupby("step").size().to_dict() == {0: 64 * 64, 4: 64 * 16, 8: 64 * 16}
     assert {"sbert", "ast_subtree"} <= set(run.decomposition.metric)
-    assert "divmon step 8: starter sbert" in seen
+    assert "divmon: step 8: starter sbert" in seen
 
 
 @pytest.mark.slow

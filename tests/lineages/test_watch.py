@@ -539,16 +539,30 @@ def test_a_folder_that_is_not_there(trained: Path, tmp_path: Path, capsys: pytes
     assert "there is no folder" in capsys.readouterr().err
 
 
+HOLDS = """
+import fcntl, os, sys, time
+
+lock = open(sys.argv[1] + "/lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+print(os.getpid(), file=lock, flush=True)
+print("held", flush=True)
+time.sleep(100)
+"""
+
+
 def test_only_one_watches_and_the_reference_stays(trained: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert watch(trained, run, "--once") == 0
     assert watch(trained, run, "--once", "--reference", str(trained / "base")) == 2
     assert "has another reference, step 10" in capsys.readouterr().err
     shutil.copytree(run / "checkpoint-30", run / "checkpoint-40")
-    other = watcher(trained, run, once=True)
-    other._prepare(other.loader.model(run / "checkpoint-10"), other.loader.tokenizer_of(run / "checkpoint-10"))
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(run / "_divmon_watch")], stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None and other.stdout.readline() == "held\n"
     assert watch(trained, run, "--once") == 2
-    assert f"process {os.getpid()} is writing to" in capsys.readouterr().err
-    other.monitor.close()
+    assert f"process {other.pid} is writing to" in capsys.readouterr().err
+    other.kill()
+    other.wait()
     assert watch(trained, run, "--once") == 0
 
 

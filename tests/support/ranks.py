@@ -130,8 +130,9 @@ def run(name: str, out: Path) -> None:
     way, prompts, options = RUNS[name]
     out.mkdir(parents=True, exist_ok=True)
     options = {**runs.CHEAP, "metrics": "ead,length", "output_dir": str(out / "_divmon"), "progress": False, **options}
-    probes: Any = "no_such_task" if name == "unlike" and RANK == 1 else PROMPTS[:prompts]
-    callback = DiversityCallback(probes, **options) if prompts else None
+    if name == "unlike" and RANK == 1:
+        options["metrics"] = "no_such_metric"
+    callback = DiversityCallback(PROMPTS[:prompts], **options) if prompts else None
     with patched(way):
         trainer = runs.sft(out, [callback] if callback else [], max_steps=20)
         assert trainer.args.world_size == 2
