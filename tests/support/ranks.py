@@ -131,7 +131,7 @@ def run(name: str, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     options = {**runs.CHEAP, "metrics": "ead,length", "output_dir": str(out / "_divmon"), "progress": False, **options}
     if name == "unlike" and RANK == 1:
-        options["metrics"] = "no_such_metric"
+        options["chat"] = True  # its tokenizer has no template
     callback = DiversityCallback(PROMPTS[:prompts], **options) if prompts else None
     with patched(way):
         trainer = runs.sft(out, [callback] if callback else [], max_steps=20)
