@@ -1,4 +1,7 @@
-"""Every option of the callback, in one place: for keywords, YAML files and the command line."""
+"""Every option of the callback, in one place: for keywords, YAML files and the command line.
+
+Keywords in Python are strict; text from a file or a command line is converted (`divmon.training.config.from_text`).
+"""
 
 from __future__ import annotations
 
@@ -13,79 +16,81 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+_THINK = ("auto", "on", "off", "both")
 
 
 @dataclass
 class Options:
-    """What to measure, how to draw, when, and where to write. The defaults are the paper's protocol."""
+    """What to measure, how to sample, when, and where to write. The defaults are the paper's protocol."""
 
     probes: Any = "starter"
     """A task's name, several ("gsm8k,starter"), "task@file", a JSONL file, strings, a Dataset, "eval", or a Probe."""
     num_prompts: int = 64
-    """Prompts per task; a fixed subset drawn with `seed`."""
+    """Prompts per task; a fixed subset chosen with `seed`."""
     num_samples: int = 16
     """K, completions per prompt."""
     reference_samples: int | None = None
-    """Completions per prompt of the first snapshot, which every later one is compared with; 4 x num_samples (64)."""
+    """Completions per prompt of the reference, the first snapshot; 4 x num_samples where None."""
     temperature: float = 0.6
-    """0 is greedy."""
+    """Sampling temperature; 0 is greedy."""
     top_p: float = 0.95
     """Share of probability kept; 1 keeps every token."""
     max_new_tokens: int | None = None
-    """Tokens an answer may have; the task's own limit where None."""
+    """Most tokens per answer; the task's own limit where None."""
     max_reasoning_tokens: int = 2048
-    """Tokens that reasoning may have on top."""
+    """Most tokens of reasoning, in addition to those of the answer."""
     seed: int = 0
-    """Of the prompts' subset and of the samples."""
+    """Seed of the choice of prompts and of the samples."""
     metrics: str | list[Any] = "auto"
-    """"auto" is all that are cheap, and nli in the first and last snapshot; or names, "ead,sbert", "file.py:metric"; in
-    a list also functions themselves."""
+    """"auto" is all inexpensive metrics, with nli in the first and last snapshot; or names, "ead,sbert",
+    "file.py:metric"; in a list also functions themselves."""
     verifier: Any = None
-    """Judges every probe's answers in place of the task's own: a name, "file.py:function", a callable."""
+    """Grades every task's answers instead of the task's own verifier: a name, "file.py:function", or a callable."""
     allow_unsandboxed_code: bool = False
-    """Run generated programs without bubblewrap where there is none."""
+    """Run generated programs without bubblewrap where it is not available."""
     embedder: str = "auto"
     """Text encoder: a hub id or a local path; "auto" is all-mpnet-base-v2, else a small one that is installed."""
     code_embedder: str = "microsoft/unixcoder-base"
     """Encoder of programs: a hub id or a local path."""
     nli_model: str = "FacebookAI/roberta-large-mnli"
-    """Classifier of entailment: a hub id or a local path."""
+    """Entailment classifier: a hub id or a local path."""
     output_dir: str | None = None
     """Run directory; "<the trainer's output_dir>/_divmon" where None."""
     max_samples_mb: float = 500.0
-    """Stored samples of a run (10^6 bytes, compressed); once spent, later samples are kept without their texts."""
+    """Size of the stored samples of a run (10^6 bytes, compressed); beyond it samples are kept without their texts."""
     chat: str | bool = "auto"
     """Whether prompts go through the chat template: "auto" looks at the training rows, else true or false."""
     system_prompt: str | None = None
-    """Put before each prompt that has none of its own, in chat mode."""
+    """System prompt of each prompt that has none of its own, in chat mode."""
     chat_template_kwargs: dict[str, Any] | str | None = None
     """Further arguments of the chat template, as a dictionary or JSON."""
     think: Any = "auto"
     """Reasoning: "auto" reads the template, "on", "off" prefills the empty block, or Think(open, close, empty); "both"
-    measures each probe with reasoning and, as "<probe>-no-think", with the empty block."""
-    on: str = "answer"
-    """What is scored: the "answer", or "full": as "<probe>-full", also the reasoning with the answer."""
-    sampler: str = "auto"
-    """"auto", "live" (shared prompt cache), "generate" (the model's own generate), or "vllm" (that of a GRPO or RLOO
-    trainer that has one)."""
+    measures each task with reasoning and, as "<task>-no-think", with the empty block."""
+    on: Literal["answer", "full"] = "answer"
+    """What is scored: the "answer", or "full": also the reasoning with the answer, as "<task>-full"."""
+    sampler: Literal["auto", "live", "generate", "vllm"] = "auto"
+    """"auto", "live" (shared prompt cache), "generate" (the model's own generate), or "vllm" (the engine of a GRPO or
+    RLOO trainer that has one)."""
     max_batch_tokens: int | None = None
     """Prompt and new tokens decoded together; by free memory where None."""
     max_memory_gb: float | None = None
-    """Memory (10^9 bytes) that a batch of samples, and one of texts to encode, may take; by free memory where None."""
-    encoder_lives: str = "device"
+    """Memory (10^9 bytes) of one batch of samples, and of one batch of texts to encode; by free memory where None."""
+    encoder_lives: Literal["device", "cpu", "measuring"] = "device"
     """Where the encoders are: on the model's "device", on the "cpu", or loaded only while "measuring"."""
     timeout: float = 3600.0
-    """Seconds that drawing one snapshot may take; prompts not drawn by then are missing. Also how long the processes of
-    a run wait for one another."""
-    processes: str = "all"
-    """Of a run with several: "all" draw a share of the prompts each, or the "main" one draws alone."""
+    """Seconds that sampling one snapshot may take; prompts not sampled by then are missing. Also how long the processes
+    of a run wait for one another."""
+    processes: Literal["all", "main"] = "all"
+    """In a run of several processes: "all" sample a share of the prompts each, or only the "main" one does."""
     reference: str = "first"
-    """What changes are taken against: the "first" snapshot; in its place one of the trainer's "ref_model", or of the
-    "base" under an adapter; or the reference of an earlier run, by its directory."""
+    """What changes are relative to: the "first" snapshot; the trainer's "ref_model"; the "base" model under an adapter;
+    or the reference of an earlier run, by its directory."""
     every: int | None = 100
     """Steps between measurements; None or 0 for none but the others asked for."""
     at: list[int] | None = None
@@ -99,119 +104,45 @@ class Options:
     on_evaluate: bool = False
     """Measure whenever the trainer evaluates."""
     rollouts: bool = False
-    """Also score the groups of completions that GRPO and RLOO draw to train on, at each logging step."""
+    """Also score the groups of completions that GRPO and RLOO generate to train on, at each logging step."""
     rollout_threshold: Any = None
-    """The total reward above which a rollout is correct, or {reward function: reward}; 0.5 for one of 0 and 1."""
+    """Total reward above which a rollout is correct, or {reward function: reward}; 0.5 for rewards of 0 and 1."""
     alerts: Any = "log"
-    """What an alert of collapse does: "log" says it, "save" writes a checkpoint, "stop" ends training, a function (or
+    """What an alert of collapse does: "log" prints it, "save" writes a checkpoint, "stop" ends training, a function (or
     "file.py:function") is called with the alert; several in a list or with commas. None tests nothing."""
     alert_delta: float = 0.05
-    """The loss of diversity that is healthy, as a share of the reference."""
+    """Loss of diversity that is healthy, as a share of the reference."""
     max_overhead: float | None = None
     """Share of the run's time that measuring may take, 0.05 for 5 percent: `every` is thinned to every x 2, x 4, ... to
-    keep to it; the start, the end and listed steps are not. None measures as asked."""
-    on_error: str = "warn"
-    """What a failure while training does: "warn" records it and goes on, "raise" is for tests."""
+    keep to it; the start, the end and listed steps are not. No limit where None."""
+    on_error: Literal["warn", "raise"] = "warn"
+    """What a failure during training does: "warn" records it and training continues, "raise" is for tests."""
     progress: bool = True
     """Show a progress bar while measuring."""
     data: Any = None
-    """The raw training data, to record what it is made of: a Dataset, a file, a hub id, or {source: any of these}."""
+    """The raw training data, to record its composition: a Dataset, a file, a hub id, or {source: any of these}."""
     source_column: str | None = None
     """Column of `data` that names the source of a row."""
     stage: str | None = None
     """Name of this training among the stages of a lineage, kept with each snapshot."""
     first_step: int = 0
-    """Steps that earlier stages took: snapshots are numbered from there. With their output_dir, their curve goes on."""
+    """Steps of earlier stages: snapshots are numbered from there, and with their output_dir continue their curve."""
 
     def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            if isinstance(value, tuple) and _takes(_hints()[f.name], list):
-                value = list(value)
-            elif isinstance(value, os.PathLike) and _takes(_hints()[f.name], str):
-                value = os.fspath(value)
-            setattr(self, f.name, value)
-            _check_type(f.name, value, _hints()[f.name])
+        for name in option_types():
+            setattr(self, name, checked(name, getattr(self, name)))
         if self.reference_samples is None:
             self.reference_samples = 4 * self.num_samples
-        self.every = self.every or None
-        if isinstance(self.chat_template_kwargs, str):
-            self.chat_template_kwargs = _json_object("chat_template_kwargs", self.chat_template_kwargs)
-        if isinstance(self.chat, str):
-            words: dict[str, str | bool] = {"auto": "auto", "on": True, "true": True, "off": False, "false": False}
-            if self.chat.lower() not in words:
-                raise ValueError(f"chat: expected 'auto', true or false, got {self.chat!r}")
-            self.chat = words[self.chat.lower()]
-        self._check()
+        if self.reference_samples < self.num_samples:
+            raise ValueError(
+                f"reference_samples: expected at least num_samples ({self.num_samples}), got {self.reference_samples}"
+            )
 
     @property
     def template_arguments(self) -> dict[str, Any]:
         """`chat_template_kwargs` as a dictionary."""
         assert not isinstance(self.chat_template_kwargs, str), "parsed when the options were made"
         return self.chat_template_kwargs or {}
-
-    def _check(self) -> None:
-        from_one = {
-            "num_prompts": self.num_prompts,
-            "num_samples": self.num_samples,
-            "reference_samples": self.reference_samples,
-            "max_new_tokens": self.max_new_tokens,
-            "max_batch_tokens": self.max_batch_tokens,
-        }
-        for name, value in from_one.items():
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")
-        assert self.reference_samples is not None
-        if self.num_samples < 2:
-            raise ValueError("num_samples: the diversity of a single completion is undefined; expected at least 2")
-        if self.reference_samples < self.num_samples:
-            raise ValueError(
-                f"reference_samples: expected at least num_samples ({self.num_samples}), got {self.reference_samples}"
-            )
-        if not isinstance(self.first_step, int) or self.first_step < 0:
-            raise ValueError(f"first_step: expected a whole number of at least 0, got {self.first_step!r}")
-        if self.max_reasoning_tokens < 0:
-            raise ValueError(f"max_reasoning_tokens: expected 0 or more, got {self.max_reasoning_tokens}")
-        positive = {
-            "max_memory_gb": self.max_memory_gb,
-            "timeout": self.timeout,
-            "max_overhead": self.max_overhead,
-            "max_samples_mb": self.max_samples_mb,
-        }
-        for name, number in positive.items():
-            if number is not None and not 0 < number < float("inf"):
-                raise ValueError(f"{name}: expected a number above 0, got {number}")
-        if not 0 < self.alert_delta < 1:
-            raise ValueError(f"alert_delta: expected a share above 0 and below 1 (0.05), got {self.alert_delta}")
-        if self.max_overhead is not None and self.max_overhead >= 1:
-            raise ValueError(f"max_overhead: expected a share below 1 (0.05 is 5 percent), got {self.max_overhead}")
-        if self.temperature != 0 and not 1e-3 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature: expected 0 (greedy), or 0.001 and above, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p: expected above 0 and at most 1 (1 keeps every token), got {self.top_p}")
-        choices = {
-            "on_error": ("warn", "raise"),
-            "sampler": ("auto", "live", "generate", "vllm"),
-            "on": ("answer", "full"),
-            "encoder_lives": ("device", "cpu", "measuring"),
-            "processes": ("all", "main"),
-        }
-        if isinstance(self.think, str):
-            choices["think"] = ("auto", "on", "off", "both")
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        self._check_schedule()
-
-    def _check_schedule(self) -> None:
-        if self.every is not None and self.every < 1:
-            raise ValueError(f"every: expected a number of steps of at least 1, or None for never, got {self.every}")
-        if any(step < 0 for step in self.at or ()):
-            raise ValueError(f"at: expected steps of at least 0, got {self.at}")
-        if self.geometric is not None and self.geometric <= 1:
-            raise ValueError(
-                f"geometric: expected a ratio above 1 (2 measures at 1, 2, 4, 8, ...), got {self.geometric}"
-            )
 
     def record(self) -> dict[str, Any]:
         """The options as plain data, for the manifest; objects by their type and name."""
@@ -226,56 +157,102 @@ class Options:
 
 
 @functools.cache
-def _hints() -> dict[str, Any]:
+def option_types() -> dict[str, Any]:
+    """The type of each option by name."""
     return typing.get_type_hints(Options)
 
 
-def _takes(hint: Any, kind: type) -> bool:
+_COUNT = (lambda n: n >= 1, "a whole number of at least 1")
+_POSITIVE = (lambda x: 0 < x < float("inf"), "a number above 0")
+_SHARE = (lambda x: 0 < x < 1, "a share above 0 and below 1 (0.05 is 5 percent)")
+_LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("num_prompts", "reference_samples", "max_new_tokens", "max_batch_tokens"), _COUNT),
+    **dict.fromkeys(("max_memory_gb", "timeout", "max_samples_mb"), _POSITIVE),
+    **dict.fromkeys(("alert_delta", "max_overhead"), _SHARE),
+    **dict.fromkeys(("first_step", "max_reasoning_tokens"), (lambda n: n >= 0, "a whole number of at least 0")),
+    "num_samples": (lambda n: n >= 2, "at least 2 (the diversity of a single completion is undefined)"),
+    "temperature": (lambda x: x == 0 or 1e-3 <= x < float("inf"), "0 (greedy), or 0.001 and above"),
+    "top_p": (lambda x: 0 < x <= 1, "a number above 0 and at most 1 (1 keeps every token)"),
+    "every": (lambda n: n >= 1, "a number of steps of at least 1, or None for never"),
+    "at": (lambda steps: all(step >= 0 for step in steps), "steps of at least 0"),
+    "geometric": (lambda x: 1 < x < float("inf"), "a ratio above 1 (2 measures at 1, 2, 4, 8, ...)"),
+    "chat": (lambda c: c in ("auto", True, False), "'auto', true or false"),
+    "think": (lambda t: not isinstance(t, str) or t in _THINK, f"one of {', '.join(_THINK)}, or a Think"),
+}
+"""What a value must be beyond its type, and in words; None is let through where the type takes it."""
+
+
+def checked(name: str, value: Any) -> Any:
+    """The value of an option as it is kept: tuples as lists, paths and JSON read, `every=0` as None.
+
+    Raises:
+        ValueError: it has another type or is out of range; the message says what was expected and what came.
+    """
+    hint = option_types()[name]
+    if isinstance(value, tuple) and takes(hint, list):
+        value = list(value)
+    elif isinstance(value, os.PathLike) and takes(hint, str):
+        value = os.fspath(value)
+    if not fits(hint, value):
+        raise ValueError(f"{name}: expected {in_words(hint)}, got {value!r}")
+    if name == "every":
+        value = value or None
+    elif name == "chat_template_kwargs" and isinstance(value, str):
+        value = _json_object(name, value)
+    elif name == "chat" and isinstance(value, str):
+        value = {"on": True, "true": True, "off": False, "false": False}.get(value.lower(), value)
+    holds, words = _LIMITS.get(name, (lambda _: True, ""))
+    if value is not None and not holds(value):
+        raise ValueError(f"{name}: expected {words}, got {value!r}")
+    return value
+
+
+def takes(hint: Any, kind: Any) -> bool:
+    """Whether a type is, or is a union with, `kind`."""
     return any(kind in (part, typing.get_origin(part)) for part in (hint, *typing.get_args(hint)))
 
 
-def _check_type(name: str, value: Any, hint: Any) -> None:
-    """Raises ValueError where a value has not the type of its option; a whole number is a number, True is neither."""
-    parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if Any not in parts and not any(_fits(value, part) for part in parts):
-        wanted = " or ".join(map(_in_words, parts))
-        raise ValueError(f"{name}: expected {wanted}, got {value!r} ({type(value).__name__})")
+def fits(hint: Any, value: Any) -> bool:
+    """Whether a value is of this type; a whole number is also a number, numpy's too, and True is neither."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin is Literal:
+        return isinstance(value, str) and value in inner
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(part, value) for part in inner)
+    if origin is list:
+        return isinstance(value, list) and all(fits(inner[0], item) for item in value)
+    if hint in (int, float):
+        return isinstance(value, numbers.Integral if hint is int else numbers.Real) and not isinstance(value, bool)
+    return isinstance(value, origin or hint)
 
 
-_WORDS = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    list: "a list",
-    dict: "a dictionary",
-    types.NoneType: "None",
-}
+def in_words(hint: Any) -> str:
+    """A type as messages name it."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", types.NoneType: "None"}
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, inner))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(in_words, inner))
+    if origin is list:
+        return "a list" if inner[0] is Any else f"a list of ({in_words(inner[0])})"
+    return "a mapping" if dict in (hint, origin) else words.get(hint, getattr(hint, "__name__", str(hint)))
 
 
-def _in_words(kind: Any) -> str:
-    of = [part for part in typing.get_args(kind) if part is not Any]
-    inside = " of whole numbers" if of == [int] else ""
-    return _WORDS[typing.get_origin(kind) or kind] + inside
+def closest(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'x'?", or what there is."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(sorted(names))}"
 
 
-def _fits(value: Any, kind: Any) -> bool:
-    if typing.get_origin(kind) is list:
-        return isinstance(value, list) and all(_fits(item, typing.get_args(kind)[0]) for item in value)
-    if isinstance(value, bool) or kind is bool:
-        return kind is Any or (kind is bool and isinstance(value, bool))
-    numbers_of = {int: numbers.Integral, float: numbers.Real}
-    return kind is Any or isinstance(value, numbers_of.get(kind, typing.get_origin(kind) or kind))
-
-
-def check_names(names: typing.Iterable[str]) -> None:
+def check_names(names: Iterable[str]) -> None:
     """Raises TypeError for the first name that is no option, with the closest that is."""
-    known = [f.name for f in dataclasses.fields(Options)]
     for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean '{close[0]}'?" if close else ""
-            raise TypeError(f"no option named '{name}'{hint} There are: {', '.join(known)}")
+        if name not in option_types():
+            raise TypeError(f"no option named '{name}'{closest(name, option_types())}")
 
 
 def _short(value: Any) -> str:
@@ -285,12 +262,9 @@ def _short(value: Any) -> str:
 
 def _json_object(name: str, text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{name}: expected a JSON object, got {text!r} ({error})") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{name}: expected a JSON object, got {text!r}")
-    return value
+        return dict(json.loads(text).items())
+    except (ValueError, AttributeError):
+        raise ValueError(f"{name}: expected a JSON object, got {text!r}") from None
 
 
 def from_file(kind: str, name: str) -> Callable[..., Any]:

@@ -6,10 +6,9 @@ import argparse
 import dataclasses
 import types
 import typing
-from pathlib import Path
 from typing import Any
 
-from divmon.training.config import PREFIX, DiversityConfig, check_metrics, check_probes
+from divmon.training.config import PREFIX, DiversityConfig, check_metrics, check_probes, read_options
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -54,30 +53,14 @@ def config_of(given: argparse.Namespace, **defaults: Any) -> Any:
         defaults: options of the command's own, below the file's and the flags.
 
     Raises:
-        ValueError: an option, or a task, metric or file that it names, is not there or out of range.
-        OSError: the file cannot be read.
+        ValueError: the file cannot be read, or an option, or a task, metric or file that it names, is not there or out
+            of range.
     """
     flags = {name.removeprefix(PREFIX): value for name, value in vars(given).items() if name.startswith(PREFIX)}
-    where = f"{given.config}: " if given.config else ""
-    try:
-        config = DiversityConfig(**defaults | (_from_file(given.config) if given.config else {}) | flags)
-        check_metrics(config.options)
-        check_probes(config.options)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}{error}") from None
+    config = DiversityConfig(**defaults | (read_options(given.config) if given.config else {}) | flags)
+    check_metrics(config.options)
+    check_probes(config.options)
     return config
-
-
-def _from_file(path: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"not a YAML file: {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"expected options as 'name: value' lines, got {type(values).__name__}")
-    return {str(name).removeprefix(PREFIX): value for name, value in values.items()}
 
 
 def _reading(annotation: Any) -> dict[str, Any]:

@@ -6,20 +6,72 @@ import dataclasses
 import os
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
-from divmon.options import Options, check_names
+from divmon.options import Options, check_names, checked, fits, option_types, takes
 from divmon.prompts import tasks
 from divmon.prompts.tasks._rows import SUFFIXES
 from divmon.scoring import metrics
+from divmon.training.yaml_file import read_value, read_yaml
 
 PREFIX = "divmon_"
 
 
+class OptionsDict(TypedDict, total=False):
+    """The options as keywords, `**options: Unpack[OptionsDict]`, for editors and type checkers; probes come first."""
+
+    num_prompts: int
+    num_samples: int
+    reference_samples: int | None
+    temperature: float
+    top_p: float
+    max_new_tokens: int | None
+    max_reasoning_tokens: int
+    seed: int
+    metrics: str | Sequence[Any]
+    verifier: Any
+    allow_unsandboxed_code: bool
+    embedder: str
+    code_embedder: str
+    nli_model: str
+    output_dir: str | os.PathLike[str] | None
+    max_samples_mb: float
+    chat: str | bool
+    system_prompt: str | None
+    chat_template_kwargs: dict[str, Any] | str | None
+    think: Any
+    on: Literal["answer", "full"]
+    sampler: Literal["auto", "live", "generate", "vllm"]
+    max_batch_tokens: int | None
+    max_memory_gb: float | None
+    encoder_lives: Literal["device", "cpu", "measuring"]
+    timeout: float
+    processes: Literal["all", "main"]
+    reference: str
+    every: int | None
+    at: Sequence[int] | None
+    geometric: float | None
+    at_start: bool
+    at_end: bool
+    on_evaluate: bool
+    rollouts: bool
+    rollout_threshold: Any
+    alerts: Any
+    alert_delta: float
+    max_overhead: float | None
+    on_error: Literal["warn", "raise"]
+    progress: bool
+    data: Any
+    source_column: str | None
+    stage: str | None
+    first_step: int
+
+
 def _parser_type(annotation: Any) -> Any:
-    """What the command line can hold of an option: `str | list[str]` is a comma list, `Any` a string."""
-    if annotation is Any:
+    """What the command line can hold of an option: `str | list[str]` is a comma list, `Any` and choices are text."""
+    if annotation is Any or typing.get_origin(annotation) is Literal:
         return str
     if isinstance(annotation, types.UnionType):
         parts = [a for a in typing.get_args(annotation) if a is not type(None)]
@@ -29,7 +81,7 @@ def _parser_type(annotation: Any) -> Any:
 
 
 def _initialise(self: Any, **options: Any) -> None:
-    """Takes each option with the prefix or without."""
+    """Takes each option with the prefix or without; remembers which were derived and not given."""
     plain = {name.removeprefix(PREFIX): value for name, value in options.items()}
     check_names(plain)
     self.options = Options(**plain)
@@ -42,26 +94,57 @@ def _from_yaml(cls: Any, path: str | os.PathLike[str]) -> Any:
     """Reads options from a YAML file, each named with the prefix or without.
 
     Raises:
-        ValueError: the file holds no mapping, or a value is out of range.
-        TypeError: a key is no option.
+        ValueError: the file cannot be read, a key is no option, or a value is wrong; the message names the line.
     """
-    import yaml
-
-    values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected options as 'name: value' lines, got {type(values).__name__}")
+    given = read_options(path)
     try:
-        return cls(**values)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{path}: {error}") from None
+        return cls(**given)
+    except ValueError as error:  # of values that do not go together
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_options(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The options of a YAML file by name without the prefix, each checked.
+
+    Raises:
+        ValueError: the file cannot be read, a key is no option, or a value is wrong; the message names the line.
+    """
+    file, values = read_yaml(Path(path))
+    given = {}
+    for key, value in values.items():
+        name = str(key).removeprefix(PREFIX)
+        try:
+            check_names([name])
+            given[name] = checked(name, from_text(name, value) if isinstance(value, str) else value)
+        except (TypeError, ValueError) as error:
+            raise file.error((key,), str(error).removeprefix(f"{name}: ")) from None
+    return given
+
+
+def from_text(name: str, text: str) -> Any:
+    """The value of an option that a file or a command line gives as text.
+
+    An option that takes text keeps it. For another the text is read as YAML ("10", "true", "null", "1, 2" for a list);
+    what does not come to its type stays text, which `divmon.options.checked` refuses.
+    """
+    hint = option_types()[name]
+    if hint is Any or takes(hint, str) or takes(hint, Literal):
+        return text
+    try:
+        value = None if text.lower() == "none" else read_value(text)
+        if takes(hint, list) and not isinstance(value, list | None):
+            value = read_value(f"[{text}]")
+    except ValueError:
+        return text
+    return value if fits(hint, value) else text
 
 
 def _fields() -> list[tuple[str, Any, Any]]:
-    hints = typing.get_type_hints(Options)
-    made = []
-    for f in dataclasses.fields(Options):
-        made.append((PREFIX + f.name, _parser_type(hints[f.name]), dataclasses.field(default=f.default)))
-    return made
+    defaults = {f.name: f.default for f in dataclasses.fields(Options)}
+    return [
+        (PREFIX + name, _parser_type(hint), dataclasses.field(default=defaults[name]))
+        for name, hint in option_types().items()
+    ]
 
 
 DiversityConfig = dataclasses.make_dataclass(

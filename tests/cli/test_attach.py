@@ -80,8 +80,11 @@ def test_a_program_runs_as_python_runs_it(tmp_path: Path, form: list[str], argum
         (["--probes", "gsm9k", "--", "program.py"], "no task named 'gsm9k'; there are"),
         (["--probes", "gsm8k@rows.jsonl", "--", "program.py"], "there is no file 'rows.jsonl'"),
         (["--config", "no.yaml", "--", "program.py"], "no.yaml"),
-        (["--config", "wrong.yaml", "--", "program.py"], "wrong.yaml: no option named 'evry'; did you mean 'every'?"),
-        (["--config", "list.yaml", "--", "program.py"], "list.yaml: expected options as 'name: value' lines"),
+        (
+            ["--config", "wrong.yaml", "--", "program.py"],
+            "wrong.yaml:1: evry: no option named 'evry'; did you mean 'every'?",
+        ),
+        (["--config", "list.yaml", "--", "program.py"], "list.yaml: expected 'key: value' lines"),
         (["--divmon_evry", "3", "--", "program.py"], "unrecognized arguments: --divmon_evry"),
         (["program.py"], "unrecognized arguments: program.py"),
         (["--divmon_every", "3"], "expected the program after --"),

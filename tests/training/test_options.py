@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 
 from divmon import DiversityCallback
-from divmon.options import Options
-from divmon.training.config import DiversityConfig, given_options
+from divmon.options import Options, option_types
+from divmon.training.config import DiversityConfig, OptionsDict, from_text, given_options
 from divmon.training.schedule import Schedule
 
 
@@ -34,6 +35,7 @@ def test_the_defaults_are_the_papers_protocol() -> None:
         ({"on_error": "ignore"}, "on_error: expected one of warn, raise"),
         ({"every": -5}, "every: expected a number of steps"),
         ({"geometric": 1.0}, "ratio above 1"),
+        ({"geometric": float("inf")}, "ratio above 1"),
         ({"at": [-1]}, "at: expected steps"),
         ({"chat_template_kwargs": "[1]"}, "JSON object"),
     ],
@@ -81,12 +83,40 @@ def test_options_from_yaml_with_and_without_the_prefix(tmp_path: Path) -> None:
     file.write_text("probes: gsm8k\ndivmon_every: 25\nat: [1, 2]\n")
     options = DiversityConfig.from_yaml(file).options
     assert (options.probes, options.every, options.at) == ("gsm8k", 25, [1, 2])
-    file.write_text("evry: 25\n")
-    with pytest.raises(TypeError, match=r"divmon\.yaml: no option named 'evry'; did you mean 'every'"):
-        DiversityConfig.from_yaml(file)
     file.write_text("- 1\n")
-    with pytest.raises(ValueError, match="name: value"):
+    with pytest.raises(ValueError, match="key: value"):
         DiversityConfig.from_yaml(file)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("evry: 25", "divmon.yaml:2: evry: no option named 'evry'; did you mean 'every'?"),
+        ("divmon_timeout: soon", "divmon.yaml:2: divmon_timeout: expected a number, got 'soon'"),
+        ("at_start: perhaps", "divmon.yaml:2: at_start: expected true or false, got 'perhaps'"),
+        ("top_p: 3", "divmon.yaml:2: top_p: expected a number above 0"),
+        ("seed: 4", "divmon.yaml:2: seed: stands here a second time"),
+        ("reference_samples: 2", "divmon.yaml: reference_samples: expected at least num_samples (16), got 2"),
+        ("at: [", "divmon.yaml: no valid YAML"),
+    ],
+)
+def test_a_wrong_file_is_named_with_line_and_key(tmp_path: Path, line: str, said: str) -> None:
+    file = tmp_path / "divmon.yaml"
+    file.write_text(f"seed: 3\n{line}\n")
+    with pytest.raises(ValueError, match=re.escape(said)):
+        DiversityConfig.from_yaml(file)
+
+
+def test_text_of_a_file_is_converted_where_the_option_takes_none(tmp_path: Path) -> None:
+    file = tmp_path / "divmon.yaml"
+    file.write_text(
+        'timeout: "10"\ntemperature: 1e-1\nevery: none\nat: 1, 3\nat_end: "no"\nstage: "10"\nmax_memory_gb: "null"\n'
+    )
+    options = DiversityConfig.from_yaml(file).options
+    assert (options.timeout, options.temperature, options.every, options.at) == (10, 0.1, None, [1, 3])
+    assert (options.at_end, options.stage, options.max_memory_gb) == (False, "10", None)
+    assert from_text("at", "5") == [5] and from_text("at", "[1, 2]") == [1, 2] and from_text("chat", "on") == "on"
+    assert from_text("num_prompts", "2.5") == "2.5", "what does not come to the type stays text, and is refused"
 
 
 def test_schedule() -> None:
@@ -100,20 +130,27 @@ def test_schedule() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"at_start": "no"}, "at_start: expected True or False, got 'no'"),
+        ({"at_start": "no"}, "at_start: expected true or false, got 'no'"),
         ({"timeout": "10"}, "timeout: expected a number, got '10'"),
         ({"metrics": 3}, "metrics: expected text or a list, got 3"),
-        ({"at": "5"}, "at: expected a list of whole numbers or None, got '5'"),
-        ({"at": [1, "2"]}, "at: expected a list of whole numbers or None"),
+        ({"at": "5"}, "at: expected a list of (a whole number) or None, got '5'"),
+        ({"at": [1, "2"]}, "at: expected a list of (a whole number) or None"),
         ({"num_prompts": True}, "num_prompts: expected a whole number"),
         ({"every": 2.5}, "every: expected a whole number or None, got 2.5"),
         ({"temperature": None}, "temperature: expected a number, got None"),
-        ({"progress": 1}, "progress: expected True or False, got 1"),
+        ({"progress": 1}, "progress: expected true or false, got 1"),
     ],
 )
 def test_every_option_has_a_type(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
         DiversityCallback(**given)
+
+
+def test_the_keywords_that_editors_know_are_the_options() -> None:
+    wider = {"output_dir", "at", "metrics"}  # paths, tuples
+    hints = typing.get_type_hints(OptionsDict)
+    assert list(hints) == [name for name in option_types() if name != "probes"]
+    assert {name for name, hint in hints.items() if hint != option_types()[name]} == wider
 
 
 def test_numbers_of_numpy_and_paths_are_taken(tmp_path: Path) -> None:

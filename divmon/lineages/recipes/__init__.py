@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from divmon.lineages.recipes.file import File, Key, RecipeError, build, closest, read_value, read_yaml
+from divmon.lineages.recipes.file import RecipeError, build
+from divmon.options import closest
+from divmon.training.yaml_file import File, Key, read_value, read_yaml
 
 Scale = Literal["full", "miniature"]
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from divmon.lineages.recipes import Recipe, Stage
-from divmon.lineages.recipes.file import RecipeError, closest, fits, wanted
+from divmon.lineages.recipes.file import RecipeError
 from divmon.lineages.recipes.plan import accumulation, per_device, processes
-from divmon.options import Options
+from divmon.options import Options, checked, closest, fits, in_words, option_types
 from divmon.training.config import check_metrics, check_probes
+from divmon.training.yaml_file import File, Key
 
 FOLLOWS = {
     "output_dir": "divmon replay --out gives it",
@@ -64,31 +65,43 @@ def check(recipe: Recipe, chosen: Sequence[str] = ()) -> None:
         _check_rewards(stage)
 
 
+GIVEN_BY_REPLAY = {"output_dir", "stage", "first_step", "data", "source_column"}
+"""Options that follow from the stage and from `--out`."""
+
+
 def _check_monitor(recipe: Recipe) -> None:
-    given_by_replay = {"output_dir", "stage", "first_step", "data", "source_column"}
-    options = {f.name for f in dataclasses.fields(Options)} - given_by_replay
-    for name in recipe.monitor:
-        if name not in options:
-            raise recipe.file.error(("monitor", name), f"DiversityCallback has no such option{closest(name, options)}")
-    try:
-        given = Options(**recipe.monitor)
-    except (TypeError, ValueError) as error:
-        key = ("monitor", str(error).partition(":")[0])
-        raise recipe.file.error(key if key in recipe.file.lines else ("monitor",), str(error)) from None
+    known = option_types().keys() - GIVEN_BY_REPLAY
+    for name, value in recipe.monitor.items():
+        if name not in known:
+            raise recipe.file.error(("monitor", name), f"DiversityCallback has no such option{closest(name, known)}")
+        _check_option(recipe.file, ("monitor",), name, value)
+    given = _together(recipe.file, ("monitor",), recipe.monitor)
     for name, check_names in (("metrics", check_metrics), ("probes", check_probes)):
         try:
             check_names(given)
         except ValueError as error:
             raise recipe.file.error(("monitor", name), str(error)) from None
     for stage in recipe.stages.values():
-        for name in stage.monitor:
+        for name, value in stage.monitor.items():
             if name not in PER_STAGE:
-                why = "it must be the same along the line, under the recipe's own `monitor`" if name in options else ""
+                why = "it must be the same along the line, under the recipe's own `monitor`" if name in known else ""
                 raise stage.error(("monitor", name), why or f"no such option{closest(name, PER_STAGE)}")
-        try:
-            Options(**{**recipe.monitor, **stage.monitor})
-        except (TypeError, ValueError) as error:
-            raise stage.error(("monitor",), str(error)) from None
+            _check_option(stage.file, (*stage.key, "monitor"), name, value)
+        _together(stage.file, (*stage.key, "monitor"), {**recipe.monitor, **stage.monitor})
+
+
+def _check_option(file: File, key: Key, name: str, value: Any) -> None:
+    try:
+        checked(name, value)
+    except ValueError as error:
+        raise file.error((*key, name), str(error).removeprefix(f"{name}: ")) from None
+
+
+def _together(file: File, key: Key, options: dict[str, Any]) -> Options:
+    try:
+        return Options(**options)
+    except ValueError as error:
+        raise file.error(key, str(error)) from None
 
 
 def _check_start(recipe: Recipe, stage: Stage, names: list[str]) -> None:
@@ -129,7 +142,7 @@ def _check_arguments(stage: Stage) -> None:
             what = f"{config.__name__} of the installed TRL {version('trl')} has no field {name!r}"
             raise stage.error(("args", name), what + closest(name, fields))
         if not _plainly_fits(hints[name], value):
-            raise stage.error(("args", name), f"expected {wanted(hints[name])}, got {value!r}")
+            raise stage.error(("args", name), f"expected {in_words(hints[name])}, got {value!r}")
     # What depends on this machine (its devices, its processes) is left out: the values are checked, not the machine.
     machine = ("bf16", "fp16", "tf32", "use_vllm", "generation_batch_size", "steps_per_generation", "deepspeed", "fsdp")
     given = {name: value for name, value in stage.args.items() if name not in machine}

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from divmon.lineages.recipes import Recipe, Stage
-from divmon.lineages.recipes.file import RecipeError, read_yaml
+from divmon.lineages.recipes.file import RecipeError
+from divmon.training.yaml_file import read_yaml
 
 WIDTH = 118
 
