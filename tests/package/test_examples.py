@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 from support import ROOT
 
 import divmon
 
 EXAMPLES = ROOT / "examples"
+NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 
 SEEN = {
     "sft": "tensorboard --logdir",
@@ -53,3 +56,16 @@ def test_it_runs_and_measures(name: str, env: dict[str, str], tmp_path: Path) ->
     stored = sorted(folder.parent for folder in tmp_path.rglob("manifest.json"))
     assert stored, "a run directory is left"
     assert all(divmon.read_run(folder).steps for folder in stored)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_runs_from_top_to_bottom(path: Path, env: dict[str, str], tmp_path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "saved without its outputs"
+    client = NotebookClient(notebook, timeout=280, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute(env=env)
+    shown = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+    assert "failed" not in shown, shown
+    assert [divmon.read_run(tmp_path / "runs" / name).steps for name in ("narrow", "broad")] == [[0, 15, 30]] * 2
+    pictures = [o for cell in notebook.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    assert len(pictures) == 1
