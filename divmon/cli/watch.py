@@ -79,8 +79,7 @@ def _watch(given: argparse.Namespace) -> Watch:
         server=server,
         reference=given.reference,
         poll=given.poll,
-        once=given.once,
-        until_end=given.until_end,
+        until="measured" if given.once else "trained" if given.until_end else None,
     )
 
 

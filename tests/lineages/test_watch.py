@@ -169,7 +169,7 @@ def test_a_half_written_checkpoint_is_waited_for(trained: Path, run: Path, capsy
     said, whole = state.read_bytes(), weights.read_bytes()
     state.unlink()
     weights.write_bytes(whole[:-1000])
-    wait = watcher(trained, run, until_end=True)
+    wait = watcher(trained, run, until="trained")
     timers = [later(lambda: weights.write_bytes(whole), 0.8), later(lambda: state.write_bytes(said), 1.2)]
     assert wait.run() == 0
     for timer in timers:
@@ -183,7 +183,7 @@ def test_a_half_written_checkpoint_is_waited_for(trained: Path, run: Path, capsy
 def test_a_checkpoint_still_growing_is_not_touched(trained: Path, run: Path) -> None:
     files = run / "checkpoint-30"
     stop = time.monotonic() + 1.0
-    wait = watcher(trained, run, until_end=True)
+    wait = watcher(trained, run, until="trained")
     begun = []
 
     def write() -> None:
@@ -233,7 +233,7 @@ def test_shards_are_one_model(trained: Path, run: Path) -> None:
 
 
 def test_a_checkpoint_deleted_before_its_turn_leaves_a_recorded_gap(trained: Path, run: Path) -> None:
-    wait = watcher(trained, run, until_end=True)
+    wait = watcher(trained, run, until="trained")
     wait._look()
     shutil.rmtree(run / "checkpoint-20")
     assert wait.run() == 3
@@ -256,7 +256,7 @@ def test_a_checkpoint_deleted_while_it_is_loaded(trained: Path, run: Path) -> No
     class Deleting(Spoiling):
         before = staticmethod(lambda path: shutil.rmtree(path) if path.name == "checkpoint-20" else None)
 
-    assert watcher(trained, run, Deleting("cpu"), once=True).run() == 3
+    assert watcher(trained, run, Deleting("cpu"), until="measured").run() == 3
     (failure,) = read_run(run).manifest["failures"]
     assert failure["step"] == 20
     assert "deleted or changed while it was read" in failure["reason"]
@@ -275,14 +275,14 @@ def test_what_fails_is_tried_once_more_and_the_others_go_on(
             if path.name == "checkpoint-20" or (path.name == "checkpoint-10" and tried.count(path.name) == 1):
                 raise RuntimeError("no memory")
 
-    assert watcher(trained, run, Failing("cpu"), once=True).run() == 3
+    assert watcher(trained, run, Failing("cpu"), until="measured").run() == 3
     assert tried == [f"checkpoint-{n}" for n in (10, 20, 10, 20, 30)]
     seen = read_run(run)
     assert seen.steps == [10, 30]
     assert seen.manifest["failures"] == [{"step": 20, "reason": "RuntimeError: no memory"}]
     assert seen.manifest["reference_step"] == 10
     assert "checkpoint-20 could not be measured, to be tried once more: RuntimeError" in capsys.readouterr().out
-    assert watcher(trained, run, once=True).run() == 0, "started again it has new tries"
+    assert watcher(trained, run, until="measured").run() == 0, "started again it has new tries"
     seen = read_run(run)
     assert (seen.steps, seen.manifest["failures"], seen.manifest["reference_step"]) == ([10, 20, 30], [], 10)
     assert not (run / "_divmon_watch/superseded").exists()
@@ -347,7 +347,7 @@ def test_what_training_writes_anew_is_measured_anew(trained: Path, run: Path) ->
 
 
 def test_a_training_begun_anew_is_a_new_run_while_watch_goes_on(trained: Path, run: Path) -> None:
-    wait = watcher(trained, run, once=True)
+    wait = watcher(trained, run, until="measured")
     assert wait.run() == 0
     for checkpoint in found(run):
         shutil.rmtree(checkpoint.path)
@@ -470,7 +470,7 @@ def test_one_model_at_a_time_and_none_mapped_from_its_file(trained: Path, run: P
             return made
 
     gc.collect()
-    assert watcher(trained, run, Counting("cpu"), once=True, reference=str(trained / "base")).run() == 0
+    assert watcher(trained, run, Counting("cpu"), until="measured", reference=str(trained / "base")).run() == 0
     assert len(alive) == 4
     assert not any(reference() for reference in alive)
 

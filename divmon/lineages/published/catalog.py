@@ -154,34 +154,30 @@ def branch_checkpoints(repository: str, names: Sequence[str], globs: Sequence[st
     Raises:
         ValueError: a glob fits none.
     """
-    known = next((c for c in PAPER if c.repository == repository), None)
-    short = repository.rpartition("/")[2]
-    asked: Asked = known.asked if known else "plain" if "-RL-Zero-" in short and repository in STARTS else "auto"
-    lineage = known.lineage if known else short if repository in STARTS else None
-    stage = known.name if known else short
-    keys = _keys(names)
+    main, keys = _of_repository(repository), _keys(names)
     chosen = _chosen(list(keys), globs or ["*"], f"the branches of {repository}")
     found = [
-        Published(
-            name,
-            repository,
-            name,
-            keys[name],
-            asked,
-            stage,
-            lineage,
-            known.model if known and name == MAIN else None,
-            _TOKENIZERS.get(repository),
-        )
+        replace(main, name=name, revision=name, step=keys[name], model=main.model if name == MAIN else None)
         for name in chosen
     ]
     start = next((c for c in PAPER if c.repository == STARTS.get(repository)), None)
     if start is None:
         return found
     tokenizer = start.tokenizer or start.repository
-    if asked != start.asked:  # it is asked as the branches are, which its own template may not provide for
+    if main.asked != start.asked:  # it is asked as the branches are, which its own template may not provide for
         start, tokenizer = replace(start, model=None), _TOKENIZERS.get(repository, repository)
-    return [replace(start, step=0, asked=asked, lineage=None, tokenizer=tokenizer), *found]
+    return [replace(start, step=0, asked=main.asked, lineage=None, tokenizer=tokenizer), *found]
+
+
+def _of_repository(repository: str) -> Published:
+    """Its main as the paper lists it, or as its name tells."""
+    known = next((c for c in PAPER if c.repository == repository), None)
+    if known is not None:
+        return known
+    short, trained = repository.rpartition("/")[2], repository in STARTS
+    asked: Asked = "plain" if "-RL-Zero-" in short and trained else "auto"
+    lineage, tokenizer = short if trained else None, _TOKENIZERS.get(repository)
+    return Published(short, repository, MAIN, 0, asked, short, lineage, tokenizer=tokenizer)
 
 
 def _keys(names: Sequence[str]) -> dict[str, int]:

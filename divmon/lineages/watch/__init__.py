@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from divmon.lineages.watch.checkpoints import STATE, Checkpoint, Loader, NotWhole, Signature, Unusable, found
 from divmon.lineages.watch.served import ServerCommand
@@ -38,8 +38,8 @@ class Watch:
         server: serves each checkpoint to be drawn from, in place of a model in this process.
         reference: the model that is measured as step 0, before the first checkpoint.
         poll: seconds between looks.
-        once: end when every whole checkpoint is measured.
-        until_end: end when that of the end of training is.
+        until: when to end: "measured", once every whole checkpoint is; "trained", once that of the end of training is;
+            None, never.
     """
 
     def __init__(
@@ -51,13 +51,12 @@ class Watch:
         server: ServerCommand | None = None,
         reference: str | None = None,
         poll: float = 30.0,
-        once: bool = False,
-        until_end: bool = False,
+        until: Literal["measured", "trained"] | None = None,
     ) -> None:
         self.output_dir, self.loader, self.server = output_dir, loader, server
         self.make_monitor, self.monitor = make_monitor, make_monitor()
         self.folder = Path(self.monitor.options.output_dir or output_dir / WATCH_FOLDER)
-        self.reference, self.poll, self.once, self.until_end = reference, poll, once, until_end
+        self.reference, self.poll, self.until = reference, poll, until
         self.failures: dict[int, str] = {}
         """Why a checkpoint was not measured, by step."""
         self._seen: dict[int, Signature] = {}
@@ -91,7 +90,7 @@ class Watch:
                     self._measure(ready[0])
                 elif moving:
                     time.sleep(min(self.poll, SETTLE))
-                elif self.once or (self.until_end and self._is_over()):
+                elif self.until == "measured" or (self.until == "trained" and self._is_over()):
                     return self._end()
                 else:
                     time.sleep(self.poll)
