@@ -11,11 +11,11 @@ from typing import Any
 import yaml
 
 Key = tuple[str | int, ...]
-"""Where a value stands: ("stages", "sft", "args", "learning_rate")."""
+"""The path of a value in its file: ("stages", "sft", "args", "learning_rate")."""
 
 
 class FileError(ValueError):
-    """A file cannot be read, or says what cannot be; the message begins with file, line and key."""
+    """A file cannot be read, or a value in it is wrong; the message begins with file, line and key."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class File:
     lines: dict[Key, int] = field(default_factory=dict)
 
     def error(self, key: Key, problem: str) -> FileError:
-        """What to raise: file, line, key and problem."""
+        """The error to raise: file, line, key and problem."""
         shorter = (key[:n] for n in range(len(key), 0, -1))
         line = next((self.lines[k] for k in shorter if k in self.lines), None)
         where = f"{self.path}:{line}" if line else str(self.path)
@@ -34,7 +34,7 @@ class File:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people write it: 5e-5 is a number, and a key that stands twice is an error."""
+    """YAML as people write it: 5e-5 is a number."""
 
 
 _Loader.add_implicit_resolver(
@@ -46,7 +46,7 @@ def read_yaml(path: Path) -> tuple[File, dict[str, Any]]:
     """A YAML file with the line of each key, and as plain data.
 
     Raises:
-        FileError: there is no such file, or it is no YAML mapping.
+        FileError: there is no such file, it is not a YAML mapping, or a key is given twice.
     """
     try:
         loader = _Loader(path.read_text(encoding="utf-8"))
@@ -57,7 +57,7 @@ def read_yaml(path: Path) -> tuple[File, dict[str, Any]]:
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror or error}") from None
     except yaml.YAMLError as error:
-        raise FileError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from None
+        raise FileError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def _lines(path: Path, node: yaml.Node, key: Key) -> Iterator[tuple[Key, int]]:
@@ -66,7 +66,7 @@ def _lines(path: Path, node: yaml.Node, key: Key) -> Iterator[tuple[Key, int]]:
         for name, value in node.value:
             line = name.start_mark.line + 1
             if name.value in seen:
-                raise FileError(f"{path}:{line}: {dotted((*key, name.value))}: stands here a second time")
+                raise FileError(f"{path}:{line}: {dotted((*key, name.value))}: this key is given twice")
             seen.add(name.value)
             yield (*key, name.value), line
             yield from _lines(path, value, (*key, name.value))
@@ -80,12 +80,12 @@ def read_value(text: str) -> Any:
     """A YAML value from the command line.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not valid YAML.
     """
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise ValueError(f"no valid YAML value: {' '.join(str(error).split())}") from None
+        raise ValueError(f"not a valid YAML value: {' '.join(str(error).split())}") from None
 
 
 def dotted(key: Key) -> str:

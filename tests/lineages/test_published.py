@@ -39,7 +39,7 @@ def test_models_are_chosen_by_name_and_keep_their_place() -> None:
         (3, "think"),
         (15, "no-think"),
     ]
-    with pytest.raises(ValueError, match="called 'thinking'; there are base, think-sft"):
+    with pytest.raises(ValueError, match="matches 'thinking'; there are base, think-sft"):
         published.paper_checkpoints(["thinking"])
 
 

@@ -97,7 +97,11 @@ WRONG = [
     ("beta: 5.0", "beta: high", r"dpo.args.beta: expected a number, got 'high'"),
     ("beta: 5.0", "beta: true", r"dpo.args.beta: expected a number, got True"),
     ("beta: 5.0", "lr_scheduler_type: lienar", r"dpo.args.lr_scheduler_type: DPOConfig refuses it: .*lienar"),
-    ("beta: 5.0", "gradient_accumulation_steps: 2", r"gradient_accumulation_steps: not given here: it follows from"),
+    (
+        "beta: 5.0",
+        "gradient_accumulation_steps: 2",
+        r"gradient_accumulation_steps: a recipe does not set this: it follows from",
+    ),
     (
         "start: sft",
         "start: stf",
@@ -108,17 +112,17 @@ WRONG = [
     (
         "num_generations: 2",
         "num_generations: 3",
-        r"num_generations: 4 completions .* no multiple of num_generations \(3\)",
+        r"num_generations: 4 completions .* not a multiple of num_generations \(3\)",
     ),
     (
         "per_device_train_batch_size: 4",
         "per_device_train_batch_size: 3",
-        r"rl.global_batch: 4 is not made of 1 processes",
+        r"rl.global_batch: 4 cannot be split over 1 processes",
     ),
     (
         "rows: 16",
         "rows: 16, sources: [{name: a, rows: 9}]",
-        r"sft.data.sources: their rows sum to 9, the data set has 16",
+        r"sft.data.sources: their rows sum to 9, but the data set has 16",
     ),
     ("keep: [chosen, rejected]", "keep: [chosen]", r"dpo.data.keep: DPOTrainer needs the column 'rejected'"),
     (
@@ -141,15 +145,15 @@ WRONG = [
     (
         "monitor: {every: 2}",
         "monitor: {num_samples: 4}",
-        r"sft.monitor.num_samples: it must be the same along the line",
+        r"sft.monitor.num_samples: it must be the same in all stages",
     ),
     (
         "chat: chat.jinja",
         "chat: no.jinja",
         r"small.yaml:15: sft.template.chat: .*no.jinja cannot be read: No such file",
     ),
-    ("about: three stages", "about: three stages\nabout: four", r"small.yaml:3: about: stands here a second time"),
-    ("about: three stages", "about: [", r"small.yaml: no valid YAML: .*line"),
+    ("about: three stages", "about: three stages\nabout: four", r"small.yaml:3: about: this key is given twice"),
+    ("about: three stages", "about: [", r"small.yaml: not valid YAML: .*line"),
     ("    monitor: {every: 2}", "    accelerate: no.yaml", r"sft.accelerate: .*no.yaml: cannot be read"),
 ]
 
@@ -188,7 +192,7 @@ def test_values_from_the_command_line(made: Path) -> None:
     for wrong, said in (
         ("beta", "expected key=value"),
         ("sft.args.beta.x.y=1", "no keys of its own"),
-        ("x=[", "no valid"),
+        ("x=[", "not a valid YAML value"),
     ):
         with pytest.raises(RecipeError, match=said):
             load(made, sets=["sft.args.beta=1", wrong])
@@ -229,7 +233,7 @@ def test_the_batch_is_the_recipes_on_any_number_of_processes(made: Path, monkeyp
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert accumulation(stage) == 1
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(RecipeError, match=r"sft.global_batch: 4 is not made of 3 processes with 2 each"):
+    with pytest.raises(RecipeError, match=r"sft.global_batch: 4 cannot be split over 3 processes with 2 each"):
         accumulation(stage)
 
 

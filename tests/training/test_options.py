@@ -95,9 +95,9 @@ def test_options_from_yaml_with_and_without_the_prefix(tmp_path: Path) -> None:
         ("divmon_timeout: soon", "divmon.yaml:2: divmon_timeout: expected a number, got 'soon'"),
         ("at_start: perhaps", "divmon.yaml:2: at_start: expected true or false, got 'perhaps'"),
         ("top_p: 3", "divmon.yaml:2: top_p: expected a number above 0"),
-        ("seed: 4", "divmon.yaml:2: seed: stands here a second time"),
+        ("seed: 4", "divmon.yaml:2: seed: this key is given twice"),
         ("reference_samples: 2", "divmon.yaml: reference_samples: expected at least num_samples (16), got 2"),
-        ("at: [", "divmon.yaml: no valid YAML"),
+        ("at: [", "divmon.yaml: not valid YAML"),
     ],
 )
 def test_a_wrong_file_is_named_with_line_and_key(tmp_path: Path, line: str, said: str) -> None:

@@ -1,8 +1,8 @@
-"""Which published checkpoints of Olmo 3 there are, and how each is asked.
+"""The published checkpoints of Olmo 3, and how each is prompted.
 
-The paper's 13, with the three Think models asked without their reasoning, in an order that is the key of their
-snapshots; and the branches of a repository, by their training step. None of it was checked against the hub: what the
-hub lists stands above what is written here.
+The paper's 13, and the three Think models prompted without their reasoning, in an order that is the step of their
+snapshots; and the branches of a repository, by training step. Nothing here was checked against the hub: where the hub
+lists other branches, those are used.
 
 Sources, where not said otherwise: the Olmo 3 report (arXiv 2512.13961) and the scripts of allenai/open-instruct for
 repositories and what each starts from; a third party's list of revisions of July 2026 for branches.
@@ -22,8 +22,8 @@ from divmon.prompts import tasks
 from divmon.types import Probe
 
 Asked = Literal["plain", "chat", "think", "no-think", "auto"]
-"""As plain text; as one user turn of the chat template; so with room to reason; so with the empty reasoning block
-prefilled (paper, protocol); through the template where the tokenizer has one."""
+"""How it is prompted: in plain text; as one user turn of the chat template; the same with reasoning; the same with the
+empty reasoning block prefilled (paper, protocol); with the chat template if the tokenizer has one."""
 
 MAIN = "main"
 OLMO = "allenai/Olmo-3-7B"
@@ -35,20 +35,20 @@ class Published:
     """One checkpoint and its place in a run."""
 
     name: str
-    """Of its own in the run: the paper's name of the model, or the branch."""
+    """Its name in the run: the paper's name of the model, or the branch."""
     repository: str
     revision: str
     step: int
-    """Key of its snapshot: its place among the paper's, or its training step."""
+    """Step of its snapshot: its position among the paper's models, or its training step."""
     asked: Asked
     stage: str
-    """The paper's name of the model that the stage ends with, or the repository's."""
+    """Name of the stage: the paper's name of its final model, or the repository's name."""
     lineage: str | None = None
-    """None for what a lineage starts from, and where none is known."""
+    """None for base models, and if none is known."""
     model: str | None = None
-    """As the paper's tables name it; None where they do not have it."""
+    """Its name in the paper's tables; None if it is not in them."""
     tokenizer: str | None = None
-    """Repository of the tokenizer and its template, where it is not the checkpoint's own."""
+    """Repository of the tokenizer and its chat template, unless the checkpoint's own."""
 
     @property
     def checkpoint(self) -> str:
@@ -91,7 +91,7 @@ SIXTEEN, THIRTEEN = [c.name for c in PAPER], [c.name for c in PAPER if c.asked !
 
 MOST = 500
 PROMPTS = {"humaneval": 164, "math_geometry": 479, "ifeval": 541, "truthfulqa": 817}
-"""Prompts that the paper asks of a task; 500 of all others."""
+"""Prompts per task in the paper, where there are not 500."""
 
 STARTS = {
     f"{OLMO}-Think-SFT": BASE,
@@ -103,7 +103,7 @@ STARTS = {
     **{f"{OLMO}-RL-Zero-{domain}": BASE for domain in ("Math", "Code", "IF", "General", "Mix")},
     **{f"allenai/Olmo-3.1-7B-RL-Zero-{domain}": BASE for domain in ("Math", "Code")},
 }
-"""What a repository's training started from."""
+"""The model that a repository's training started from."""
 
 BRANCHES = {
     f"{OLMO}-Think-SFT": ("step{}", 1000, 43000, 1000),  # two third parties
@@ -117,11 +117,11 @@ BRANCHES = {
     "allenai/Olmo-3.1-7B-RL-Zero-Math": ("step_{:04}", 100, 2800, 100),
     # Olmo-3.1-7B-RL-Zero-Code: 33 between 50 and 1950, mostly every 50, [UNCERTAIN] how they are written
 }
-"""Pattern, first, last and stride of branches, besides main; used where the hub cannot be asked."""
+"""Pattern, first step, last step and stride of the branches besides main; used when the hub does not answer."""
 
 
 def expected_branches(repository: str) -> list[str]:
-    """The branches that are said to be there.
+    """The branches of a repository according to the sources above.
 
     >>> expected_branches("allenai/Olmo-3-7B-Think")[:2]
     ['step_0025', 'step_0050']
@@ -133,26 +133,26 @@ def expected_branches(repository: str) -> list[str]:
 
 
 def paper_checkpoints(globs: Sequence[str] = ()) -> list[Published]:
-    """The paper's 13, or those of all 16 whose names fit.
+    """The paper's 13 models, or those of all 16 that match a glob.
 
     Raises:
-        ValueError: a name fits none.
+        ValueError: a glob matches no model.
     """
     return [c for c in PAPER if c.name in _chosen(SIXTEEN, globs or THIRTEEN, "the paper's models")]
 
 
 def branch_checkpoints(repository: str, names: Sequence[str], globs: Sequence[str] = ()) -> list[Published]:
-    """What training started from as step 0, where it is known, and branches by their training step.
+    """The model that training started from as step 0, if known, and the branches by training step.
 
-    Branches without a step in their names are counted in natural order. `main` comes last: it may be a later step than
-    the last branch, and which one is not told. The start is asked as the branches are, so that only weights differ.
+    Branches without a step in their names are numbered in natural order. `main` comes last: its step is not known, and
+    may be later than the last branch's. The start is prompted as the branches are, so that only the weights differ.
 
     Args:
-        names: all branches there are; keys do not depend on the choice.
-        globs: which to take; all if none.
+        names: all branches; their steps do not depend on which are chosen.
+        globs: which to take; all if empty.
 
     Raises:
-        ValueError: a glob fits none.
+        ValueError: a glob matches no branch.
     """
     main, keys = _of_repository(repository), _keys(names)
     chosen = _chosen(list(keys), globs or ["*"], f"the branches of {repository}")
@@ -164,13 +164,13 @@ def branch_checkpoints(repository: str, names: Sequence[str], globs: Sequence[st
     if start is None:
         return found
     tokenizer = start.tokenizer or start.repository
-    if main.asked != start.asked:  # it is asked as the branches are, which its own template may not provide for
+    if main.asked != start.asked:  # its own template may not provide for how the branches are prompted
         start, tokenizer = replace(start, model=None), _TOKENIZERS.get(repository, repository)
     return [replace(start, step=0, asked=main.asked, lineage=None, tokenizer=tokenizer), *found]
 
 
 def _of_repository(repository: str) -> Published:
-    """Its main as the paper lists it, or as its name tells."""
+    """The main branch as the paper lists it, else by the repository's name."""
     known = next((c for c in PAPER if c.repository == repository), None)
     if known is not None:
         return known
@@ -181,7 +181,7 @@ def _of_repository(repository: str) -> Published:
 
 
 def _keys(names: Sequence[str]) -> dict[str, int]:
-    """Step of each branch, in order."""
+    """Step of each branch, in increasing order."""
     steps = {name: re.fullmatch(r"step[_-]?(\d+)", name) for name in names if name != MAIN}
     natural = sorted(steps, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
     numbers = {name: int(found[1]) for name, found in steps.items() if found}
@@ -194,12 +194,12 @@ def _keys(names: Sequence[str]) -> dict[str, int]:
 def _chosen(names: Sequence[str], globs: Sequence[str], what: str) -> list[str]:
     for glob in globs:
         if not any(fnmatch(name, glob) for name in names):
-            raise ValueError(f"nothing among {what} is called {glob!r}; there are {', '.join(names)}")
+            raise ValueError(f"none of {what} matches {glob!r}; there are {', '.join(names)}")
     return [name for name in names if any(fnmatch(name, glob) for glob in globs)]
 
 
 def paper_probes(spec: Any, num_prompts: int = MOST, seed: int = 0) -> list[Probe]:
-    """What `divmon.prompts.probes.resolve` makes of `spec`; with 500 prompts a task, as many of each as the paper asks.
+    """The probes that `divmon.prompts.probes.resolve` gives; with 500 prompts per task, the paper's numbers.
 
     Raises:
         FileNotFoundError, ValueError: as `resolve`.
@@ -215,7 +215,7 @@ def paper_probes(spec: Any, num_prompts: int = MOST, seed: int = 0) -> list[Prob
 
 
 def _members(name: Any) -> list[Any]:
-    """The tasks of a group, each with the source that the group was given."""
+    """The tasks of a group, each with the group's source."""
     if not isinstance(name, str) or os.path.isfile(name):
         return [name]
     task, at, source = name.strip().partition("@")
@@ -223,7 +223,7 @@ def _members(name: Any) -> list[Any]:
 
 
 def facts(checkpoint: Published, path: Path) -> dict[str, Any]:
-    """What a snapshot's record says of it."""
+    """Facts about a checkpoint for the provenance of its snapshot."""
     commit = path.name if path.parent.name == "snapshots" else None
     return {
         "stage": checkpoint.stage,

@@ -1,4 +1,4 @@
-"""Where the files of a model repository are had from: a folder of the user's, the hub's cache, the hub."""
+"""Finds the files of a model repository: in a local folder, the hub's cache, or the hub."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from divmon.lineages.published.catalog import MAIN
 
 
 class CannotBeHad(Exception):
-    """A repository's files are nowhere to be had; the message says why."""
+    """The files of a repository cannot be found; the message says why."""
 
 
 class HubUnreachable(CannotBeHad):
-    """For no reason of the repository's own: there is no network, or the hub is down."""
+    """The hub does not answer: there is no network, or it is down."""
 
 
 WEIGHTS = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")  # Think-DPO also holds its weights as .bin
@@ -22,25 +22,25 @@ TOKENIZER = ("*token*", "*.jinja", "vocab*", "merges.txt", "*.model", "config.js
 
 
 class Hub:
-    """Where files are had from: a folder of the user's, the hub's cache, the hub.
+    """Finds the files of a repository: in a local folder, the hub's cache, or the hub.
 
     Args:
-        local: a folder with <org>/<name> for a repository's main, and <org>/<name>@<branch>; what lies there is taken.
+        local: a folder with <org>/<name> for a repository's main, and <org>/<name>@<branch>; it is searched first.
     """
 
     def __init__(self, local: Path | None = None) -> None:
         self.local = local
         self.unreachable = ""
-        """Why the hub cannot be reached, once that was seen: it is not asked again, but its cache is."""
+        """Why the hub cannot be reached, once that was found: from then on only its cache is used."""
         self._commits: dict[tuple[str, str], str] = {}
         self._own: set[Path] = set()
 
     def branches(self, repository: str) -> list[str]:
-        """The branches there are, in the folder or on the hub.
+        """The branches of a repository, in the folder or on the hub.
 
         Raises:
-            HubUnreachable: the hub cannot be asked.
-            CannotBeHad: it has no such repository, or not for everyone.
+            HubUnreachable: the hub does not answer.
+            CannotBeHad: there is no such repository, or it is gated.
         """
         local = self._local_branches(repository)
         if local:
@@ -55,7 +55,7 @@ class Hub:
         return [ref.name for ref in refs]
 
     def folder(self, repository: str, revision: str = MAIN, patterns: Sequence[str] = WEIGHTS) -> Path:
-        """The files of a revision, downloaded where they are not there yet.
+        """Folder with the files of a revision, downloaded if need be.
 
         Raises:
             HubUnreachable, CannotBeHad: as for `branches`.
@@ -88,7 +88,7 @@ class Hub:
         return path
 
     def discard(self, path: Path) -> None:
-        """Deletes from the cache what this object downloaded, and nothing that was there before."""
+        """Deletes from the cache what this object has downloaded, nothing else."""
         if path not in self._own:
             return
         from huggingface_hub import scan_cache_dir
@@ -108,7 +108,7 @@ class Hub:
         return sorted(others) + ([MAIN] if main.is_dir() else [])
 
     def _because(self, repository: str, error: BaseException) -> CannotBeHad:
-        """In words, by what kind of error it is."""
+        """The error to raise, by the kind of failure."""
         from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:

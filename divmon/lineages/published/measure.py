@@ -1,12 +1,12 @@
-"""`divmon replay --checkpoints`: measures published checkpoints in place of training, and lays them over the paper.
+"""`divmon replay --checkpoints`: measures published checkpoints and compares them with the paper's numbers.
 
-<out>/paper/_divmon                  one run directory for the paper's models, by their place in its list
-<out>/<org>--<name>/_divmon          the same for the branches of a repository, by their training step
-                    replay.json      what is asked of it, and what could not be had
+<out>/paper/_divmon                  one run directory for the paper's models, by their position in its list
+<out>/<org>--<name>/_divmon          the same for the branches of a repository, by training step
+                    replay.json      the settings, and the checkpoints that failed
                     paper_overlay.csv
 
-A checkpoint is measured whole or not at all, with a monitor of its own, since each may be asked in another way; one
-that cannot be had is recorded, and the others go on.
+A checkpoint is measured completely or not at all, with a monitor of its own, since checkpoints may be prompted in
+different ways. One that cannot be loaded is recorded, and the replay continues with the others.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ PROTOCOL: dict[str, Any] = {
     "reference_samples": 16,
     "temperature": 0.6,
     "top_p": 0.95,
-    "max_new_tokens": 32768,  # in all: the reasoning is part of them
+    "max_new_tokens": 32768,  # with the reasoning
     "max_reasoning_tokens": 0,
     "timeout": 30 * 86400.0,
     "alerts": None,  # of one run's training
 }
-"""The paper's, where neither the file nor a flag says otherwise."""
+"""The paper's protocol: defaults below the file and the flags."""
 HOW = ("sampler", "max_batch_tokens", "max_memory_gb", "encoder_lives", "timeout", "progress", "on_error", "output_dir")
-"""Options that may change when a replay goes on: they decide how, not what."""
+"""Options that may change when a replay resumes: they do not change what is measured."""
 
 
 class Wrong(Exception):
-    """What was asked for cannot be done; the message says why."""
+    """An option does not fit; the message says why and what to do."""
 
 
 class Replay:
     """Measures checkpoints into one run directory, each once.
 
     Args:
-        folder: of this replay; made where it is not there.
+        folder: the folder of this replay, created if need be.
         config: the options as a `DiversityConfig`.
-        server: serves each checkpoint to be drawn from, in place of a model in this process.
-        discard: delete what was downloaded for a checkpoint once it is measured.
+        server: serves each checkpoint for sampling, instead of a model in this process.
+        discard: delete the download of a checkpoint once it is measured.
     """
 
     def __init__(
@@ -265,7 +265,7 @@ class Replay:
 
 
 def _missing(run_directory: Path) -> Iterator[str]:
-    """Snapshots that lack completions, as where the time limit came before the end."""
+    """Snapshots that lack completions, for example because the time limit was reached."""
     run = read_run(run_directory)
     prompts = sum(len(probe.prompts) for probe in run.probes)
     for step, facts in run.provenance.items():
@@ -279,7 +279,7 @@ def _key(checkpoint: Published) -> tuple[str, str]:
 
 
 def _steps(checkpoints: Sequence[Published], taken: dict[tuple[str, str], int]) -> dict[tuple[str, str], int]:
-    """Step of each; where another has it, as after a new branch came between, the next that is free."""
+    """Step of each checkpoint; the next free one if it is taken, as after a new branch appeared in between."""
     steps = dict(taken)
     for checkpoint in checkpoints:
         if _key(checkpoint) not in steps:

@@ -1,9 +1,9 @@
-"""Reads a recipe: a YAML file with the stages of a lineage, and what each of them trains on and how.
+"""Reads a recipe: a YAML file with the stages of a lineage, their data and their training arguments.
 
     recipe = load("think", sets=["rl.args.max_steps=10"])      # or a file: load("recipes/olmo3/think.yaml")
     recipe.stages["rl"].args["max_steps"]
 
-`divmon.lineages.recipes.checks` says whether it can run; `divmon.cli.replay` runs it.
+`divmon.lineages.recipes.checks` checks that it can run; `divmon.cli.replay` runs it.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Source:
     name: str
     rows: int | None = None
     teacher: str | None = None
-    """Who wrote the completions; of preference pairs "chosen over rejected"."""
+    """The model that wrote the completions; "chosen over rejected" for preference pairs."""
     match: str | list[str] | None = None
-    """How its rows begin in the source column; the longest that fits wins."""
+    """Prefix of its rows in the source column; the longest match wins."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set, as the hub or a local file has it."""
+    """A data set on the hub or in a local file."""
 
     path: str
     """A hub id, or a local .jsonl, .json or .parquet file, relative to where the command runs."""
@@ -45,20 +45,20 @@ class Data:
     revision: str | None = None
     rows: int | None = None
     tokens: int | None = None
-    """Of one pass."""
+    """Tokens per epoch."""
     source_column: str | None = None
     sources: list[Source] = field(default_factory=list)
     keep: list[str] = field(default_factory=list)
-    """Columns that the trainer and the rewards get; all where empty."""
+    """Columns passed to the trainer and the rewards; all if empty."""
     reasoning: bool = False
     """The completions begin with a trace in <think> tags."""
     max_prompt_tokens: int | None = None
-    """Rows with longer prompts are left out."""
+    """Rows with longer prompts are dropped."""
 
 
 @dataclass(frozen=True)
 class Template:
-    """How a row's prompt becomes what the model sees."""
+    """How a prompt is rendered."""
 
     chat: str | None = None
     """A Jinja file, relative to the recipe."""
@@ -68,10 +68,10 @@ class Template:
 
 @dataclass(frozen=True)
 class RewardUse:
-    """A reward function and what it counts."""
+    """A reward function and its weight."""
 
     function: str
-    """Of `divmon.training.rewards.rlvr`, a verifier's name, or "file.py:function"."""
+    """A reward of `divmon.training.rewards.rlvr`, a verifier's name, or "file.py:function"."""
     weight: float = 1.0
     arguments: dict[str, Any] = field(default_factory=dict)
 
@@ -86,33 +86,33 @@ class Stage:
     """"base", a stage of this recipe, or a model: a hub id or a folder."""
     data: Data
     args: dict[str, Any]
-    """Fields of TRL's config; `gradient_accumulation_steps` and `reward_weights` follow from the rest."""
+    """Fields of TRL's config; `gradient_accumulation_steps` and `reward_weights` are derived from the rest."""
     global_batch: int
-    """Examples (GRPO: completions) of one optimizer step, over all processes."""
+    """Examples (GRPO: completions) per optimizer step, over all processes."""
     template: Template = field(default_factory=Template)
     produces: str | None = None
-    """The published model."""
+    """The published model that this stage produced."""
     accelerate: str | None = None
     """An accelerate config file, relative to the recipe; one process where None."""
     rewards: list[RewardUse] = field(default_factory=list)
     monitor: dict[str, Any] = field(default_factory=dict)
-    """Options of the callback for this stage: when it measures, and how a prompt is rendered."""
+    """Options of the callback for this stage: when to measure and how to render a prompt."""
     open_points: list[str] = field(default_factory=list)
     not_reproduced: list[str] = field(default_factory=list)
     recipe: str = ""
-    """Name of the recipe that it belongs to: another one where it is reused."""
+    """Name of the recipe that defines it; another recipe's for a reused stage."""
     file: File = field(default_factory=lambda: File(Path()), repr=False)
     key: Key = ()
-    """Where it stands in its file."""
+    """Its path in the file."""
 
     def error(self, key: Key, problem: str) -> RecipeError:
-        """What to raise about a value of this stage."""
+        """The error to raise about a value of this stage."""
         return self.file.error((*self.key, *key), problem)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A lineage: one base and the stages that follow."""
+    """A lineage: a base model and the stages trained from it."""
 
     name: str
     base: str
@@ -124,22 +124,22 @@ class Recipe:
     """Options of the callback for every stage."""
     not_established: list[str] = field(default_factory=list)
     miniature: str | None = None
-    """A YAML file of overrides for `--scale miniature`, relative to the recipe: by kind of stage, never by lineage."""
+    """A YAML file of overrides for `--scale miniature`, relative to the recipe; they depend on the trainer only."""
     scale: Scale = "full"
     file: File = field(default_factory=lambda: File(Path()), repr=False)
 
 
 LIBRARY = Path(__file__).parent / "olmo3"
-"""The recipes that the package brings: in the source tree a link to recipes/olmo3, in a wheel a copy."""
+"""The recipes in the package: a link to recipes/olmo3 in the source tree, a copy of it in a wheel."""
 
 
 def names() -> list[str]:
-    """The recipes that the package brings, as `load` takes them."""
+    """Names of the recipes in the package, as `load` takes them."""
     return sorted(path.stem for path in LIBRARY.glob("*.yaml") if path.stem != "miniature")
 
 
 def find(name: str | Path) -> Path:
-    """The file of a recipe, given by its path or by the name of one that the package brings.
+    """The file of a recipe, given its path or the name of a recipe in the package.
 
     Raises:
         RecipeError: there is neither; the message lists the names.
@@ -152,15 +152,15 @@ def find(name: str | Path) -> Path:
 
 
 def load(path: str | Path, *, scale: Scale = "full", sets: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe, with its overrides and the stages that it reuses.
+    """Reads a recipe with its overrides and the stages that it reuses.
 
     Args:
-        path: its file, or the name of one that the package brings ("think"; `names` lists them).
-        scale: "miniature" lays the overrides of the recipe's `miniature` file over each stage, by its trainer.
+        path: its file, or the name of a recipe in the package ("think"; see `names`).
+        scale: "miniature" applies the overrides in the recipe's `miniature` file to each stage, by its trainer.
         sets: "key=value" with a dotted key; it may begin with a stage's name: "sft.args.learning_rate=1e-5".
 
     Raises:
-        RecipeError: the file is no recipe: bad YAML, an unknown or missing key, a value of another type.
+        RecipeError: bad YAML, an unknown or missing key, or a value of the wrong type.
     """
     file, raw = read_yaml(find(path))
     if scale == "miniature":
@@ -182,7 +182,7 @@ def load(path: str | Path, *, scale: Scale = "full", sets: Sequence[str] = ()) -
 
 
 def _reused(file: File, key: Key, block: dict[str, Any], name: str, scale: Scale) -> Stage:
-    """The stage of another recipe, under this one's name for it."""
+    """The stage of another recipe, under the name that this recipe gives it."""
     other_file, _, stage = str(block["reuse"]).rpartition("/")
     if len(block) > 1 or not other_file:
         raise file.error(key, "expected `reuse: <recipe.yaml>/<stage>` and nothing else")
@@ -197,7 +197,7 @@ def _reused(file: File, key: Key, block: dict[str, Any], name: str, scale: Scale
 
 
 def _set(file: File, raw: dict[str, Any], given: str) -> None:
-    """Puts "sft.args.beta=1" into the recipe."""
+    """Applies an override such as "sft.args.beta=1"."""
     dotted_key, equals, text = given.partition("=")
     if not equals or not dotted_key:
         raise RecipeError(f"--set {given}: expected key=value, with a dotted key such as sft.args.learning_rate")
@@ -215,9 +215,9 @@ def _set(file: File, raw: dict[str, Any], given: str) -> None:
 
 
 def _shrink(file: File, raw: dict[str, Any]) -> None:
-    """Lays the miniature's overrides over the recipe: those for all, then for each stage those of its trainer."""
+    """Applies the miniature's overrides: first those for the recipe, then those for the trainer of each stage."""
     if not raw.get("miniature"):
-        raise file.error((), "has no key `miniature`, so there is no miniature of it")
+        raise file.error((), "has no key `miniature`, so it cannot run at --scale miniature")
     small_file, small = read_yaml(file.path.parent / str(raw["miniature"]))
     everywhere, by_trainer = ("base", "tokenizer", "monitor"), ("sft", "dpo", "grpo")
     for name in small:
@@ -233,7 +233,7 @@ def _shrink(file: File, raw: dict[str, Any]) -> None:
 
 
 def _lay(under: dict[str, Any], over: dict[str, Any]) -> None:
-    """Each value of `over` in its place; null takes a key away, and {times: x} multiplies what is there."""
+    """Merges `over` into `under`; null removes a key, and {times: x} multiplies its value."""
     for name, value in over.items():
         if value is None:
             under.pop(name, None)
@@ -246,7 +246,7 @@ def _lay(under: dict[str, Any], over: dict[str, Any]) -> None:
 
 
 def _share(rows: int, sources: list[dict[str, Any]]) -> None:
-    """Gives each source its share of so many rows, to the largest remainders what is left over."""
+    """Scales the sources to `rows` in all, by the largest-remainder method."""
     known = [source for source in sources if isinstance(source.get("rows"), int)]
     total = sum(source["rows"] for source in known)
     if not total:

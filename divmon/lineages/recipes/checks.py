@@ -1,4 +1,4 @@
-"""Whether a recipe can run, before anything is loaded: one error that names file, line and key."""
+"""Checks that a recipe can run before anything is loaded; errors name file, line and key."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from divmon.training.config import check_metrics, check_probes
 from divmon.training.yaml_file import File, Key
 
 FOLLOWS = {
-    "output_dir": "divmon replay --out gives it",
+    "output_dir": "set by divmon replay --out",
     "gradient_accumulation_steps": "it follows from global_batch, per_device_train_batch_size and the processes",
     "reward_weights": "it follows from the rewards",
     "resume_from_checkpoint": "a replay resumes by itself",
 }
-"""Fields of a TRL config that a recipe does not give."""
+"""Fields of a TRL config that a recipe must not set."""
 
 PER_STAGE = (
     "every",
@@ -37,19 +37,19 @@ PER_STAGE = (
     "think",
     "max_batch_tokens",
 )
-"""Options that a stage may change: the rest decides what is compared along the line."""
+"""Options that a stage may change. The others must be equal in all stages, which are compared with one another."""
 
 LOCAL = (".jsonl", ".json", ".parquet")
 
 
 def check(recipe: Recipe, chosen: Sequence[str] = ()) -> None:
-    """Checks the recipe and the stages that are to run.
+    """Checks the recipe and the stages to run.
 
     Args:
-        chosen: names of the stages that are to run; all where empty.
+        chosen: names of the stages to run; all if empty.
 
     Raises:
-        RecipeError: the first thing that is wrong.
+        RecipeError: the first problem found.
     """
     for name in chosen:
         if name not in recipe.stages:
@@ -66,7 +66,7 @@ def check(recipe: Recipe, chosen: Sequence[str] = ()) -> None:
 
 
 GIVEN_BY_REPLAY = {"output_dir", "stage", "first_step", "data", "source_column"}
-"""Options that follow from the stage and from `--out`."""
+"""Options that the stage and `--out` determine."""
 
 
 def _check_monitor(recipe: Recipe) -> None:
@@ -84,7 +84,7 @@ def _check_monitor(recipe: Recipe) -> None:
     for stage in recipe.stages.values():
         for name, value in stage.monitor.items():
             if name not in PER_STAGE:
-                why = "it must be the same along the line, under the recipe's own `monitor`" if name in known else ""
+                why = "it must be the same in all stages: set it in the recipe's own `monitor`" if name in known else ""
                 raise stage.error(("monitor", name), why or f"no such option{closest(name, PER_STAGE)}")
             _check_option(stage.file, (*stage.key, "monitor"), name, value)
         _together(stage.file, (*stage.key, "monitor"), {**recipe.monitor, **stage.monitor})
@@ -137,13 +137,13 @@ def _check_arguments(stage: Stage) -> None:
     hints = typing.get_type_hints(config)
     for name, value in stage.args.items():
         if name in FOLLOWS:
-            raise stage.error(("args", name), f"not given here: {FOLLOWS[name]}")
+            raise stage.error(("args", name), f"a recipe does not set this: {FOLLOWS[name]}")
         if name not in fields:
             what = f"{config.__name__} of the installed TRL {version('trl')} has no field {name!r}"
             raise stage.error(("args", name), what + closest(name, fields))
         if not _plainly_fits(hints[name], value):
             raise stage.error(("args", name), f"expected {in_words(hints[name])}, got {value!r}")
-    # What depends on this machine (its devices, its processes) is left out: the values are checked, not the machine.
+    # Arguments that depend on this machine (devices, processes) are left out: the recipe is checked, not the machine.
     machine = ("bf16", "fp16", "tf32", "use_vllm", "generation_batch_size", "steps_per_generation", "deepspeed", "fsdp")
     given = {name: value for name, value in stage.args.items() if name not in machine}
     if stage.trainer == "grpo":
@@ -157,7 +157,7 @@ def _check_arguments(stage: Stage) -> None:
 
 
 def _plainly_fits(hint: Any, value: Any) -> bool:
-    """Whether it fits a type that YAML can hold; others are left to TRL, which reads many from text."""
+    """Whether a value has a type that YAML can hold; other types are left to TRL, which reads many from text."""
     parts = typing.get_args(hint) or (hint,)
     simple = {int, float, str, bool, type(None)}
     return fits(hint, value) if simple.issuperset(parts) or hint in simple else True
@@ -180,11 +180,13 @@ def _check_sizes(stage: Stage) -> None:
         (stage.global_batch, f"global_batch ({stage.global_batch}), the completions of an optimizer step"),
     ):
         if drawn % divisor:
-            raise stage.error(("args", key), f"{drawn} completions are drawn at a time, no multiple of {what}")
+            raise stage.error(
+                ("args", key), f"{drawn} completions are generated at a time, which is not a multiple of {what}"
+            )
     context, answer = args.get("vllm_max_model_length"), args.get("max_completion_length", 256)
     if context is not None and context < answer + (stage.data.max_prompt_tokens or 0):
         need = f"{stage.data.max_prompt_tokens or 0} prompt tokens and {answer} of completion"
-        raise stage.error(("args", "vllm_max_model_length"), f"{context} does not hold {need}")
+        raise stage.error(("args", "vllm_max_model_length"), f"{context} is too short for {need}")
 
 
 def _check_data(stage: Stage) -> None:
@@ -194,7 +196,7 @@ def _check_data(stage: Stage) -> None:
     counts = [source.rows for source in data.sources]
     known = sum(count for count in counts if count is not None)
     if data.rows is not None and counts and None not in counts and known != data.rows:
-        raise stage.error(("data", "sources"), f"their rows sum to {known:,}, the data set has {data.rows:,}")
+        raise stage.error(("data", "sources"), f"their rows sum to {known:,}, but the data set has {data.rows:,}")
     required = {"sft": (), "dpo": ("chosen", "rejected"), "grpo": ("prompt",)}[stage.trainer]
     for column in required:
         if data.keep and column not in data.keep:
@@ -220,10 +222,10 @@ def _check_template(stage: Stage) -> None:
 
 
 def read_template(stage: Stage) -> str:
-    """The text of the stage's chat template, which compiles.
+    """The text of the stage's chat template, checked to compile.
 
     Raises:
-        RecipeError: it cannot be read, or it is no Jinja template.
+        RecipeError: it cannot be read, or it is not a valid Jinja template.
     """
     import jinja2
     from transformers.utils.chat_template_utils import _compile_jinja_template
@@ -236,7 +238,7 @@ def read_template(stage: Stage) -> str:
     except OSError as error:
         raise stage.error(("template", "chat"), f"{path} cannot be read: {error.strerror or error}") from None
     except jinja2.TemplateError as error:
-        raise stage.error(("template", "chat"), f"{path} is no Jinja template: {error}") from None
+        raise stage.error(("template", "chat"), f"{path} is not a valid Jinja template: {error}") from None
     return source
 
 
@@ -245,7 +247,7 @@ def _check_rewards(stage: Stage) -> None:
 
     if stage.trainer != "grpo":
         if stage.rewards:
-            raise stage.error(("rewards",), f"the trainer is {stage.trainer}; only grpo has rewards")
+            raise stage.error(("rewards",), f"the trainer is {stage.trainer}; only grpo takes rewards")
         return
     if not stage.rewards:
         raise stage.error((), "the key `rewards` is missing: GRPO needs at least one reward function")

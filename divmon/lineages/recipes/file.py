@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 
 def build(cls: type[_T], block: Any, file: File, key: Key, given: dict[str, Any]) -> _T:
-    """A dataclass of a mapping, each value checked against its field's type; `given` is not read from the file."""
+    """A dataclass from a mapping, each value checked against its field's type; `given` is not from the file."""
     if not isinstance(block, dict):
         raise file.error(key, f"expected a mapping, got {block!r}")
     hints = typing.get_type_hints(cls)
@@ -34,7 +34,7 @@ def build(cls: type[_T], block: Any, file: File, key: Key, given: dict[str, Any]
 
 
 def _fit(hint: Any, value: Any, file: File, key: Key) -> Any:
-    """The value as the type wants it."""
+    """The value as its field holds it."""
     if dataclasses.is_dataclass(hint):
         return build(hint, value, file, key, {})  # type: ignore[arg-type]
     inner = typing.get_args(hint)

@@ -1,4 +1,4 @@
-"""What a recipe comes to: sizes, steps and tokens of each stage, and all of it as text for `replay --dry-run`."""
+"""Computes steps, tokens and batch sizes of each stage, and prints the plan for `replay --dry-run`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDTH = 118
 
 @dataclass(frozen=True)
 class Amount:
-    """A number of steps or tokens, and what it follows from."""
+    """A number of steps or tokens, and how it was computed."""
 
     value: int | None
     why: str
@@ -34,10 +34,10 @@ def accelerate_file(stage: Stage) -> Path | None:
 
 
 def accelerate_settings(stage: Stage) -> dict[str, Any]:
-    """What the stage's accelerate config says.
+    """The settings of the stage's accelerate config.
 
     Raises:
-        RecipeError: it cannot be read, or names no number of processes.
+        RecipeError: it cannot be read, or it has no num_processes.
     """
     path = accelerate_file(stage)
     if path is None:
@@ -52,23 +52,23 @@ def accelerate_settings(stage: Stage) -> dict[str, Any]:
 
 
 def processes(stage: Stage) -> int:
-    """How many processes train: those that are running, where a launcher started this one, else the config's."""
+    """Number of training processes: WORLD_SIZE under a launcher, else the number in the accelerate config."""
     running = os.environ.get("WORLD_SIZE")
     return int(running) if running else int(accelerate_settings(stage)["num_processes"])
 
 
 def accumulation(stage: Stage) -> int:
-    """Gradient accumulation steps, so that the global batch is the recipe's on this number of processes.
+    """Gradient accumulation steps that give the recipe's global batch with this number of processes.
 
     Raises:
-        RecipeError: the sizes do not divide.
+        RecipeError: the global batch is not divisible.
     """
     one = per_device(stage) * processes(stage)
     if stage.global_batch % one:
         raise stage.error(
             ("global_batch",),
-            f"{stage.global_batch} is not made of {processes(stage)} processes with {per_device(stage)} each: it must"
-            f" be a multiple of {one}; change per_device_train_batch_size or the accelerate config",
+            f"{stage.global_batch} cannot be split over {processes(stage)} processes with {per_device(stage)} each: it"
+            f" must be a multiple of {one}; change per_device_train_batch_size or the accelerate config",
         )
     return stage.global_batch // one
 
@@ -78,7 +78,7 @@ def per_device(stage: Stage) -> int:
 
 
 def trl_args(stage: Stage, output_dir: str) -> dict[str, Any]:
-    """All arguments of the stage's TRL config: the recipe's and those that follow from it."""
+    """All arguments of the stage's TRL config: the recipe's and those derived from it."""
     given = {**stage.args, "output_dir": output_dir, "gradient_accumulation_steps": accumulation(stage)}
     if stage.rewards:
         given["reward_weights"] = [reward.weight for reward in stage.rewards]
@@ -98,7 +98,7 @@ def steps(stage: Stage) -> Amount:
         if longest is None:
             return Amount(None, "max_length is null, so the length of a packed row is not known")
         row = stage.global_batch * longest
-        return Amount(math.ceil(data.tokens * epochs / row), f"{epochs} x {data.tokens:,} tokens / {row:,} a step")
+        return Amount(math.ceil(data.tokens * epochs / row), f"{epochs} x {data.tokens:,} tokens / {row:,} per step")
     if data.rows is None:
         return Amount(None, "data.rows is not given")
     examples = _completions(stage, data.rows) if stage.trainer == "grpo" else data.rows
@@ -107,7 +107,7 @@ def steps(stage: Stage) -> Amount:
 
 
 def _completions(stage: Stage, rows: int) -> int:
-    """That GRPO trains on in an epoch: of whole generation batches, each as often as it iterates over it."""
+    """Completions that GRPO trains on per epoch: those of whole generation batches, times the iterations over each."""
     args, each = stage.args, stage.args.get("num_generations", 8)
     batch = args.get("generation_batch_size") or stage.global_batch
     if args.get("steps_per_generation"):
@@ -117,7 +117,7 @@ def _completions(stage: Stage, rows: int) -> int:
 
 
 def tokens(stage: Stage) -> Amount:
-    """Tokens trained on, or the most that there can be."""
+    """Tokens trained on, or an upper bound."""
     args = stage.args
     if stage.trainer == "sft" and stage.data.tokens is not None and args.get("max_steps", -1) <= 0:
         epochs = args.get("num_train_epochs", 3.0)
@@ -132,10 +132,10 @@ def tokens(stage: Stage) -> Amount:
 
 
 def plan(recipe: Recipe, chosen: Sequence[str] = ()) -> str:
-    """The whole recipe as it would run, in text.
+    """The resolved recipe as text.
 
     Args:
-        chosen: names of stages to show; all where empty.
+        chosen: names of the stages to show; all if empty.
     """
     stages = [stage for stage in recipe.stages.values() if not chosen or stage.name in chosen]
     lines = [f"{recipe.name}  ({recipe.scale})", *_wrapped(recipe.about, "  "), ""]
@@ -149,7 +149,7 @@ def plan(recipe: Recipe, chosen: Sequence[str] = ()) -> str:
             f"  {stage.name:12}{kind:9}{_start(recipe, stage):28}{'-' if number is None else f'{number:,}':>10}"
             f"  {about:>24}"
         )
-    lines += ["", "  measured in every stage, as options of DiversityCallback"]
+    lines += ["", "  options of DiversityCallback in every stage"]
     lines += [f"    {name} = {value!r}" for name, value in recipe.monitor.items()]
     for stage in stages:
         lines += ["", *_stage(recipe, stage)]
@@ -175,8 +175,8 @@ def _stage(recipe: Recipe, stage: Stage) -> list[str]:
         f"  steps      {steps(stage)}",
         f"  tokens     {tokens(stage)}",
         f"  processes  {processes(stage)} on {settings.get('num_machines', 1)} machine(s), {path or 'no launcher'}",
-        f"  batch      {stage.global_batch} = {processes(stage)} processes x {per_device(stage)} a device"
-        f" x {accumulation(stage)} accumulated",
+        f"  batch      {stage.global_batch} = {processes(stage)} processes x {per_device(stage)} per device"
+        f" x {accumulation(stage)} accumulation steps",
         f"  template   {stage.template.chat or stage.template.text or 'the tokenizer`s own, or none'!r}",
         f"  data       {data.path}{f' ({data.name})' if data.name else ''}, split {data.split}"
         + (f", revision {data.revision}" if data.revision else "")
@@ -193,15 +193,15 @@ def _stage(recipe: Recipe, stage: Stage) -> list[str]:
     follows = ("gradient_accumulation_steps", "reward_weights")
     for name, value in trl_args(stage, "").items():
         if name != "output_dir":
-            lines.append(f"    {name} = {value!r}{'   (follows)' if name in follows else ''}")
-    lines += ["  measured"] + [f"    {name} = {value!r}" for name, value in stage.monitor.items()]
+            lines.append(f"    {name} = {value!r}{'   (derived)' if name in follows else ''}")
+    lines += ["  monitor"] + [f"    {name} = {value!r}" for name, value in stage.monitor.items()]
     for name, points in (("open points", stage.open_points), ("not reproduced", stage.not_reproduced)):
         lines += [f"  {name}", *_points(points, "    ")] if points else []
     return lines
 
 
 def _sources(stage: Stage) -> list[str]:
-    """The composition, largest first."""
+    """Rows and share of each source, largest first."""
     total = sum(source.rows or 0 for source in stage.data.sources)
     ordered = sorted(stage.data.sources, key=lambda source: -(source.rows or 0))
     by_teacher: dict[str, int] = {}

@@ -1,1 +1,1 @@
-"""The stages of a recipe trained in order, with the monitor on, going on where they stopped."""
+"""Trains the stages of a recipe in order with the monitor on, and resumes where a replay stopped."""

@@ -1,4 +1,4 @@
-"""The folder of one recipe's replay: which of its stages are done, and where each starts, ends and counts from."""
+"""The folder of a replay: which stages are done, and each stage's start, end and first step."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from divmon.types import plain, strict_json
 
 
 class ReplayError(RuntimeError):
-    """A replay cannot go on; the message says why and what to do."""
+    """A replay cannot continue; the message says why and what to do."""
 
 
 class Lineage:
-    """A recipe's replay under `out`, begun or not."""
+    """The replay of a recipe under `out`, whether started or not."""
 
     def __init__(self, recipe: Recipe, out: Path, seed: int | None = None) -> None:
         if recipe.base == MINIATURE:
             import torch
 
-            torch.set_num_threads(1)  # at this size two are slower on shared cores, and sums in one repeat bit for bit
+            torch.set_num_threads(
+                1
+            )  # two are slower at this size on shared cores, and sums in one thread repeat bit for bit
             recipe = dataclasses.replace(recipe, base=str(_miniature_base(seed or 0)))
         self.recipe, self.out, self.seed = recipe, out, seed
         self.folder = out / recipe.name
@@ -39,14 +41,14 @@ class Lineage:
         return (self.final(stage) / "config.json").exists() and self.record_of(stage).get("finished", False)
 
     def final(self, stage: Stage) -> Path:
-        """Where the stage's model is, or will be."""
+        """Folder of the stage's final model, whether it exists yet or not."""
         return self.out / stage.recipe / str(stage.key[-1]) / "final"
 
     def start(self, stage: Stage) -> str:
-        """The model that a stage starts from: a hub id or a folder.
+        """The model that a stage starts from, a hub id or a folder.
 
         Raises:
-            ReplayError: it is the end of another stage, which is not there yet.
+            ReplayError: it is the final model of another stage, which does not exist yet.
         """
         if stage.start == "base":
             return self.recipe.base
@@ -62,7 +64,7 @@ class Lineage:
         )
 
     def first_step(self, stage: Stage) -> int:
-        """Steps of the line before this stage: those taken, or for a stage that was left out those planned."""
+        """Steps of the stages before this one: those taken, or those planned for a stage that was skipped."""
         total = 0
         for before in self.recipe.stages.values():
             if before.name == stage.name:
@@ -71,14 +73,14 @@ class Lineage:
         return total
 
     def settings(self, stage: Stage) -> dict[str, Any]:
-        """The arguments of the stage's TRL config."""
+        """Arguments of the stage's TRL config."""
         made = trl_args(stage, str(self.folder / stage.name))
         return made if self.seed is None else {**made, "seed": self.seed, "data_seed": self.seed}
 
     # -- replay.json
 
     def begin(self, stage: Stage) -> None:
-        """Notes the settings; those of a stage that was begun must be the same."""
+        """Records the settings of a stage; those of a started stage must not change."""
         start = self.recipe.base if stage.start == "base" else stage.start
         now = plain(self.settings(stage) | {"start": start, "data": stage.data.path})
         before = self.record_of(stage).get("settings")
@@ -94,7 +96,7 @@ class Lineage:
             self.record(stage, settings=now, first_step=self.first_step(stage), finished=False)
 
     def record_of(self, stage: Stage) -> dict[str, Any]:
-        """What replay.json says of a stage; empty where it says nothing."""
+        """The record of a stage in replay.json; empty if there is none."""
         return dict(self._records().get("stages", {}).get(stage.name, {}))
 
     def _records(self) -> dict[str, Any]:
@@ -106,7 +108,7 @@ class Lineage:
             raise ReplayError(f"{self.folder / 'replay.json'} is damaged ({error}); give another --out") from None
 
     def record(self, stage: Stage, **facts: Any) -> None:
-        """Notes facts of a stage beside those already there."""
+        """Adds facts to the record of a stage."""
         whole = {"recipe": self.recipe.name, "file": str(self.recipe.file.path), "scale": self.recipe.scale}
         records = {**self._records(), **whole}
         records.setdefault("stages", {})[stage.name] = {**self.record_of(stage), **facts}
@@ -117,7 +119,7 @@ class Lineage:
 
 
 def _miniature_base(seed: int) -> Path:
-    """The folder of the miniature's base model, which is trained where it is not cached."""
+    """Folder of the miniature's base model, trained unless it is cached."""
     from divmon.lineages.miniature.base import LINEAGES, base_folder, cache_folder, is_cached
     from divmon.loggers.console import progress_bar
 
@@ -132,5 +134,5 @@ def _miniature_base(seed: int) -> Path:
 
 
 def is_main() -> bool:
-    """This is the first of the stage's processes."""
+    """Whether this is the main process of the stage."""
     return int(os.environ.get("RANK", "0")) == 0

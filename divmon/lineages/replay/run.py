@@ -1,4 +1,4 @@
-"""A stage of a replay from its start to its end: trained, or measured where another recipe trains it."""
+"""Runs one stage of a replay: trains it, or measures its model if another recipe trains it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from divmon.storage.reader import list_steps
 
 
 def run(lineage: Lineage, stage: Stage) -> None:
-    """Trains a stage to its end, or goes on with it; a reused one is measured as the start of this line.
+    """Trains a stage, or resumes it; of a reused stage the base and the final model are measured.
 
     Raises:
-        ReplayError: what it starts from is not there, or it was begun with other settings.
+        ReplayError: the model that it starts from does not exist, or it was started with other settings.
     """
     if stage.recipe != lineage.recipe.name:
         _take_over(lineage, stage)
@@ -32,7 +32,7 @@ def run(lineage: Lineage, stage: Stage) -> None:
 
 
 def _take_over(lineage: Lineage, stage: Stage) -> None:
-    """Another recipe's stage: base and end of it are measured here, so that this line has one reference."""
+    """Measures the base and the final model of another recipe's stage, so that this lineage has one reference."""
     if lineage.is_done(stage):
         return
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

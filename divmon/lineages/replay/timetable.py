@@ -1,4 +1,4 @@
-"""Where a replay's time went, stage by stage."""
+"""Prints the time that each stage of a replay took."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PHASES = ("sampling", "judging", "scoring")
 
 
 def timetable(lineage: Lineage) -> str:
-    """One line a stage that was run: its seconds, and of them those spent measuring, by phase.
+    """One line per stage that was run: its seconds, and the seconds of each phase of measuring.
 
-    The rest of a stage is training, loading, and what embeds the base's answers again.
+    The rest of a stage is training, loading, and embedding the base model's answers again.
     """
     lines = [f"  {'stage':12}{'steps':>7}{'seconds':>9}{'snapshots':>11}" + "".join(f"{name:>10}" for name in PHASES)]
     run = read_run(lineage.run_directory) if list_steps(lineage.run_directory) else None

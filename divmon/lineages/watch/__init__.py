@@ -1,7 +1,7 @@
-"""Measures checkpoints as a training run writes them, each once, in whatever order they become whole.
+"""Measures checkpoints as a training run writes them, each once, as soon as they are complete.
 
-Results go to `OUTPUT_DIR/_divmon_watch`, always: `_divmon` is the callback's, and a training that starts with it must
-neither find its directory locked nor move the results of a watch aside under its feet.
+Results go to `OUTPUT_DIR/_divmon_watch`: `_divmon` belongs to the callback, and a training that starts with it must
+neither find its directory locked nor move the results of a watch aside.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ TRIES = 2
 
 
 class Wrong(Exception):
-    """What was asked for cannot be done; the message says why."""
+    """An option does not fit; the message says why and what to do."""
 
 
 class Watch:
-    """Looks for checkpoints, and measures each once.
+    """Watches a folder for checkpoints and measures each once.
 
     Args:
         make_monitor: gives a `DiversityMonitor`, not yet prepared.
         loader: gives the models, and the tokenizer.
-        server: serves each checkpoint to be drawn from, in place of a model in this process.
-        reference: the model that is measured as step 0, before the first checkpoint.
-        poll: seconds between looks.
+        server: serves each checkpoint for sampling, instead of a model in this process.
+        reference: a model to measure as step 0, before the first checkpoint.
+        poll: seconds between two scans of the folder.
         until: when to end: "measured", once every whole checkpoint is; "trained", once that of the end of training is;
             None, never.
     """

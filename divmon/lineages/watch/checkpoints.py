@@ -1,4 +1,4 @@
-"""Checkpoints that a transformers Trainer writes: which there are, whether they are whole, and loading one.
+"""Finds, checks and loads the checkpoints that a transformers Trainer writes.
 
 A Trainer writes in place: weights, tokenizer, optimizer, scheduler, random state, and `trainer_state.json` last.
 """
@@ -21,15 +21,15 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 Signature = tuple[tuple[str, int, int], ...]
-"""Name, size and time of change of every file: equal twice, nobody is writing."""
+"""Name, size and modification time of every file: equal twice in a row means that nobody is writing."""
 
 
 class NotWhole(Exception):
-    """It is still being written; the message says what is missing."""
+    """The checkpoint is still being written; the message says what is missing."""
 
 
 class Unusable(Exception):
-    """It is whole and cannot be measured; the message says what to do."""
+    """The checkpoint is complete and cannot be measured; the message says what to do."""
 
 
 @dataclass(frozen=True, order=True)
@@ -39,7 +39,7 @@ class Checkpoint:
 
     @property
     def signature(self) -> Signature:
-        """Empty where it is gone."""
+        """Its files; empty if the folder was deleted."""
         files = []
         for file in sorted(self.path.rglob("*")):
             try:
@@ -51,10 +51,10 @@ class Checkpoint:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the trainer says of itself: step, epoch, tokens.
+        """The trainer's state: step, epoch, tokens.
 
         Raises:
-            NotWhole: it has not been written yet.
+            NotWhole: it is not written yet.
         """
         try:
             return json.loads((self.path / STATE).read_bytes())
@@ -65,12 +65,12 @@ class Checkpoint:
 
     @property
     def identity(self) -> str:
-        """Tells it from another of the same step, by the losses and times on the way there; a copy has the same."""
+        """A hash of the trainer's state, with its losses and times: differs from another run's at the same step."""
         return hashlib.sha256((self.path / STATE).read_bytes()).hexdigest()[:16]
 
     @property
     def ends_training(self) -> bool:
-        """Whether training was over when it was written."""
+        """Whether training had ended when it was written."""
         state = self.state
         control = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {})
         stopped = control.get("should_training_stop", False)  # early stopping
@@ -104,7 +104,7 @@ class Checkpoint:
         raise Unusable(self._in_pieces() or f"holds no weights: looked for {', '.join((*names, *indexes))}")
 
     def _in_pieces(self) -> str:
-        """Where every process saved its own part: the command that puts them together."""
+        """For weights saved in shards by each process: the command that merges them."""
         path = self.path
         if (path / "pytorch_model_fsdp_0").is_dir():
             return (
@@ -128,7 +128,7 @@ class Checkpoint:
 
 
 def found(output_dir: Path) -> list[Checkpoint]:
-    """The checkpoints there are, by step."""
+    """The checkpoints in a folder, by step."""
     named = ((re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in output_dir.glob("checkpoint-*"))
     return sorted(Checkpoint(int(name[1]), path) for name, path in named if name and path.is_dir())
 
@@ -145,15 +145,15 @@ def _check_safetensors(file: Path) -> None:
 
 @dataclass(frozen=True)
 class Loader:
-    """How checkpoints, and the base models of adapters, are loaded."""
+    """Loads checkpoints, and the base models of adapters."""
 
     device: str = "auto"
     dtype: str = "auto"
-    """That of the weights as they were saved, or "float32", "bfloat16", "float16"."""
+    """"auto" (as the weights were saved), "float32", "bfloat16" or "float16"."""
     base: str | None = None
-    """The model that training began with: base of adapters, and config and tokenizer where a checkpoint has none."""
+    """The model that training started from: base of adapters; config and tokenizer if a checkpoint has none."""
     tokenizer: str | None = None
-    """In place of the checkpoints' own."""
+    """Used instead of the checkpoints' own."""
     trust_remote_code: bool = False
 
     def check(self) -> None:
@@ -171,26 +171,28 @@ class Loader:
             raise ValueError(f"device: cannot use {self.device!r}: {error}") from None
 
     def model(self, name: str | Path) -> Any:
-        """A model on the device, in evaluation mode; an adapter stays beside its base.
+        """A model on the device, in evaluation mode; an adapter is not merged into its base.
 
         Args:
             name: a checkpoint, or a model by its hub id or path.
 
         Raises:
-            Unusable: it is no causal language model, or its base cannot be had.
+            Unusable: it is not a causal language model, or its base cannot be loaded.
         """
         path = Path(name)
         model = self._adapted(path) if (path / ADAPTER).is_file() else self._whole(str(name))
         for tensor in (*model.parameters(), *model.buffers()):
-            if tensor.device.type == "cpu":  # mapped from its file: deleted or rewritten, that could kill the process
+            if (
+                tensor.device.type == "cpu"
+            ):  # memory-mapped: the process could die when the file is deleted or rewritten
                 tensor.data = tensor.data.clone()
         return model.eval()
 
     def tokenizer_of(self, path: Path) -> Any:
-        """The tokenizer asked for, the checkpoint's, or that of its base.
+        """The given tokenizer, else the checkpoint's, else that of its base.
 
         Raises:
-            Unusable: none can be had.
+            Unusable: none can be loaded.
         """
         from transformers import AutoTokenizer
 
@@ -267,10 +269,10 @@ def _generation_config(name: str, config: Any) -> Any:
 
 
 def _class_of(config: Any) -> Any:
-    """The class that was saved, where it is one of transformers.
+    """The model class that was saved, if transformers has it.
 
     Raises:
-        Unusable: it completes no text.
+        Unusable: it does not generate text.
     """
     import transformers
 

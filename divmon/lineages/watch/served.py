@@ -1,4 +1,4 @@
-"""A command of the user's that serves a checkpoint: started on a free port, drawn from, stopped with its children."""
+"""Runs a user's command that serves a checkpoint: on a free port, stopped with its child processes."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class ServerCommand:
     """How a checkpoint is served.
 
     Raises:
-        ValueError: the command does not say where checkpoint and port belong, or there is none of that name.
+        ValueError: the command lacks {checkpoint} or {port}, or there is no such program.
     """
 
     command: str
-    """Words as in a shell, with {checkpoint} and {port}."""
+    """A shell command with {checkpoint} and {port}."""
     model: str | None = None
-    """As the server names it, where it serves several; {checkpoint} in it stands for the path."""
+    """Name of the model on a server that serves several; {checkpoint} stands for the path."""
     timeout: float = 900.0
-    """Seconds until it answers."""
+    """Seconds to wait for the server to answer."""
     answer_timeout: float = 600.0
-    """Seconds that one completion may take."""
+    """Seconds to wait for one completion."""
 
     def __post_init__(self) -> None:
         absent = [holder for holder in HOLDERS if holder not in self.command]
@@ -53,10 +53,10 @@ class ServerCommand:
 
     @contextlib.contextmanager
     def serving(self, name: str | Path, renderer: Any) -> Iterator[Engine]:
-        """An engine that draws from the model of that name, for as long as it is served.
+        """An engine that samples from the model of that name, while it is served.
 
         Raises:
-            RuntimeError: the command ended, or did not answer in time; the message has its last words.
+            RuntimeError: the command ended, or did not answer in time; the message has the end of its output.
         """
         from divmon.sampling.engines.server import Server
 
@@ -88,7 +88,7 @@ class ServerCommand:
 
 
 class _Alive:
-    """Draws from a server that may die meanwhile: then nothing was measured, rather than little."""
+    """Samples from a server that may die; then the measurement fails as a whole, instead of missing some prompts."""
 
     def __init__(self, server: Any, ended: Callable[[], str]) -> None:
         self._server, self._ended = server, ended
@@ -115,7 +115,7 @@ class _Alive:
 
 @contextlib.contextmanager
 def _started(words: Sequence[str], out: IO[str]) -> Iterator[subprocess.Popen[str]]:
-    """The process in a group of its own, which is ended with it: servers start workers."""
+    """The process in a process group of its own, which is stopped as a whole: servers start workers."""
     process = subprocess.Popen(
         words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, text=True, start_new_session=True
     )
@@ -132,7 +132,7 @@ def _started(words: Sequence[str], out: IO[str]) -> Iterator[subprocess.Popen[st
 
 
 def _ended(process: subprocess.Popen[str], out: IO[str]) -> str:
-    """What there is to say of a server that has ended; nothing while it lives."""
+    """Why the server has ended; empty while it runs."""
     code = process.poll()
     return "" if code is None else f"the server ended with exit code {code}; its last words: {_last(out)}"
 
@@ -149,7 +149,7 @@ def _free_port() -> int:
 
 
 def _end_tokens(path: Path) -> list[int]:
-    """What the model's generation config ends a completion with."""
+    """The end tokens in the model's generation config."""
     try:
         ids = json.loads((path / "generation_config.json").read_bytes()).get("eos_token_id")
     except (OSError, ValueError):
