@@ -128,8 +128,8 @@ def test_a_dry_run_prints_everything_and_touches_nothing(
 ) -> None:
     assert replay.main([str(made), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "sft         sft" in said and "batch      4 = 1 processes x 2 a device x 2 accumulated" in said
-    assert "reward_weights = [10.0, 1.0]   (follows)" in said
+    assert "sft         sft" in said and "batch      4 = 1 processes x 2 per device x 2 accumulation steps" in said
+    assert "reward_weights = [10.0, 1.0]   (derived)" in said
     assert not (tmp_path / "out").exists()
 
 

@@ -222,7 +222,7 @@ def test_with_no_hub_and_nothing_there_one_error_is_said_and_nothing_lost(
     [
         (["--branches", "step*"], "--branches and --revision are of one repository"),
         (["--checkpoints", THINK_SFT, "--models", "base"], "--models is of the paper's"),
-        (["--checkpoints", THINK_SFT, "--branches", "step9*"], "nothing among the branches of"),
+        (["--checkpoints", THINK_SFT, "--branches", "step9*"], "none of the branches of"),
         (["--checkpoints", "someone/absent", "--branches", "step*"], "matches 'step*'; there are main"),
         (["--models", "thinking"], "matches 'thinking'; there are base, think-sft"),
         (["--tasks", "gsm8k@absent.jsonl"], "there is no file 'absent.jsonl'"),
