@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from divmon.loggers import Logger, say
 from divmon.loggers.places import host_loggers
 from divmon.scoring.alerts import actions
-from divmon.training.config import check_probes, given_options
+from divmon.training.config import OptionsDict, check_probes, given_options
 from divmon.training.host import Host, Moment
 from divmon.training.live_run import LiveRun
 from divmon.training.sharded_models import unwrapped
@@ -49,11 +49,9 @@ class DiversityCallback(TrainerCallback):
         trainer: Any = None,
         tokenizer: Any = None,
         loggers: Sequence[Logger] | None = None,
-        **options: Any,
+        **options: Unpack[OptionsDict],
     ) -> None:
-        if probes is not None:
-            options["probes"] = probes
-        self.options = given_options(config, options)
+        self.options = given_options(config, options, probes)
         self.trainer, self.tokenizer, self.loggers = trainer, tokenizer, loggers
         # What is wrong with these is an error here, not when training begins.
         check_probes(self.options)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from divmon.loggers import Logger
 from divmon.sampling import Engine
-from divmon.training.config import given_options
+from divmon.training.config import OptionsDict, given_options
 from divmon.training.live_run import LiveRun
 from divmon.types import Snapshot
 
@@ -41,11 +41,9 @@ class DiversityMonitor(LiveRun):
         config: Any = None,
         loggers: Sequence[Logger] | None = None,
         engine: Engine | None = None,
-        **options: Any,
+        **options: Unpack[OptionsDict],
     ) -> None:
-        if probes is not None:
-            options["probes"] = probes
-        super().__init__(given_options(config, options), loggers=loggers, engine=engine)
+        super().__init__(given_options(config, options, probes), loggers=loggers, engine=engine)
 
     def measure(self, model: Any, tokenizer: Any = None, step: int = 0, **facts: Any) -> Snapshot | None:
         """Measures once and returns the snapshot, stored and logged. The model is left as it was.

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -161,13 +161,18 @@ DiversityConfig = dataclasses.make_dataclass(
 )
 
 
-def given_options(config: Any, named: dict[str, Any]) -> Options:
+def given_options(config: Any, named: Mapping[str, Any], probes: Any = None) -> Options:
     """The options of keywords, or of a `DiversityConfig` overridden by keywords.
+
+    Args:
+        named: the keywords, such as an `OptionsDict`.
+        probes: the option of that name, where it is given by place.
 
     Raises:
         TypeError: a keyword is no option, or `config` is something else.
         ValueError: a value is out of range.
     """
+    named = dict(named) if probes is None else {**named, "probes": probes}
     check_names(named)
     if config is None:
         return Options(**named)
