@@ -5,7 +5,6 @@ Curves(divmon.read_run("runs/a")).frame()      one row a step, task and figure, 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from divmon.analysis.settings import obstacles, settings
+from divmon.scoring.figures import Registry
 from divmon.scoring.stats import jackknife
 from divmon.storage.reader import Run
 from divmon.types import TRUNCATED_LIMIT
@@ -52,6 +52,11 @@ class Curves:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+
+    @cached_property
+    def figures(self) -> Registry:
+        """What the run's figures are."""
+        return Registry(self.run.figures)
 
     @cached_property
     def positions(self) -> pd.DataFrame:
@@ -155,21 +160,9 @@ class Curves:
             if row.task in whole:
                 kept.append(tuple(row))
             elif table is not None:
-                i = jackknife(aggregate(row.metric), table.at([row.step], prompts[row.task])[0])
+                i = jackknife(self.figures[row.metric].aggregate, table.at([row.step], prompts[row.task])[0])
                 kept.append((row.step, row.task, row.metric, i.value, i.low, i.high, i.n))
         return pd.DataFrame(kept, columns=list(scores.columns)).astype(dict(scores.dtypes))
-
-
-def aggregate(figure: str) -> str:
-    """How its values are averaged over prompts: "mean" or "harmonic_mean"."""
-    return _aggregates().get(figure, "mean")
-
-
-@functools.cache
-def _aggregates() -> dict[str, str]:
-    from divmon.scoring import metrics
-
-    return {figure: how for name in metrics.available() for figure, how in metrics.load(name).aggregate.items()}
 
 
 def left_out(values: Array, how: str = "mean") -> tuple[Array, Array]:
@@ -178,7 +171,7 @@ def left_out(values: Array, how: str = "mean") -> tuple[Array, Array]:
 
     Args:
         values: [..., P].
-        how: as `aggregate` says.
+        how: "mean" or "harmonic_mean", as `Figure.aggregate` says.
     """
     terms = 1 / values if how == "harmonic_mean" else values
     there = ~np.isnan(terms)

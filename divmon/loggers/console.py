@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from divmon.loggers import say
+from divmon.loggers import headline, say
 from divmon.types import TRUNCATED_LIMIT, Change, Probe, Score, Snapshot
-
-HEADLINE = ("sbert", "ead", "accuracy")
-"""Metrics of the line, where a task has them; else its first three. All are in the table and the other places."""
 
 
 class console:
@@ -43,7 +39,7 @@ def line(snapshot: Snapshot) -> str:
         tasks.setdefault(score.task, []).append(score)
     parts = []
     for task, scores in tasks.items():
-        shown = [score for name in HEADLINE for score in scores if score.metric == name] or scores[:3]
+        shown = headline(scores, snapshot.figures) or scores[:3]
         words = [f"{s.metric} {_number(s.mean)}{_since(changes.get((task, s.metric)))}" for s in shown]
         parts.append(f"{task} {', '.join(words)}")
     return f"divmon step {snapshot.step}: {'; '.join(parts) or 'nothing to show'}"
@@ -52,7 +48,7 @@ def line(snapshot: Snapshot) -> str:
 def closing_table(snapshot: Snapshot) -> str:
     """Each metric at the reference and now, with the paired change and its interval."""
     rows: list[tuple[str, ...]] = [("task", "metric", "reference", "now", "change", "95 % interval", "n")]
-    for c in _largest(snapshot.changes):
+    for c in _largest(snapshot):
         rows.append((c.task, c.metric, *map(_number, (c.reference, c.now, c.change)), _interval(c), str(c.n)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = []
@@ -63,15 +59,14 @@ def closing_table(snapshot: Snapshot) -> str:
     return "\n".join([title, *table, *(f"divmon: {note}" for note in notes(snapshot))])
 
 
-def _largest(changes: Sequence[Change]) -> list[Change]:
+def _largest(snapshot: Snapshot) -> list[Change]:
     """Of figures that there are at every k up to K (pass@k, majority vote), the one at K: fifty rows hide the rest."""
-    at_k = {c: re.fullmatch(r"(pass|majority|distinct_answers)_at(\d+)", c.metric) for c in changes}
+    sizes = {name: figure.size for name, figure in snapshot.figures.items() if figure.size}
+    families = {c: (c.task, c.metric.removesuffix(str(sizes.get(c.metric, "")))) for c in snapshot.changes}
     largest: dict[tuple[str, str], int] = {}
-    for c, found in at_k.items():
-        if found:
-            family = c.task, found[1]
-            largest[family] = max(largest.get(family, 0), int(found[2]))
-    return [c for c, found in at_k.items() if not found or int(found[2]) == largest[c.task, found[1]]]
+    for c, family in families.items():
+        largest[family] = max(largest.get(family, 0), sizes.get(c.metric, 0))
+    return [c for c, family in families.items() if sizes.get(c.metric, 0) == largest[family]]
 
 
 def notes(snapshot: Snapshot) -> list[str]:

@@ -10,11 +10,8 @@ from divmon.scoring.decomposition import Decomposition, decompose, pairs
 from divmon.scoring.paper_view import paper_view
 from divmon.scoring.scorer import Scored, Scorer
 from divmon.scoring.within_strata import within
-from divmon.storage.reader import asked, find_folder, list_steps, read_manifest, read_snapshot
+from divmon.storage.reader import asked, find_folder, list_steps, read_figures, read_manifest, read_snapshot
 from divmon.types import TERMS, Change, Probe, Sample, Score, Snapshot, plain
-
-COSINE = ("sbert", "code_embedding")
-"""Metrics whose distances are one less a cosine, which the paper's own view needs."""
 
 Rows = list[list[bool | None]]
 """For each prompt of a task its verdicts, by sample number."""
@@ -38,26 +35,35 @@ def in_rows(probe: Probe, samples: Sequence[Sample], values: Sequence[Any], num_
     return list(rows.values())
 
 
+@dataclass
+class Measured:
+    """What one measurement gives to be compared with the reference."""
+
+    scores: Sequence[Score]
+    """Those of the metrics and of quality."""
+    scored: Scored
+    """With the pair distances; what cannot be decomposed is noted in it."""
+    verdicts: dict[str, Rows]
+    """By task; tasks that were not graded are not in it."""
+    ids: dict[str, list[str]]
+    """By task, the prompt ids that values belong to."""
+
+
 def since(
-    reference: Reference,
-    scores: Sequence[Score],
-    scored: Scored,
-    verdicts: dict[str, Rows],
-    scorer: Scorer,
-    ids: dict[str, list[str]],
-    num_samples: int,
+    reference: Reference, measured: Measured, scorer: Scorer, num_samples: int
 ) -> tuple[list[Change], dict[str, dict[str, Any]]]:
-    """The paired changes, and for each judged task the decomposition of each pairwise metric's change.
+    """The paired changes, and for each graded task the decomposition of each pairwise metric's change.
 
     Args:
-        verdicts: by task, of this snapshot.
         num_samples: K.
 
     Returns:
         Changes; the parts of a decomposition are among them as `<metric>/<part>`. And task -> metric -> the whole
         decomposition with the paper's own view under "paper" and the terms of `within_strata` under "per_prompt".
     """
-    changes = scorer.changes(scores, ids, reference.snapshot.scores)
+    changes = scorer.changes(measured.scores, measured.ids, reference.snapshot.scores)
+    scored, verdicts = measured.scored, measured.verdicts
+    cosine = {metric.name for metric in [*scorer.metrics, *scorer.expensive] if metric.cosine}
     found: dict[str, dict[str, Any]] = {}
     for (task, metric), now in scored.distances.items():
         before = reference.distances.get((task, metric))
@@ -66,7 +72,7 @@ def since(
         sides = (before, now, reference.verdicts[task], verdicts[task])
         try:
             parts = decompose(*sides)
-            view = paper_view(*sides, num_samples=num_samples).as_dict() if metric in COSINE else None
+            view = paper_view(*sides, num_samples=num_samples).as_dict() if metric in cosine else None
             terms = plain(within(pairs(before, reference.verdicts[task]), pairs(now, verdicts[task])))
         except Exception as error:  # costs this metric its decomposition, and nothing else
             scored.leave_out(f"{task}/{metric}/decomposition", error)
@@ -110,4 +116,5 @@ def reference_run(path: str, manifest: dict[str, Any]) -> Snapshot:
     steps = list_steps(folder)
     if not steps:
         raise ValueError(f"reference: {path} has no snapshot")
-    return read_snapshot(folder, int(earlier.get("reference_step", steps[0])))
+    snapshot = read_snapshot(folder, int(earlier.get("reference_step", steps[0])))
+    return snapshot.replace(figures=read_figures(earlier))

@@ -147,7 +147,8 @@ class Store:
 
     def read(self, step: int) -> Snapshot:
         """The snapshot of a step; raises as `reader.read_snapshot`."""
-        return reader.read_snapshot(self.path, step)
+        manifest = self.manifest or reader.read_manifest(self.path)
+        return reader.read_snapshot(self.path, step).replace(figures=reader.read_figures(manifest))
 
     def reference(self) -> Snapshot | None:
         """The snapshot all others are compared with: the lowest step, or the manifest's `reference_step`.

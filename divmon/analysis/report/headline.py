@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from divmon.analysis.comparison.frontier import DIVERSE
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.report.made_of import parts_of
 from divmon.analysis.report.words import chance, interval, number, what
@@ -49,7 +48,7 @@ class Headline:
 
 def headline(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> Headline:
     """What the page says first."""
-    metric = next((name for name in DIVERSE if len(c.summary) and (c.summary["metric"] == name).any()), "")
+    metric = next(iter(c.figures.diversity(c.summary["metric"] if len(c.summary) else ())), "")
     rows = c.summary[c.summary["metric"] == metric] if metric else c.summary
     rows = rows.dropna(subset=["kept_percent"]) if len(rows) else rows
     if not len(rows):
@@ -101,7 +100,7 @@ def _mean(members: Sequence[Member], task: Any, metric: str, step: int) -> Any:
 
 
 def _which(c: Comparison, worst: dict[str, Any], others: Sequence[dict[str, Any]]) -> tuple[str, str]:
-    meaning = what(worst["metric"])[0]
+    meaning = what(worst["metric"], c.figures)[0]
     about = f" ({meaning[:1].lower()}{meaning[1:]})" if meaning else ""
     said = [
         f"On {worst['task']}, {worst['group']} kept {_kept(worst)} of its {worst['metric']}{about}:"

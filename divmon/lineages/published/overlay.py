@@ -11,7 +11,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from divmon.analysis.settings import QUALITY, Settings, settings
+from divmon.analysis.curves import Curves
+from divmon.analysis.settings import Settings, settings
 from divmon.lineages.published import paper
 from divmon.lineages.published.catalog import MOST, PROMPTS
 from divmon.prompts import tasks
@@ -110,7 +111,7 @@ def _other(run: Run, took: Settings, figure: str) -> Iterator[str]:
         yield f"embedded by {took.models.get('encoder', 'an unknown encoder')}, the paper's is {ENCODER}"
     if figure == "nli" and NLI not in str(run.manifest.get("options", {}).get("nli_model")):
         yield f"classified by {run.manifest.get('options', {}).get('nli_model')}, the paper's is {NLI}"
-    if figure.startswith(QUALITY) or figure.endswith("_correct"):
+    if Curves(run).figures[figure].graded:
         yield "verdicts by divmon's own rules, which do not repeat the paper's errors"
 
 

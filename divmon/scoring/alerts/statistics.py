@@ -13,11 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
+from divmon.scoring.figures import Registry
 from divmon.scoring.stats import Array, Interval, mean_interval
 from divmon.types import TRUNCATED_LIMIT, Score, Snapshot
 
@@ -30,9 +32,6 @@ SHARE = TRUNCATED_LIMIT
 LEAST_PROMPTS = 3
 """With fewer there is no test."""
 
-PAIRWISE = {"sbert": "sbert", "code_embedding": "code_sbert", "ast_subtree": "ast_pairwise", "nli": "nli"}
-"""Pairwise metrics and the figure that each is the mean of, in the order in which one is chosen to be tested."""
-
 
 class Figures:
     """What one snapshot holds of one task."""
@@ -40,6 +39,7 @@ class Figures:
     def __init__(self, snapshot: Snapshot, task: str) -> None:
         self.scores: dict[str, Score] = {s.metric: s for s in snapshot.scores if s.task == task}
         self.decomposition = snapshot.decomposition.get(task, {})
+        self.registry = Registry(snapshot.figures)
 
     def values(self, metric: str) -> Array:
         """A figure by prompt [P], NaN where undefined; one NaN, for all prompts, where there is no such figure."""
@@ -50,10 +50,15 @@ class Figures:
         per_prompt = self.decomposition.get(metric, {}).get("per_prompt", {})
         return np.array(per_prompt.get(term, [math.nan]), dtype=np.float64)  # None becomes NaN
 
+    @cached_property
+    def tested_figure(self) -> str | None:
+        """The mean over pairs that is tested: the first that is measured."""
+        return next(iter(self.registry.pairwise(self.scores)), None)
+
     @property
     def tested(self) -> str | None:
-        """The pairwise metric whose diversity is tested."""
-        return next((metric for metric, figure in PAIRWISE.items() if figure in self.scores), None)
+        """The metric that gives it, under whose name its decomposition stands."""
+        return None if self.tested_figure is None else self.registry[self.tested_figure].metric
 
 
 @dataclass(frozen=True)
@@ -112,11 +117,11 @@ def narrowing(before: Figures, now: Figures, delta: float) -> Finding | None:
     sample of the prompt is judged on either side, x_p = (1 - delta) D_r - D_t. A prompt judged on one side only is left
     out.
     """
-    metric = before.tested
-    if metric is None:
+    metric, figure = before.tested, before.tested_figure
+    if metric is None or figure is None:
         return None
-    level_P = before.values(PAIRWISE[metric])
-    change_P = now.values(PAIRWISE[metric]) - level_P
+    level_P = before.values(figure)
+    change_P = now.values(figure) - level_P
     judged_P = ~np.isnan(before.values("accuracy")) | ~np.isnan(now.values("accuracy"))
     change_P = np.where(judged_P, now.within(metric, "seen"), change_P)
     level_P = np.where(judged_P, now.within(metric, "reference"), level_P)
@@ -208,9 +213,10 @@ def possible(kind: str, before: Figures) -> str | None:
     """Why a kind cannot be tested against this reference; None where it can."""
     needed = list(TESTS[kind][1])
     if kind.startswith("narrowing"):
-        if before.tested is None:
-            return f"none of the pairwise metrics {', '.join(PAIRWISE)} is measured"
-        needed.append(PAIRWISE[before.tested])
+        if before.tested_figure is None:
+            there = dict.fromkeys(before.registry[name].metric for name in before.registry.pairwise())
+            return f"none of the pairwise metrics {', '.join(there)} is measured"
+        needed.append(before.tested_figure)
     for name in needed:
         if name not in before.scores:
             return f"there is no {name}"
