@@ -22,8 +22,8 @@ from divmon.scoring.metrics import Figure, metric
 def differ(texts_PK):
     return torch.zeros(1, 2, 2)
 
-@metric("Share of texts in capitals", figures={"shout": Figure(range=(0, 1))}, cost="encoder", all_samples=True)
-def shout(texts_PK, mask_PK):
+@metric("Share of texts in capitals", figures={"shout": Figure(range=(0, 1))}, all_samples=True)
+def shout(texts_PK, embeddings_PKD):
     return torch.tensor([sum(t == t.upper() for t in texts) / len(texts) for texts in texts_PK], dtype=torch.float64)
 
 @metric(pairwise=differ)
@@ -79,7 +79,6 @@ def test_an_entry_point_of_another_name_gives_its_figure_that_name(monkeypatch: 
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
-        ({"cost": "dear"}, "expected a cost of cheap, encoder, code_encoder, nli, got 'dear'"),
         ({"figures": {}}, "'f' declares no figure"),
         ({"figures": {"f": Figure(pairwise=True)}}, "no pairwise= is given, and 1 figures are marked pairwise=True"),
         ({"pairwise": len, "figures": {"f": Figure()}}, "pairwise= is given, and 0 figures are marked"),

@@ -25,7 +25,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from divmon.options import from_file
 from divmon.types import Figure
@@ -52,6 +52,8 @@ EXPENSIVE = "nli"
 """The cost of metrics that "auto" measures in the first and last snapshot alone."""
 
 _MODELS = {"encoder": "text encoder", "code_encoder": "code encoder", "nli": "NLI classifier"}
+_MODEL_OF = {"classify_nli": "nli", "code_embeddings_PKD": "code_encoder", "embeddings_PKD": "encoder"}
+"""The model that an input comes from, the most expensive first."""
 _DECLARED = "_divmon_metric"
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -70,7 +72,6 @@ class Metric:
     leave_one_out: Callable[..., Any] | None = None
     uses_all_samples: bool = False
     across_prompts: bool = False
-    cost: str = "cheap"
     declared: bool = False
     """It has the decorator, so that it gives the figures it declares and no others."""
 
@@ -82,6 +83,12 @@ class Metric:
     def needs(self) -> tuple[str, ...]:
         parameters = inspect.signature(self.function).parameters.values()
         return tuple(p.name for p in parameters if p.default is p.empty)
+
+    @property
+    def cost(self) -> str:
+        """What it needs: "nli", "code_encoder" or "encoder" by the inputs it asks for; "cheap" where none is of a
+        model."""
+        return next((model for name, model in _MODEL_OF.items() if name in self.takes), "cheap")
 
     @property
     def reads_programs(self) -> bool:
@@ -99,7 +106,6 @@ def metric(
     *,
     figures: Mapping[str, Figure] | None = None,
     source: str = "",
-    cost: Literal["cheap", "encoder", "code_encoder", "nli"] = "cheap",
     all_samples: bool = False,
     across_prompts: bool = False,
     pairwise: Callable[..., Any] | None = None,
@@ -111,7 +117,6 @@ def metric(
         what: what it measures, in words; also the meaning of figures that say none of their own.
         figures: by name, what it gives; one of the function's name where None.
         source: where it comes from: "paper, SBERT", "Li et al. 2016".
-        cost: what it needs: no model, the text encoder, the encoder of programs or the NLI classifier.
         all_samples: it is unbiased for every number of samples, so it is given all N >= K that there are.
         across_prompts: it returns named 0-d tensors, one figure for all prompts together.
         pairwise: takes inputs by name and gives the distances `Tensor[P, K, K]` that one figure, marked `pairwise`, is
@@ -137,7 +142,6 @@ def metric(
             leave_one_out=leave_one_out,
             uses_all_samples=all_samples,
             across_prompts=across_prompts,
-            cost=cost,
             declared=True,
         )
         _check(found)
@@ -149,7 +153,7 @@ def metric(
 
 def _filled(figure: Figure, metric: Metric) -> Figure:
     """With what follows from its metric."""
-    models = {metric.cost} - {"cheap"}
+    models = {model for name, model in _MODEL_OF.items() if name in metric.takes}
     needs = models | {"vocab_size"} & set(metric.takes) | ({"verifier"} if figure.graded else set())
     return replace(
         figure,
@@ -163,8 +167,6 @@ def _filled(figure: Figure, metric: Metric) -> Figure:
 def _check(found: Metric) -> None:
     """Raises ValueError where declarations contradict one another."""
     name, means = found.name, [figure for figure, facts in found.figures.items() if facts.pairwise]
-    if found.cost not in ("cheap", *_MODELS):
-        raise ValueError(f"metric {name!r}: expected a cost of cheap, {', '.join(_MODELS)}, got {found.cost!r}")
     if not found.figures:
         raise ValueError(f"metric {name!r} declares no figure; expected figures={{name: Figure(...)}}")
     if bool(found.pairwise) != (len(means) == 1):

@@ -46,7 +46,6 @@ def leave_one_out(
         "traced_chance": Figure("The same by chance: 1 over the number of prompts", range=(0, 0.5), diverse=""),
     },
     source="paper",
-    cost="encoder",
     across_prompts=True,
     leave_one_out=leave_one_out,
 )

@@ -34,7 +34,6 @@ def pairwise(code_embeddings_PKD: Tensor, program_mask_PK: Tensor) -> Tensor:
         ),
     },
     source="paper",
-    cost="code_encoder",
     all_samples=True,
     pairwise=pairwise,
 )

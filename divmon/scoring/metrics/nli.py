@@ -33,7 +33,6 @@ def pairwise(
     "How far answers contradict one another (0: entailing; 1: neutral; 2: contradicting)",
     figures={"nli": Figure(range=(0, 2), rank=50, pairwise=True)},
     source="paper, NLI",
-    cost="nli",
     pairwise=pairwise,
 )
 def nli(

@@ -30,7 +30,6 @@ def pairwise(embeddings_PKD: Tensor, mask_PK: Tensor) -> Tensor:
         ),
     },
     source="paper, SBERT",
-    cost="encoder",
     all_samples=True,
     pairwise=pairwise,
 )

@@ -37,7 +37,6 @@ _SWEEPS = 5  # of Jacobi rotations: four left entropies exact to 1e-13 in the wo
         ),
     },
     source="paper, Vendi; Friedman and Dieng 2023",
-    cost="encoder",
     all_samples=True,
 )
 def vendi(
