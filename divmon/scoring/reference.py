@@ -14,7 +14,7 @@ from divmon.storage.reader import asked, find_folder, list_steps, read_figures, 
 from divmon.types import TERMS, Change, Probe, Sample, Score, Snapshot, plain
 
 Rows = list[list[bool | None]]
-"""For each prompt of a task its verdicts, by sample number."""
+"""For each prompt of a task whether its samples are correct, by their number."""
 
 
 @dataclass
@@ -23,12 +23,12 @@ class Reference:
 
     snapshot: Snapshot
     distances: dict[tuple[str, str], Any] = field(default_factory=dict)
-    """(task, metric) -> [P, N, N]; of a resumed run only where something judges."""
+    """(task, metric) -> [P, N, N]; of a resumed run only where something grades."""
     verdicts: dict[str, Rows] = field(default_factory=dict)
 
 
 def in_rows(probe: Probe, samples: Sequence[Sample], values: Sequence[Any], num_samples: int) -> list[list[Any]]:
-    """What stands beside a task's samples as [P][N]; None for samples that were not drawn."""
+    """What stands beside a task's samples as [P][N]; None for missing samples."""
     rows: dict[str, list[Any]] = {prompt.id: [None] * num_samples for prompt in probe.prompts}
     for sample, value in zip(samples, values, strict=True):
         rows[sample.prompt_id][sample.index] = value
@@ -94,7 +94,7 @@ def terms_as_changes(task: str, metric: str, parts: Decomposition) -> list[Chang
 
 
 def reference_run(path: str, manifest: dict[str, Any]) -> Snapshot:
-    """The reference of an earlier run, where it was asked the same in the same way.
+    """The reference of an earlier run, where its prompts and its decoding are the same.
 
     Args:
         manifest: of the run that is to be compared with it.

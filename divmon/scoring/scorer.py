@@ -163,7 +163,7 @@ def _per_prompt(metric: Metric, inputs: Inputs) -> list[Score]:
 
 
 def _pairwise(metric: Metric, inputs: Inputs) -> Tensor:
-    """The distances between all N samples of each prompt, beside which verdicts of N samples stand.
+    """The distances between all N samples of each prompt, beside which the correctness of N samples stands.
 
     Raises:
         ValueError: the metric gave another shape.

@@ -4,7 +4,7 @@ All are one-sided t tests over prompts: x_p is what prompt p shows against the n
 these is at most 0 where the null holds. Two limits say what still counts as healthy: DELTA, a share of the reference's
 diversity that may be lost, and SHARE, by which a share of completions (or of words) may rise.
 
-The rate holds as far as t is t. Where nearly all answers of a prompt are the same and nothing judges them, x is skewed,
+The rate holds as far as t is t. Where nearly all answers of a prompt are the same and nothing grades them, x is skewed,
 and of runs that lose exactly DELTA 2.5 percent alarm in place of 1 (tests/results/alerts.txt); unchanged ones do not.
 """
 
@@ -112,9 +112,9 @@ def t_of(mean: float, error: float) -> float:
 def narrowing(before: Figures, now: Figures, delta: float) -> Finding | None:
     """Null: over prompts like these, diversity of equal quality fell by at most delta of the reference on average.
 
-    Where a prompt is judged, x_p = -(sum of the changes seen inside the strata of verdicts) - delta D_r: what wrong
+    Where a prompt is graded, x_p = -(sum of the changes seen inside the strata of correctness) - delta D_r: what wrong
     answers take away when they go does not count, and what is seen on one side only counts as no change. Where no
-    sample of the prompt is judged on either side, x_p = (1 - delta) D_r - D_t. A prompt judged on one side only is left
+    sample of the prompt is graded on either side, x_p = (1 - delta) D_r - D_t. A prompt graded on one side only is left
     out.
     """
     metric, figure = before.tested, before.tested_figure
@@ -122,9 +122,9 @@ def narrowing(before: Figures, now: Figures, delta: float) -> Finding | None:
         return None
     level_P = before.values(figure)
     change_P = now.values(figure) - level_P
-    judged_P = ~np.isnan(before.values("accuracy")) | ~np.isnan(now.values("accuracy"))
-    change_P = np.where(judged_P, now.within(metric, "seen"), change_P)
-    level_P = np.where(judged_P, now.within(metric, "reference"), level_P)
+    graded_P = ~np.isnan(before.values("accuracy")) | ~np.isnan(now.values("accuracy"))
+    change_P = np.where(graded_P, now.within(metric, "seen"), change_P)
+    level_P = np.where(graded_P, now.within(metric, "reference"), level_P)
     return paired(-change_P - delta * level_P, change_P, level_P)
 
 
@@ -183,7 +183,7 @@ def length(before: Figures, now: Figures, delta: float) -> Finding | None:
 
 
 def truncation(before: Figures, now: Figures, delta: float) -> Finding | None:
-    """Null: the share of completions cut off before their answer is at most TRUNCATED_LIMIT, or has not risen.
+    """Null: the share of completions truncated before their answer is at most TRUNCATED_LIMIT, or has not risen.
 
     The smaller t of x_p = now - TRUNCATED_LIMIT and x_p = now - then: both must speak.
     """
