@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from divmon.lineages.recipes import Recipe, Scale, Stage, load
+from divmon.lineages.recipes import Recipe, Scale, Stage, load, names
 from divmon.lineages.recipes.file import RecipeError
 from divmon.lineages.recipes.plan import accelerate_file, accelerate_settings, plan
 from divmon.lineages.replay.lineage import Lineage, ReplayError, is_main
@@ -23,9 +23,9 @@ from divmon.lineages.replay.run import run
 from divmon.loggers import say
 
 _EPILOG = """examples:
-  divmon replay recipes/olmo3/think.yaml --dry-run
-  divmon replay recipes/olmo3/think.yaml --stage dpo --set dpo.start=allenai/Olmo-3-7B-Think-SFT
-  divmon replay recipes/olmo3/think.yaml --set sft.accelerate=my_config.yaml --set sft.data.path=rows.jsonl
+  divmon replay think --dry-run
+  divmon replay think --stage dpo --set dpo.start=allenai/Olmo-3-7B-Think-SFT
+  divmon replay my_recipe.yaml --set sft.accelerate=my_config.yaml --set sft.data.path=rows.jsonl
   divmon replay --checkpoints --help        measures published checkpoints in place of training
 
 A replay that was stopped goes on at its last whole checkpoint when the same command is given again."""
@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("recipe", help="a YAML file, such as recipes/olmo3/think.yaml")
+    add("recipe", help=f"one of {', '.join(names())}, or a YAML file")
     add("--stage", action="append", default=[], metavar="NAME", help="only this stage; may be given again, or a,b")
     add(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe: sft.args.learning_rate=1e-5"

@@ -246,6 +246,12 @@ class LiveRun:
         if self._sampler is not None:
             self._sampler.release()
 
+    def leave(self) -> None:
+        """Lets go of everything that is the training's own; whoever keeps this object keeps no model alive with it."""
+        self.release()
+        self._trainer = self._reference_model = None
+        self.loggers = []
+
     def close(self) -> None:
         """Closes the store and the loggers; a later `measure` opens them again."""
         self._prepared = False

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from divmon.guard import undisturbed_rng
@@ -139,13 +140,12 @@ class TrainingRun:
         if self._rollouts is not None:
             self._safely(moment, self._rollouts.detach, "leaving the rollouts")
         self._safely(moment, lambda: self._record_end(moment), "recording the end")
-        if not self._active:
-            return
-        if self.schedule.at_end:
-            self._measure(moment)
-        self._safely(moment, self._finish, "the closing table")
-        self._safely(moment, self.live.close, "closing the store and the loggers")
-        self._active = False
+        if self._active:
+            if self.schedule.at_end:
+                self._measure(moment)
+            self._safely(moment, self._finish, "the closing table")
+            self._safely(moment, self.live.close, "closing the store and the loggers")
+        self._let_go()
 
     def abandon(self) -> None:
         """Of a training that will not reach its end: lets go of the store, the loggers and the trainer."""
@@ -155,7 +155,13 @@ class TrainingRun:
         if self._active:
             self._safely(moment, self._record_seconds, "recording the time")
             self._safely(moment, self.live.close, "closing the store and the loggers")
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """A callback outlives its trainings: it must not keep their trainer and model alive."""
         self._active = False
+        self.live.leave()
+        self.host = replace(self.host, trainer=None, train_dataset=None, eval_dataset=None, loggers=None)
 
     # -- what they share
 

@@ -65,6 +65,18 @@ def test_the_facts_that_a_reader_would_look_up() -> None:
     assert think.monitor == instruct.monitor, "measured alike, so that the lineages compare"
 
 
+def test_a_recipe_of_the_package_is_loaded_by_its_name() -> None:
+    assert recipes.names() == [path.stem for path in FILES]
+    assert load("think").stages == load(recipes.LIBRARY / "think.yaml").stages
+    assert recipes.LIBRARY.resolve() == FOLDER
+    with pytest.raises(RecipeError, match="no recipe and no file named 'thnik'; did you mean 'think'"):
+        load("thnik")
+    with pytest.raises(RecipeError, match="no recipe and no file named 'gpt'; there are instruct, rl_zero_code"):
+        load("gpt")
+    with pytest.raises(RecipeError, match=r"no\.yaml: cannot be read"):
+        load("no.yaml")
+
+
 def test_the_run_that_is_not_established_is_named() -> None:
     assert not (FOLDER / "rl_zero_code_31.yaml").exists()
     assert "3.1 RL-Zero Code" in plan(load(FOLDER / "rl_zero_math_31.yaml"))

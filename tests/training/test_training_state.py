@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,16 @@ def test_a_resumed_run_keeps_the_failures_the_price_and_the_seconds_before_it(tm
     assert [failure["step"] for failure in now["failures"]] == [2, 6]
     assert [price["step"] for price in now["prices"]] == [0, 4] and now["price"] == before["price"]
     assert now["seconds"]["run"] > before["seconds"]["run"] and now["seconds"]["monitor"] > before["seconds"]["monitor"]
+
+
+def test_a_callback_that_is_kept_keeps_no_model_alive(tmp_path: Path) -> None:
+    used = callback(every=2)
+    trainer = runs.sft(tmp_path, [used], max_steps=2)
+    trainer.train()
+    model = weakref.ref(trainer.model)
+    del trainer
+    gc.collect()
+    assert model() is None and used.failures == []
 
 
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c))], ids=["deepcopy", "pickle"])

@@ -110,7 +110,7 @@ def _bars(title: str, curves: dict[str, Curve], full: float | None, form: str) -
 
 
 def _parts(runs: dict[str, Run], step: int) -> list[str]:
-    """What the change in SBERT distance is made of, exactly: wrong answers removed, narrowing among correct ones, and the rest."""
+    """The exact parts of the change in SBERT: wrong answers removed, narrowing among correct ones, the rest."""
     lines = [
         f"SBERT: the change by step {step} (minus: diversity lost) is the sum of",
         "  " + "  ".join(f"{TITLES[name]:26}" for name in runs).rstrip(),

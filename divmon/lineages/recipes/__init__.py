@@ -1,6 +1,6 @@
 """Reads a recipe: a YAML file with the stages of a lineage, and what each of them trains on and how.
 
-    recipe = load("recipes/olmo3/think.yaml", sets=["rl.args.max_steps=10"])
+    recipe = load("think", sets=["rl.args.max_steps=10"])      # or a file: load("recipes/olmo3/think.yaml")
     recipe.stages["rl"].args["max_steps"]
 
 `divmon.lineages.recipes.checks` says whether it can run; `divmon.cli.replay` runs it.
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from divmon.lineages.recipes.file import File, Key, RecipeError, build, read_value, read_yaml
+from divmon.lineages.recipes.file import File, Key, RecipeError, build, closest, read_value, read_yaml
 
 Scale = Literal["full", "miniature"]
 
@@ -127,17 +127,40 @@ class Recipe:
     file: File = field(default_factory=lambda: File(Path()), repr=False)
 
 
+LIBRARY = Path(__file__).parent / "olmo3"
+"""The recipes that the package brings: in the source tree a link to recipes/olmo3, in a wheel a copy."""
+
+
+def names() -> list[str]:
+    """The recipes that the package brings, as `load` takes them."""
+    return sorted(path.stem for path in LIBRARY.glob("*.yaml") if path.stem != "miniature")
+
+
+def find(name: str | Path) -> Path:
+    """The file of a recipe, given by its path or by the name of one that the package brings.
+
+    Raises:
+        RecipeError: there is neither; the message lists the names.
+    """
+    if not Path(name).is_file() and Path(name).name == str(name) and Path(name).suffix not in (".yaml", ".yml"):
+        if str(name) not in names():
+            raise RecipeError(f"no recipe and no file named {str(name)!r}{closest(str(name), names())}")
+        return LIBRARY / f"{name}.yaml"
+    return Path(name)
+
+
 def load(path: str | Path, *, scale: Scale = "full", sets: Sequence[str] = ()) -> Recipe:
     """Reads a recipe, with its overrides and the stages that it reuses.
 
     Args:
+        path: its file, or the name of one that the package brings ("think"; `names` lists them).
         scale: "miniature" lays the overrides of the recipe's `miniature` file over each stage, by its trainer.
         sets: "key=value" with a dotted key; it may begin with a stage's name: "sft.args.learning_rate=1e-5".
 
     Raises:
         RecipeError: the file is no recipe: bad YAML, an unknown or missing key, a value of another type.
     """
-    file, raw = read_yaml(Path(path))
+    file, raw = read_yaml(find(path))
     if scale == "miniature":
         _shrink(file, raw)
     for given in sets:
