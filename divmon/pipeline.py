@@ -10,7 +10,7 @@ from typing import Any
 from divmon.sampling import Engine, Request
 from divmon.scoring import quality, soundness
 from divmon.scoring.metric_inputs import Outputs
-from divmon.scoring.reference import Reference, Rows, in_rows, since
+from divmon.scoring.reference import Measured, Reference, Rows, in_rows, since
 from divmon.scoring.scorer import Scorer
 from divmon.types import Probe, Sample, Score, Snapshot, Verdict
 
@@ -69,7 +69,9 @@ def measure(
         scores += [*soundness.rates(*task), *quality_scores(*task, num_samples, comparable_samples)]
     ids = {task.task: list(task.prompt_ids) for task in answers}
     changes, decomposition = (
-        since(reference, scores, scored, rows, scorer, ids, comparable_samples) if reference is not None else ([], {})
+        since(reference, Measured(scores, scored, rows, ids), scorer, comparable_samples)
+        if reference is not None
+        else ([], {})
     )
     done = time.perf_counter()
     snapshot = Snapshot(
@@ -93,6 +95,7 @@ def measure(
             "suspicion": soundness.suspicion(drawing.samples),
             "completions": len(drawing.samples),
         },
+        figures=scorer.figures.of(score.metric for score in scores),
     )
     return snapshot, Reference(snapshot, scored.distances, rows)
 

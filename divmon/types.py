@@ -190,6 +190,39 @@ class Change:
     """Prompts defined on both sides."""
 
 
+@dataclass(frozen=True)
+class Figure:
+    """What a number of a snapshot is. Metrics declare it (`divmon.scoring.metrics`), the run's manifest keeps it."""
+
+    meaning: str = ""
+    range: tuple[float | str | None, float | str | None] = (None, None)
+    """Text where the run decides a bound ("K"), None where there is none."""
+    diverse: Literal["higher", "lower", ""] = "higher"
+    """Which way is more diverse; "" where it measures no diversity. Comparisons show what is "higher"."""
+    better: Literal["higher", "lower", ""] = ""
+    """Which way is better, of a figure of quality."""
+    headline: float | None = None
+    """Place on the console's line and in TensorBoard's first charts, the lowest first: sbert 10, ead 60, accuracy 200;
+    None: not there."""
+    rank: float | None = None
+    """Place in frontier, stages and report, on the same scale; that of `headline` where None."""
+    aggregate: Literal["mean", "harmonic_mean"] = "mean"
+    """How values by prompt are averaged."""
+    pairwise: bool = False
+    """The mean of its metric's `pairwise`: the decomposition splits its change, and alerts test the first measured."""
+    cosine: bool = False
+    """Those distances are 1 minus a cosine, from which the paper's own view takes its Vendi score."""
+    graded: bool = False
+    """It depends on which completions are correct."""
+    size: int = 0
+    """k, of a figure that there is at every k up to K: the powers of two are shown."""
+    metric: str = ""
+    """The metric that gives it, "" where none does. This and what follows is filled in when the metric is loaded."""
+    source: str = ""
+    needs: tuple[str, ...] = ()
+    """What it depends on besides decoding and K: "verifier", "vocab_size", "encoder", "code_encoder", "nli"."""
+
+
 @dataclass
 class Snapshot:
     """All that one measurement saw, complete or not at all.
@@ -208,6 +241,8 @@ class Snapshot:
     """task -> pairwise metric -> `divmon.scoring.decomposition.Decomposition.as_dict()`, where there are verdicts."""
     missing: dict[tuple[str, str], str] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict, compare=False, repr=False)
+    """What its scores are, by name."""
 
     def score(self, task: str, metric: str) -> Score:
         """The score of that name.

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import torch
 
+from divmon.scoring.metrics import Figure, metric
 
+
+@metric("Share of distinct first words", figures={"my_metric": Figure(range=(0, 1), headline=70)}, source="ours")
 def my_metric(texts_PK):
-    """Share of distinct first words | 1/K to 1, higher is more diverse | ours"""
-
     def share(texts):
         words = [(text.split() or [""])[0] for text in texts if text is not None]
         return len(set(words)) / len(words) if len(words) > 1 else float("nan")

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from divmon.analysis.metric_sources import metric_sources
 from divmon.analysis.settings import obstacles, settings
 from divmon.loggers.console import unanswered
+from divmon.scoring.figures import Registry
 from divmon.scoring.stats import jackknife
 from divmon.storage.reader import Run
 from divmon.types import TRUNCATED_LIMIT
@@ -54,6 +54,11 @@ class Curves:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+
+    @cached_property
+    def figures(self) -> Registry:
+        """What the run's figures are."""
+        return Registry(self.run.figures)
 
     @cached_property
     def positions(self) -> pd.DataFrame:
@@ -155,14 +160,9 @@ class Curves:
             if row.task in whole:
                 kept.append(tuple(row))
             elif table is not None:
-                i = jackknife(aggregate(row.metric), table.at([row.step], prompts[row.task])[0])
+                i = jackknife(self.figures[row.metric].aggregate, table.at([row.step], prompts[row.task])[0])
                 kept.append((row.step, row.task, row.metric, i.value, i.low, i.high, i.n))
         return pd.DataFrame(kept, columns=list(scores.columns)).astype(dict(scores.dtypes))
-
-
-def aggregate(figure: str) -> str:
-    """How its values are averaged over prompts: "mean" or "harmonic_mean"."""
-    return next((own.aggregate[figure] for own in metric_sources().values() if figure in own.aggregate), "mean")
 
 
 def left_out(values: Array, how: str = "mean") -> tuple[Array, Array]:
@@ -171,7 +171,7 @@ def left_out(values: Array, how: str = "mean") -> tuple[Array, Array]:
 
     Args:
         values: [..., P].
-        how: as `aggregate` says.
+        how: "mean" or "harmonic_mean", as `Figure.aggregate` says.
     """
     terms = 1 / values if how == "harmonic_mean" else values
     there = ~np.isnan(terms)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from divmon.storage.reader import Run
-
-QUALITY = ("accuracy", "pass_at", "majority", "coverage", "solve_", "mixed", "distinct_answers")
-"""What figures of quality begin with: they hang on the verdicts."""
+from divmon.types import Figure
 
 RESCORE = "--rescore scores the stored samples of all runs again, alike"
 
@@ -51,9 +48,9 @@ class Obstacle:
         """Whether no figure may be compared."""
         return self.what in ("decoding", "num_samples")
 
-    def bars(self, figure: str) -> bool:
+    def bars(self, figure: Figure) -> bool:
         """Whether this figure hangs on it."""
-        return self.bars_all or self.what in needs(figure)
+        return self.bars_all or self.what in figure.needs
 
     def __str__(self) -> str:
         return f"{self.what} differs: {self.first} and {self.second}"
@@ -146,25 +143,3 @@ def obstacles(first: Settings, second: Settings) -> Iterator[Obstacle]:
             )
     if first.vocab_size != second.vocab_size:
         yield Obstacle("vocab_size", first.vocab_size, second.vocab_size, RESCORE)
-
-
-@functools.cache
-def needs(figure: str) -> frozenset[str]:
-    """The settings a figure hangs on besides decoding and K: "verifier", "vocab_size", and what its metric is dear for.
-
-    One that no metric in the package gives could hang on any of them.
-    """
-    if figure.startswith(QUALITY):
-        return frozenset({"verifier"})
-    if figure in ("truncated", "empty", "length_limit"):
-        return frozenset()
-    from divmon.scoring import metrics
-
-    for name in metrics.available():
-        metric = metrics.load(name)
-        if figure == name or f"`{figure}`" in (metric.function.__doc__ or ""):
-            inputs = set(metric.takes)
-            found = {metric.cost} - {"cheap"} | inputs & {"vocab_size"}
-            judged = "correct_PK" in inputs and (figure.endswith("_correct") or metric.reads_programs)
-            return frozenset(found | ({"verifier"} if judged else set()))
-    return frozenset({"verifier", "vocab_size", "encoder", "code_encoder", "nli"})

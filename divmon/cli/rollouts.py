@@ -113,6 +113,7 @@ def _store(given: argparse.Namespace, log: CompletionsLog, scorer: Any) -> Any:
             "reward_functions": log.names,
             "reward_weights": given.weights,
             "metrics": scorer.names,
+            "figures": scorer.figures.record(),
             "encoders": scorer.encoders(),
             "max_groups": given.max_groups,
             "seed": given.seed,

@@ -16,12 +16,14 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
-from divmon.types import Change, Probe, Prompt, Sample, Score, Snapshot, Verdict
+from divmon.types import Change, Figure, Probe, Prompt, Sample, Score, Snapshot, Verdict
 
 logger = logging.getLogger("divmon")
+
+_Named = TypeVar("_Named", Score, Change)
 
 
 class Logger(Protocol):
@@ -65,19 +67,25 @@ def say(line: str) -> None:
 def scalars(snapshot: Snapshot) -> dict[str, float]:
     """Every score and change of a snapshot by its name, as Python floats; what is undefined (NaN) is left out."""
     named: dict[str, float] = {}
-    for score in filter(shown, snapshot.scores):
+    for score in shown(snapshot.scores, snapshot.figures):
         name = f"divmon/{score.task}/{score.metric}"
         named |= {name: score.mean, f"{name}/n": score.n}
-    for change in filter(shown, snapshot.changes):
+    for change in shown(snapshot.changes, snapshot.figures):
         name = f"divmon/{change.task}/{change.metric}/change"
         named |= {name: change.change, f"{name}_low": change.low, f"{name}_high": change.high}
     return {name: float(value) for name, value in named.items() if not math.isnan(value)}
 
 
-def shown(figure: Score | Change) -> bool:
-    """Whether a figure is one to look at: of those at every k up to K (pass@k, majority vote) the powers of two are."""
-    k = re.search(r"^(?:pass|majority|distinct_answers)_at(\d+)$", figure.metric)
-    return k is None or int(k[1]).bit_count() == 1
+def shown(scores: Sequence[_Named], figures: Mapping[str, Figure]) -> list[_Named]:
+    """Those to look at: of figures at every k up to K (pass@k, majority vote) the powers of two."""
+    return [s for s in scores if s.metric not in figures or figures[s.metric].size.bit_count() <= 1]
+
+
+def headline(scores: Sequence[_Named], figures: Mapping[str, Figure]) -> list[_Named]:
+    """Those shown first, in the order in which their figures ask for it."""
+    places = [(figures[s.metric].headline, s) for s in scores if s.metric in figures]
+    first = [(place, s) for place, s in places if place is not None]
+    return [s for _, s in sorted(first, key=lambda pair: pair[0])]
 
 
 def flat(named: dict[str, float]) -> dict[str, float]:

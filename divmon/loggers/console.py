@@ -10,13 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from divmon.loggers import say
+from divmon.loggers import headline, say
 from divmon.types import TERMS, TRUNCATED_LIMIT, Change, Probe, Score, Snapshot
 
-HEADLINE = ("sbert", "ead", "accuracy")
-"""Metrics of the line, where a task has them; else its first three. All are in the report and the other places."""
-CLOSING = ("sbert", "accuracy", "ead")
-"""Metrics of the closing table, the most telling first."""
+CLOSING = 3
+"""Metrics of a task in the closing table at most: the first of the headline, then quality, then the others."""
 ROWS = 5
 """Of the closing table at most, the decomposition among them."""
 
@@ -49,7 +47,7 @@ def line(snapshot: Snapshot) -> str:
         tasks.setdefault(score.task, []).append(score)
     parts = []
     for task, scores in tasks.items():
-        shown = [score for name in HEADLINE for score in scores if score.metric == name] or scores[:3]
+        shown = headline(scores, snapshot.figures) or scores[:3]
         words = [f"{s.metric} {number(s.mean)}{_since(changes.get((task, s.metric)))}" for s in shown]
         parts.append(f"{task} {', '.join(words)}")
     return f"divmon: step {snapshot.step}: {'; '.join(parts) or 'nothing to show'}"
@@ -112,10 +110,11 @@ def _closing_rows(snapshot: Snapshot) -> list[Change]:
             tasks.setdefault(c.task, []).append(c)
     ranked = []
     for changes in tasks.values():
-        own = [c for name in CLOSING for c in changes if c.metric == name] or changes[:1]
-        ranked.append(own)
+        first, *others = headline(changes, snapshot.figures) or changes[:1]
+        others.sort(key=lambda c: not snapshot.figures[c.metric].graded)  # how good it is, beside how diverse
+        ranked.append([first, *others][:CLOSING])
     ranked.sort(key=lambda own: own[0].change / own[0].reference if own[0].reference else 0.0)
-    there = [own[place] for place in range(len(CLOSING)) for own in ranked if place < len(own)][:ROWS]
+    there = [own[place] for place in range(CLOSING) for own in ranked if place < len(own)][:ROWS]
     order = [own[0].task for own in ranked]
     return sorted(there, key=lambda c: order.index(c.task))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,6 @@ import numpy as np
 from divmon import loggers
 from divmon.loggers import decomposition_chart
 from divmon.types import TERMS, Probe, Snapshot
-
-RESULTS = ("sbert", "ead", "accuracy")
-"""Figures that are looked at first, and whose last values stand in the hyperparameter table."""
 
 
 class tensorboard:
@@ -49,6 +46,7 @@ class tensorboard:
         self._waiting: list[tuple[Snapshot, Sequence[Probe]]] = []
         self._about: tuple[dict[str, str], dict[str, float | str]] | None = None
         self._charts: dict[str, Any] = {}
+        self._first: set[str] = set()
         self._parts: dict[tuple[str, str], dict[int, Any]] = {}
 
     def log(self, snapshot: Snapshot, probes: Sequence[Probe]) -> None:
@@ -102,17 +100,18 @@ class tensorboard:
         for name, text in loggers.texts(snapshot, probes).items():
             writer.add_text(name, text, snapshot.step)
         self._write_decomposition(writer, snapshot)
-        for score in filter(loggers.shown, snapshot.scores):
+        for score in loggers.shown(snapshot.scores, snapshot.figures):
             values = [value for value in score.values if math.isfinite(value)]
             if len(values) > 1:
                 writer.add_histogram(f"divmon/{score.task}/{score.metric}/by_prompt", np.array(values), snapshot.step)
         charts = {}
-        for change in filter(loggers.shown, snapshot.changes):
+        self._first |= {f"{c.task}/{c.metric}" for c in loggers.headline(snapshot.changes, snapshot.figures)}
+        for change in loggers.shown(snapshot.changes, snapshot.figures):
             name = f"divmon/{change.task}/{change.metric}/change"
             charts[f"{change.task}/{change.metric}"] = ["Margin", [name, f"{name}_low", f"{name}_high"]]
         if charts.keys() - self._charts.keys():  # a metric may come late; the server takes the last layout
             self._charts |= charts
-            writer.add_custom_scalars(_layout(self._charts))
+            writer.add_custom_scalars(_layout(self._charts, self._first))
 
     def _write_about(self, writer: Any, snapshot: Snapshot) -> None:
         if self._about is None:
@@ -123,7 +122,7 @@ class tensorboard:
         for name, text in named.items():
             writer.add_text(name, text, snapshot.step)
         # The table shows the last value of each of these, beside the composition: what it came to.
-        ends = {f"divmon/{s.task}/{s.metric}": 0.0 for s in snapshot.scores if s.metric in RESULTS}
+        ends = {f"divmon/{s.task}/{s.metric}": 0.0 for s in loggers.headline(snapshot.scores, snapshot.figures)}
         changes = {f"{name}/change": 0.0 for name in ends}
         # Into the file that is open: add_hparams would open a second one, which some servers show in its place.
         for summary in summaries(hparams, ends | changes):
@@ -140,9 +139,9 @@ class tensorboard:
                     writer.add_image(f"divmon/{task}/{metric}/made_of", picture, snapshot.step, dataformats="HWC")
 
 
-def _layout(charts: dict[str, Any]) -> dict[str, Any]:
-    """What is looked at first by itself: TensorBoard opens the first category, and draws all of it."""
-    first = {name: chart for name, chart in charts.items() if name.rpartition("/")[2] in RESULTS}
+def _layout(charts: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """What is looked at first (`names`) by itself: TensorBoard opens the first category, and draws all of it."""
+    first = {name: chart for name, chart in charts.items() if name in names}
     layout = {
         "divmon: change since the reference": first,
         "divmon: what it is made of": _terms(charts),

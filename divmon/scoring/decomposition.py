@@ -1,8 +1,8 @@
 """Loss of diversity = quality control + narrowing, exactly.
 
-    decompose(distances before, distances now, verdicts before, verdicts now) -> Decomposition
+    decompose(distances before, distances now, correctness before, correctness now) -> Decomposition
 
-Diversity falls when wrong answers go, and when answers grow alike. Pairs of a prompt's judged samples are split into
+Diversity falls when wrong answers go, and when answers grow alike. Pairs of a prompt's graded samples are split into
 strata: both correct, one, none. What changes inside a stratum is narrowing; what changes because the strata's shares
 move is quality control (Kitagawa's split with symmetric weights). Any pairwise distance will do.
 """
@@ -32,7 +32,7 @@ LEAST_SUPPORT = 0.5
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs of judged samples of each prompt by stratum, on one side."""
+    """The pairs of graded samples of each prompt by stratum, on one side."""
 
     count_P: Array
     """Pairs whose distance is defined."""
@@ -48,13 +48,13 @@ class Pairs:
 
 
 def pairs(distance_PNN: Any, verdicts: Verdicts) -> Pairs:
-    """Splits the pairs of judged samples into strata.
+    """Splits the pairs of graded samples into strata.
 
     Args:
         distance_PNN: array or tensor [P, N, N] of a metric's `pairwise`; each pair is read once, above the diagonal. A
             pair that is not finite is undefined and counts as no pair.
-        verdicts: for each prompt up to N of True, False, or None for could not judge; samples beyond a shorter row are
-            not judged.
+        verdicts: for each prompt up to N of True, False, or None for ungraded or ungradable; samples beyond a shorter
+            row are ungraded.
 
     Raises:
         ValueError: the shapes do not fit one another.
@@ -98,7 +98,7 @@ class Decomposition:
     change: float
     quality_control: float
     narrowing_correct: float
-    """Real narrowing: what pairs of correct answers lost."""
+    """Narrowing among correct answers: what their pairs lost."""
     narrowing_wrong: float
     narrowing_cross: float
     seen: dict[str, float]
@@ -114,7 +114,7 @@ class Decomposition:
     """Jackknife intervals over prompts, NaN with fewer than two or where the term is not identifiable. Where it is
     mostly unseen they do not cover what was not seen: at a support of 0.4 some 80 percent of them held the truth."""
     n: int
-    """Prompts with a pair of judged samples on both sides."""
+    """Prompts with a pair of graded samples on both sides."""
     n_supported: dict[str, int]
     """By stratum, prompts that have such pairs on both sides."""
 
@@ -152,7 +152,7 @@ class Decomposition:
 def decompose(reference_PNN: Any, now_PNN: Any, reference_verdicts: Verdicts, now_verdicts: Verdicts) -> Decomposition:
     """Splits the change of mean pairwise distance since the reference into quality control and narrowing.
 
-    Per stratum s, averaged over the prompts with a pair of judged samples on both sides, with w the share of pairs:
+    Per stratum s, averaged over the prompts with a pair of graded samples on both sides, with w the share of pairs:
 
         seen_s      = mean of (D_s now - D_s then) (w_s now + w_s then) / 2, zero where s is missing on a side
         support_s   = the share of that weight on prompts with s on both sides
@@ -165,7 +165,7 @@ def decompose(reference_PNN: Any, now_PNN: Any, reference_verdicts: Verdicts, no
     Args:
         reference_PNN, now_PNN: arrays or tensors [P, N, N] of pairwise distances, NaN where undefined, the same prompts
             in the same order; the numbers of samples may differ.
-        reference_verdicts, now_verdicts: for each prompt its True, False, or None for could not judge.
+        reference_verdicts, now_verdicts: for each prompt its True, False, or None for ungraded or ungradable.
 
     Raises:
         ValueError: the shapes do not fit one another.
@@ -257,10 +257,10 @@ def as_distances(distance_PNN: Any) -> Array:
 
 
 def sides(verdicts: Verdicts, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which samples are correct, and which are wrong [P, N]; those that could not be judged are neither.
+    """Which samples are correct, and which are wrong [P, N]; ungraded and ungradable ones are neither.
 
     Raises:
-        ValueError: there are more verdicts than samples, or not those of every prompt.
+        ValueError: more samples are graded than there are, or not those of every prompt.
     """
     prompts, samples = shape[:2]
     longest = max((len(row) for row in verdicts), default=0)

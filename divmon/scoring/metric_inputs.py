@@ -32,9 +32,9 @@ class Outputs:
     texts: Sequence[Sequence[str | None]]
     """For each prompt its answers, of which there may be more or fewer; None where there is no answer."""
     correct: Sequence[Sequence[bool | None]] | None = None
-    """Parallel to `texts`: the verdicts, None where it could not be judged."""
+    """Parallel to `texts`: whether each is correct, None where ungraded or ungradable."""
     lengths: Sequence[Sequence[int | None]] | None = None
-    """Parallel to `texts`: new tokens drawn."""
+    """Parallel to `texts`: new tokens."""
 
     def __post_init__(self) -> None:
         if not len(self.prompt_ids) == len(self.categories) == len(self.texts):
@@ -55,7 +55,7 @@ class Resources:
     code_embedder: str = UNIXCODER
     nli_model: str = MNLI
     nli_sentences: int | None = 3
-    """Aligned sentences drawn for each pair of texts; None for all."""
+    """Aligned sentences sampled for each pair of texts; None for all."""
     device: str | torch.device | None = None
     lives: str = "device"
     """Where models are between measurements: on the "device", on the "cpu", or loaded only while "measuring"."""
@@ -275,7 +275,7 @@ def _asked_by(tasks: Sequence[Inputs], metrics: Sequence[Metric], name: str) -> 
 
 
 def program(text: str) -> str | None:
-    """The code of an answer, as it is taken out to be judged; None where there is none.
+    """The code of an answer, as it is taken out to be graded; None where there is none.
 
     >>> program("Sure:\\n```python\\nx = 1\\n```\\nDone.")
     'x = 1'

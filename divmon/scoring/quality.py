@@ -1,6 +1,6 @@
 """How good the samples are, per prompt: accuracy, pass@k, majority vote, and how a prompt's samples agree.
 
-Undefined is NaN, never 0: a sample that could not be judged is left out, and a prompt with too few for a figure is left
+Undefined is NaN, never 0: an ungraded or ungradable sample is left out, and a prompt with too few for a figure is left
 out of its mean. Figures at a size k are exact means over all subsets of k samples, so that a prompt with more samples
 gives the same in expectation, only more precisely. Names follow `vendi_at4`: `pass_at4` is pass@4.
 """
@@ -30,21 +30,21 @@ def quality(
     """All figures of quality, by name [P].
 
     Args:
-        verdicts: for each prompt its True, False, or None for could not judge; their numbers may differ.
+        verdicts: for each prompt its True, False, or None for ungraded or ungradable; their numbers may differ.
         num_samples: K, the largest size k.
-        cut_off: parallel to `verdicts`, whether the sample was cut off before its answer.
+        cut_off: parallel to `verdicts`, whether the sample was truncated before its answer.
         answers: parallel to `verdicts`, the extracted final answer, equal where answers are the same; None where there
             is none.
 
     Returns:
-        `accuracy`: correct of the judged. `accuracy_cut_off_wrong`: with unjudged samples that were cut off counted as
-        wrong (where `cut_off` is given). `pass_at<k>` for k = 1 to K: chance that one of k judged samples is correct;
-        NaN where fewer than k are judged. `coverage`, `solve_all`, `solve_none`, `mixed`: chance that of K judged
-        samples (of all, where fewer are judged) some, all, none, or some but not all are correct; NaN with fewer than
-        two.
-        Where answers are given: `majority_at<k>`: accuracy of the vote of k judged samples (see `majority_at`).
-        `majority_gain`: the vote of K less the accuracy. `distinct_answers_at<k>`: expected number of different answers
-        among k samples that have one, judged or not.
+        `accuracy`: correct of the graded. `accuracy_cut_off_wrong`: with ungraded samples that were truncated counted
+        as wrong (where `cut_off` is given). `pass_at<k>` for k = 1 to K: chance that one of k graded samples is
+        correct; NaN where fewer than k are graded. `coverage`, `solve_all`, `solve_none`, `mixed`: chance that of K
+        graded samples (of all, where fewer are graded) some, all, none, or some but not all are correct; NaN with fewer
+        than two.
+        Where answers are given: `majority_at<k>`: accuracy of the vote of k graded samples (see `majority_at`).
+        `majority_gain`: the vote of K minus the accuracy. `distinct_answers_at<k>`: expected number of different
+        answers among k samples that have one, graded or not.
 
     Raises:
         ValueError: K is below 1, or what is parallel is not.
@@ -56,19 +56,19 @@ def quality(
     if num_samples < 1:
         raise ValueError(f"expected num_samples of 1 or more, got {num_samples}")
     _check_parallel(verdicts, cut_off=cut_off, answers=answers)
-    judged_P = np.array([sum(v is not None for v in row) for row in verdicts])
+    graded_P = np.array([sum(v is not None for v in row) for row in verdicts])
     right_P = np.array([sum(bool(v) for v in row) for row in verdicts])
     sizes = range(1, num_samples + 1)
     with np.errstate(invalid="ignore"):  # 0 / 0 is NaN: undefined
-        figures = {"accuracy": right_P / judged_P}
+        figures = {"accuracy": right_P / graded_P}
         if cut_off is not None:
             lost = [
                 sum(v is None and cut for v, cut in zip(*rows, strict=True))
                 for rows in zip(verdicts, cut_off, strict=True)
             ]
-            figures["accuracy_cut_off_wrong"] = right_P / (judged_P + lost)
-    figures |= {f"pass_at{k}": pass_at(k, judged_P, right_P) for k in sizes}
-    figures |= _shares(judged_P, right_P, num_samples)
+            figures["accuracy_cut_off_wrong"] = right_P / (graded_P + lost)
+    figures |= {f"pass_at{k}": pass_at(k, graded_P, right_P) for k in sizes}
+    figures |= _shares(graded_P, right_P, num_samples)
     if answers is not None:
         vote_PK = np.array([majority_at(num_samples, *rows) for rows in zip(verdicts, answers, strict=True)])
         kinds_P = [Counter(a for a in row if a is not None) for row in answers]
@@ -87,28 +87,28 @@ def scores(task: str, figures: Mapping[str, Array]) -> list[Score]:
     return found
 
 
-def pass_at(k: int, judged_P: NDArray[np.int64], right_P: NDArray[np.int64]) -> Array:
-    """Unbiased pass@k [P], 1 - C(n - c, k) / C(n, k), of n judged samples with c right; NaN where n < k.
+def pass_at(k: int, graded_P: NDArray[np.int64], right_P: NDArray[np.int64]) -> Array:
+    """Unbiased pass@k [P], 1 - C(n - c, k) / C(n, k), of n graded samples with c correct; NaN where n < k.
 
     Source: Chen et al. 2021, equation 1.
     """
-    return np.where(judged_P >= k, 1 - _none_of(k, judged_P, right_P), np.nan)
+    return np.where(graded_P >= k, 1 - _none_of(k, graded_P, right_P), np.nan)
 
 
 def majority_at(num_samples: int, verdicts: Sequence[bool | None], answers: Sequence[str | None]) -> list[float]:
-    """Expected accuracy of the majority vote of k judged samples of one prompt, for k = 1 to K; NaN where fewer are.
+    """Expected accuracy of the majority vote of k graded samples of one prompt, for k = 1 to K; NaN where fewer are.
 
-    The mean over all subsets of k judged samples, exactly. The answer with most votes wins, ties are broken at random.
+    The mean over all subsets of k graded samples, exactly. The answer with most votes wins, ties are broken at random.
     A sample without an answer has no vote, and where none of the k has one the vote is wrong. An answer is right as
-    often as its samples were judged right, which is always or never where the verifier goes by the answer.
+    often as its samples were graded correct, which is always or never where the verifier goes by the answer.
 
     How: with m the votes of the winner, the subsets in which an answer wins with t others tied are counted by a product
     of polynomials, one an answer, in x (samples taken) and y (tied answers); 1 / (1 + t) is the integral of y^t from 0
     to 1, by Gauss quadrature of a degree that makes it exact.
     """
-    judged = [(v, a) for v, a in zip(verdicts, answers, strict=True) if v is not None]
-    size = Counter(a for _, a in judged)
-    right = Counter(a for v, a in judged if v)
+    graded = [(v, a) for v, a in zip(verdicts, answers, strict=True) if v is not None]
+    size = Counter(a for _, a in graded)
+    right = Counter(a for v, a in graded if v)
     silent = size.pop(None, 0)
     node_Y, weight_Y = np.polynomial.legendre.leggauss((num_samples + 1) // 2)
     node_Y, weight_Y = (node_Y + 1) / 2, weight_Y / 2
@@ -128,7 +128,7 @@ def majority_at(num_samples: int, verdicts: Sequence[bool | None], answers: Sequ
             if taken:
                 won_MYX[taken - 1, :, taken:] += way * right[answer] / n * before_MYX[taken - 1, :, :end]
     won_X = np.einsum("y,myx->x", weight_Y, won_MYX)
-    return [won_X[k] / math.comb(len(judged), k) if k <= len(judged) else math.nan for k in most_M.tolist()]
+    return [won_X[k] / math.comb(len(graded), k) if k <= len(graded) else math.nan for k in most_M.tolist()]
 
 
 def distinct_at(k: int, size: Mapping[str, int]) -> float:
@@ -139,11 +139,11 @@ def distinct_at(k: int, size: Mapping[str, int]) -> float:
     return sum(1 - math.comb(n - one, k) / math.comb(n, k) for one in size.values())
 
 
-def _shares(judged_P: NDArray[np.int64], right_P: NDArray[np.int64], num_samples: int) -> dict[str, Array]:
-    size_P = np.minimum(judged_P, num_samples)
-    none_P, all_P = (_none_of(size_P, judged_P, hits_P) for hits_P in (right_P, judged_P - right_P))
+def _shares(graded_P: NDArray[np.int64], right_P: NDArray[np.int64], num_samples: int) -> dict[str, Array]:
+    size_P = np.minimum(graded_P, num_samples)
+    none_P, all_P = (_none_of(size_P, graded_P, hits_P) for hits_P in (right_P, graded_P - right_P))
     shares = {"coverage": 1 - none_P, "solve_all": all_P, "solve_none": none_P, "mixed": 1 - none_P - all_P}
-    return {name: np.where(judged_P >= 2, share_P, np.nan) for name, share_P in shares.items()}
+    return {name: np.where(graded_P >= 2, share_P, np.nan) for name, share_P in shares.items()}
 
 
 def _none_of(k: int | NDArray[np.int64], n_P: NDArray[np.int64], hits_P: NDArray[np.int64]) -> Array:

@@ -10,14 +10,11 @@ from divmon.scoring.decomposition import Decomposition, decompose, pairs
 from divmon.scoring.paper_view import paper_view
 from divmon.scoring.scorer import Scored, Scorer
 from divmon.scoring.within_strata import within
-from divmon.storage.reader import asked, find_folder, list_steps, read_manifest, read_snapshot
+from divmon.storage.reader import asked, find_folder, list_steps, read_figures, read_manifest, read_snapshot
 from divmon.types import TERMS, Change, Probe, Sample, Score, Snapshot, plain
 
-COSINE = ("sbert", "code_embedding")
-"""Metrics whose distances are one less a cosine, which the paper's own view needs."""
-
 Rows = list[list[bool | None]]
-"""For each prompt of a task its verdicts, by sample number."""
+"""For each prompt of a task whether its samples are correct, by their number."""
 
 
 @dataclass
@@ -26,38 +23,47 @@ class Reference:
 
     snapshot: Snapshot
     distances: dict[tuple[str, str], Any] = field(default_factory=dict)
-    """(task, metric) -> [P, N, N]; of a resumed run only where something judges."""
+    """(task, metric) -> [P, N, N]; of a resumed run only where something grades."""
     verdicts: dict[str, Rows] = field(default_factory=dict)
 
 
 def in_rows(probe: Probe, samples: Sequence[Sample], values: Sequence[Any], num_samples: int) -> list[list[Any]]:
-    """What stands beside a task's samples as [P][N]; None for samples that were not drawn."""
+    """What stands beside a task's samples as [P][N]; None for missing samples."""
     rows: dict[str, list[Any]] = {prompt.id: [None] * num_samples for prompt in probe.prompts}
     for sample, value in zip(samples, values, strict=True):
         rows[sample.prompt_id][sample.index] = value
     return list(rows.values())
 
 
+@dataclass
+class Measured:
+    """What one measurement gives to be compared with the reference."""
+
+    scores: Sequence[Score]
+    """Those of the metrics and of quality."""
+    scored: Scored
+    """With the pair distances; what cannot be decomposed is noted in it."""
+    verdicts: dict[str, Rows]
+    """By task; tasks that were not graded are not in it."""
+    ids: dict[str, list[str]]
+    """By task, the prompt ids that values belong to."""
+
+
 def since(
-    reference: Reference,
-    scores: Sequence[Score],
-    scored: Scored,
-    verdicts: dict[str, Rows],
-    scorer: Scorer,
-    ids: dict[str, list[str]],
-    num_samples: int,
+    reference: Reference, measured: Measured, scorer: Scorer, num_samples: int
 ) -> tuple[list[Change], dict[str, dict[str, Any]]]:
-    """The paired changes, and for each judged task the decomposition of each pairwise metric's change.
+    """The paired changes, and for each graded task the decomposition of each pairwise metric's change.
 
     Args:
-        verdicts: by task, of this snapshot.
         num_samples: K.
 
     Returns:
         Changes; the parts of a decomposition are among them as `<metric>/<part>`. And task -> metric -> the whole
         decomposition with the paper's own view under "paper" and the terms of `within_strata` under "per_prompt".
     """
-    changes = scorer.changes(scores, ids, reference.snapshot.scores)
+    changes = scorer.changes(measured.scores, measured.ids, reference.snapshot.scores)
+    scored, verdicts = measured.scored, measured.verdicts
+    cosine = {metric.name for metric in [*scorer.metrics, *scorer.expensive] if metric.cosine}
     found: dict[str, dict[str, Any]] = {}
     for (task, metric), now in scored.distances.items():
         before = reference.distances.get((task, metric))
@@ -66,7 +72,7 @@ def since(
         sides = (before, now, reference.verdicts[task], verdicts[task])
         try:
             parts = decompose(*sides)
-            view = paper_view(*sides, num_samples=num_samples).as_dict() if metric in COSINE else None
+            view = paper_view(*sides, num_samples=num_samples).as_dict() if metric in cosine else None
             terms = plain(within(pairs(before, reference.verdicts[task]), pairs(now, verdicts[task])))
         except Exception as error:  # costs this metric its decomposition, and nothing else
             scored.leave_out(f"{task}/{metric}/decomposition", error)
@@ -88,7 +94,7 @@ def terms_as_changes(task: str, metric: str, parts: Decomposition) -> list[Chang
 
 
 def reference_run(path: str, manifest: dict[str, Any]) -> Snapshot:
-    """The reference of an earlier run, where it was asked the same in the same way.
+    """The reference of an earlier run, where its prompts and its decoding are the same.
 
     Args:
         manifest: of the run that is to be compared with it.
@@ -110,4 +116,5 @@ def reference_run(path: str, manifest: dict[str, Any]) -> Snapshot:
     steps = list_steps(folder)
     if not steps:
         raise ValueError(f"reference: {path} has no snapshot")
-    return read_snapshot(folder, int(earlier.get("reference_step", steps[0])))
+    snapshot = read_snapshot(folder, int(earlier.get("reference_step", steps[0])))
+    return snapshot.replace(figures=read_figures(earlier))

@@ -6,7 +6,6 @@ scored = scorer.score([outputs], num_samples=16)         once a snapshot
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from divmon.scoring import metrics as registry
+from divmon.scoring.figures import Registry, of_metrics
 from divmon.scoring.metric_inputs import Inputs, Outputs, Resources, classify_together, embed_together
-from divmon.scoring.metrics import Metric
+from divmon.scoring.metrics import EXPENSIVE, Metric
 from divmon.scoring.model_loading import Unavailable
+from divmon.scoring.selection import asked, select
 from divmon.scoring.stats import from_replicates, jackknife, paired_change
-from divmon.types import Change, Score
+from divmon.types import Change, Figure, Score
 
 logger = logging.getLogger("divmon")
 
@@ -45,55 +45,6 @@ class Scored:
         logger.warning("divmon: left out of this measurement: %s: %s", name, self.left_out[name])
 
 
-def select(names: str | Iterable[Any], resources: Resources, has_code: bool = False) -> list[Metric]:
-    """The metrics of these names, with the models they need loaded.
-
-    Args:
-        names: "ead,sbert", a list, "file.py:name", a function itself; "auto" among them stands for all that are cheap
-            or need only the text encoder, and, where some prompt asks for code, those of programs.
-        has_code: some prompt asks for code.
-
-    Raises:
-        ValueError: a name is unknown, or there is none.
-        Unavailable: a metric asked for by name, or a model chosen by name, cannot be had. What "auto" cannot have is
-            left out, and one line says so.
-    """
-    asked = _asked(names)
-    if not asked:
-        raise ValueError(f"no metric is named; there are {', '.join(registry.available())}, or 'auto'")
-    chosen = _auto(resources, has_code) if "auto" in asked else {}
-    for name in asked:
-        if name != "auto" and name not in chosen:
-            chosen[name] = registry.load(name)
-            try:
-                resources.load(chosen[name].cost)
-            except Unavailable as error:
-                raise Unavailable(f"metric {name!r} was asked for by name, but {error}") from error
-    return list(chosen.values())
-
-
-def _asked(names: str | Iterable[Any]) -> list[Any]:
-    """Names, and functions as they are."""
-    listed = names.split(",") if isinstance(names, str) else names
-    stripped = [name.strip() if isinstance(name, str) else name for name in listed]
-    return [name for name in stripped if name]
-
-
-def _auto(resources: Resources, has_code: bool) -> dict[str, Metric]:
-    everything = [registry.load(name) for name in registry.available()]
-    fitting = [m for m in everything if m.cost != "nli" and (has_code or not m.reads_programs)]
-    for cost in sorted({metric.cost for metric in fitting}):
-        try:
-            resources.load(cost)
-        except Unavailable as error:
-            if resources.is_chosen(cost):
-                raise
-            without = ", ".join(metric.name for metric in fitting if metric.cost == cost)
-            logger.warning("metrics left out: %s; %s", without, str(error).replace("\n", " "))
-            fitting = [metric for metric in fitting if metric.cost != cost]
-    return {metric.name: metric for metric in fitting}
-
-
 class Scorer:
     """The chosen metrics with what they need, checked once and used for every snapshot.
 
@@ -111,20 +62,22 @@ class Scorer:
     ) -> None:
         self.resources = Resources(**resources)
         self.metrics = select(metrics, self.resources, has_code="code" in categories)
-        self.dear = self._dear(metrics)
-        """Too dear for every snapshot: measured in the first and the last one where nobody asked for more."""
+        self.expensive = self._expensive(metrics)
+        """Too expensive for every snapshot: measured in the first and the last one where nobody asked for more."""
+        self.figures = of_metrics([*self.metrics, *self.expensive])
+        """What its figures are."""
         self.resources.release()  # loaded so far to see that they can be had
 
-    def _dear(self, metrics: str | Iterable[Any]) -> list[Metric]:
-        """NLI with "auto", where its classifier was chosen or there is a device that makes it affordable."""
-        names = _asked(metrics)
-        on_device = self.resources.models["nli"].device.type != "cpu"
-        if "auto" not in names or "nli" in names or not (on_device or self.resources.is_chosen("nli")):
+    def _expensive(self, metrics: str | Iterable[Any]) -> list[Metric]:
+        """NLI with "auto", where its classifier was chosen or there is a GPU that makes it affordable."""
+        names = asked(metrics)
+        on_device = self.resources.models[EXPENSIVE].device.type != "cpu"
+        if "auto" not in names or "nli" in names or not (on_device or self.resources.is_chosen(EXPENSIVE)):
             return []
         try:
             return select("nli", self.resources)
         except Unavailable as error:
-            if self.resources.is_chosen("nli"):
+            if self.resources.is_chosen(EXPENSIVE):
                 raise
             logger.warning("metric left out: nli, as there is %s", str(error).partition("\n")[0])
             return []
@@ -135,7 +88,7 @@ class Scorer:
 
     def encoders(self) -> dict[str, str]:
         """The models in use, for the record."""
-        in_use = {metric.cost for metric in [*self.metrics, *self.dear]}
+        in_use = {metric.cost for metric in [*self.metrics, *self.expensive]}
         return {cost: model.name for cost, model in self.resources.models.items() if cost in in_use}
 
     def score(
@@ -146,8 +99,8 @@ class Scorer:
         distances: bool = False,
         at_ends: bool = True,
     ) -> Scored:
-        """As `score`; `at_ends` says that this is the first or the last snapshot, where dear metrics come in."""
-        metrics = [*self.metrics, *self.dear] if at_ends else self.metrics
+        """As `score`; `at_ends` says that this is the first or the last snapshot, where expensive metrics come in."""
+        metrics = [*self.metrics, *self.expensive] if at_ends else self.metrics
         try:
             return score(outputs, metrics, self.resources, num_samples, distances=distances)
         finally:
@@ -160,9 +113,8 @@ class Scorer:
         reference: Sequence[Score],
         reference_ids: Mapping[str, Sequence[str]] | None = None,
     ) -> list[Change]:
-        """As `changes`, with the aggregates of the chosen metrics; the reference's ids are the same unless told."""
-        aggregate = {name: how for metric in self.metrics for name, how in metric.aggregate.items()}
-        return changes(now, ids, reference, ids if reference_ids is None else reference_ids, aggregate)
+        """As `changes`, by the figures of the chosen metrics; the reference's ids are the same unless told."""
+        return changes(now, ids, reference, ids if reference_ids is None else reference_ids, self.figures)
 
 
 def score(
@@ -205,13 +157,13 @@ def _per_prompt(metric: Metric, inputs: Inputs) -> list[Score]:
         if value_P.shape != (len(inputs.outputs.texts),):
             raise ValueError(f"'{name}' has the shape {tuple(value_P.shape)}, expected one value for each prompt")
         values = tuple(value_P.double().tolist())
-        interval = jackknife(metric.aggregate.get(name, "mean"), values)
+        interval = jackknife(metric.figures.get(name, Figure()).aggregate, values)
         scores.append(Score(inputs.outputs.task, name, interval.value, interval.low, interval.high, interval.n, values))
     return scores
 
 
 def _pairwise(metric: Metric, inputs: Inputs) -> Tensor:
-    """The distances between all N samples of each prompt, beside which verdicts of N samples stand.
+    """The distances between all N samples of each prompt, beside which the correctness of N samples stands.
 
     Raises:
         ValueError: the metric gave another shape.
@@ -258,7 +210,10 @@ def _recomputed(metric: Metric, given: dict[str, Any], prompts: int, names: Iter
 
 def _figures(metric: Metric, given: dict[str, Any]) -> dict[str, Tensor]:
     result = metric.function(**given)
-    return result if isinstance(result, dict) else {metric.name: result}
+    figures: dict[str, Tensor] = result if isinstance(result, dict) else {metric.name: result}
+    if metric.declared and (others := [name for name in figures if name not in metric.figures]):
+        raise ValueError(f"it gives {', '.join(others)}, and its @metric declares {', '.join(metric.figures)} only")
+    return figures
 
 
 def changes(
@@ -266,7 +221,7 @@ def changes(
     ids: Mapping[str, Sequence[str]],
     reference: Sequence[Score],
     reference_ids: Mapping[str, Sequence[str]],
-    aggregate: Mapping[str, str] | None = None,
+    figures: Registry | None = None,
 ) -> list[Change]:
     """The paired changes since the reference, on the prompts that both have.
 
@@ -274,10 +229,9 @@ def changes(
 
     Args:
         ids, reference_ids: by task, the prompt ids that the scores' values belong to, in their order.
-        aggregate: by figure, how values are averaged where it is not the plain mean; those of the metrics in this
-            package where None.
+        figures: say how values are averaged; those of the metrics in this package where None.
     """
-    aggregate = _own_aggregates() if aggregate is None else aggregate
+    figures = figures or Registry()
     before = {(score.task, score.metric): score for score in reference if score.values}
     found = []
     for score in now:
@@ -287,14 +241,9 @@ def changes(
         by_id = dict(zip(reference_ids[score.task], other.values, strict=True))
         both = [(v, by_id[id]) for id, v in zip(ids[score.task], score.values, strict=True) if id in by_id]
         values, reference_values = zip(*both, strict=True) if both else ((), ())
-        c = paired_change(values, reference_values, aggregate.get(score.metric, "mean"))
+        c = paired_change(values, reference_values, figures[score.metric].aggregate)
         found.append(Change(score.task, score.metric, c.reference, c.now, c.change, c.low, c.high, c.n))
     return found
-
-
-@functools.cache
-def _own_aggregates() -> dict[str, str]:
-    return {name: how for metric in registry.available() for name, how in registry.load(metric).aggregate.items()}
 
 
 def _take(given: dict[str, Any], prompts: list[int]) -> dict[str, Any]:

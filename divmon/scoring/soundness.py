@@ -1,4 +1,4 @@
-"""Is the sampler sound (contract 5), and were completions cut off before their answer (contract 3)?"""
+"""Is the sampler sound (contract 5), and were completions truncated before their answer (contract 3)?"""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from divmon.types import CUT_OFF, Probe, Sample, Score, Verdict
 
 
 def cut_off(sample: Sample, verdict: Verdict | None = None) -> bool:
-    """Cut off before its answer: inside its reasoning, or by length where a verifier then found no answer."""
+    """Truncated before its answer: inside its reasoning, or by length where a verifier then found no answer."""
     return not sample.answered or (verdict is not None and verdict.reason == CUT_OFF)
 
 
 def rates(probe: Probe, samples: Sequence[Sample], verdicts: Sequence[Verdict] = ()) -> list[Score]:
-    """Shares of a task's completions, per prompt: `truncated` (cut off before their answer), `empty` (answered with
+    """Shares of a task's completions, per prompt: `truncated` (ended before their answer), `empty` (answered with
     nothing), `length_limit` (ended by the token limit, whatever came before)."""
-    judged: Sequence[Verdict | None] = verdicts or [None] * len(samples)
+    graded: Sequence[Verdict | None] = verdicts or [None] * len(samples)
     by_prompt: dict[str, list[tuple[Sample, Verdict | None]]] = {prompt.id: [] for prompt in probe.prompts}
-    for sample, verdict in zip(samples, judged, strict=True):
+    for sample, verdict in zip(samples, graded, strict=True):
         by_prompt[sample.prompt_id].append((sample, verdict))
     shares = {
         "truncated": lambda s, v: cut_off(s, v),
@@ -29,9 +29,7 @@ def rates(probe: Probe, samples: Sequence[Sample], verdicts: Sequence[Verdict] =
     }
     scores = []
     for name, holds in shares.items():
-        values = [
-            sum(holds(s, v) for s, v in drawn) / len(drawn) if drawn else math.nan for drawn in by_prompt.values()
-        ]
+        values = [sum(holds(s, v) for s, v in own) / len(own) if own else math.nan for own in by_prompt.values()]
         interval = mean_interval(values)
         scores.append(Score(probe.name, name, interval.value, interval.low, interval.high, interval.n, tuple(values)))
     return scores

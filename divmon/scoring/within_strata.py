@@ -1,4 +1,4 @@
-"""Prompt by prompt, what was gained or lost inside the strata of verdicts: what alerts test.
+"""Prompt by prompt, what was gained or lost inside the strata of correctness: what alerts test.
 
     within(pairs before, pairs now) -> {"reference", "seen", "reference_correct", "seen_correct"}, each [P]
 
@@ -20,17 +20,17 @@ def within(reference: Pairs, now: Pairs) -> dict[str, Array]:
         reference, now: the pairs of the same prompts; leading dimensions before the prompts are kept.
 
     Returns:
-        `reference` [P]: mean distance of the judged pairs then. `seen` [P]: the change inside all strata, each at the
-        mean of its shares; NaN for both where a side has no judged pair. `reference_correct`, `seen_correct` [P]: the
+        `reference` [P]: mean distance of the graded pairs then. `seen` [P]: the change inside all strata, each at the
+        mean of its shares; NaN for both where a side has no graded pair. `reference_correct`, `seen_correct` [P]: the
         same of pairs of correct answers, at their mean share; NaN where a side has no such pair.
 
     >>> from divmon.scoring.decomposition import pairs
-    >>> judged = [[True, True]]
-    >>> within(pairs(np.full((1, 2, 2), 0.5), judged), pairs(np.full((1, 2, 2), 0.4), judged))["seen"].round(3)
+    >>> graded = [[True, True]]
+    >>> within(pairs(np.full((1, 2, 2), 0.5), graded), pairs(np.full((1, 2, 2), 0.4), graded))["seen"].round(3)
     array([-0.1])
     """
     seen_PS = seen_within(reference, now)
-    seen_P = seen_PS.sum(-1)  # NaN, as its shares are, where a side has no judged pair
+    seen_P = seen_PS.sum(-1)  # NaN, as its shares are, where a side has no graded pair
     share_P = (reference.weight_PS[..., 0] + now.weight_PS[..., 0]) / 2
     level_P = reference.distance_PS[..., 0] * share_P
     both_P = ~np.isnan(level_P + now.distance_PS[..., 0])

@@ -13,6 +13,7 @@ What lies in a run directory (format 1):
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from divmon.storage.data_frames import floats
 from divmon.storage.problems import Problems, find_problems
 from divmon.storage.snapshot_files import marker_path, read_marker, read_samples, samples_path, unreadable
-from divmon.types import Change, Probe, Prompt, Sample, Score, Snapshot, Verdict
+from divmon.types import Change, Figure, Probe, Prompt, Sample, Score, Snapshot, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,6 +93,23 @@ def read_probes(manifest: dict[str, Any]) -> tuple[Probe, ...]:
         Probe(**{**probe, "prompts": tuple(map(prompt, probe["prompts"])), "stop": tuple(probe["stop"])})
         for probe in manifest.get("probes", ())
     )
+
+
+def read_figures(manifest: dict[str, Any]) -> dict[str, Figure]:
+    """What the figures of a run are, by name; none where an older divmon wrote it. A resumed run may have gone on with
+    other metrics."""
+    known = {field.name for field in dataclasses.fields(Figure)}  # a later divmon may have added some
+    found = {}
+    for segment in (manifest, *manifest.get("resumed", ())):
+        for name, row in segment.get("figures", {}).items():
+            facts: dict[str, Any] = {key: _tupled(value) for key, value in row.items() if key in known}
+            found[name] = Figure(**facts)
+    return found
+
+
+def _tupled(value: Any) -> Any:
+    """Sequences as the dataclasses hold them."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def asked(manifest: dict[str, Any]) -> dict[str, list[tuple[Any, ...]]]:
@@ -178,7 +196,12 @@ class Run:
 
     def read(self, step: int, *, samples: bool = True) -> Snapshot:
         """One snapshot, whole or without its samples; raises as `read_snapshot`."""
-        return read_snapshot(self.folder, step, samples=samples)
+        return read_snapshot(self.folder, step, samples=samples).replace(figures=self.figures)
+
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        """What its figures are; `divmon.scoring.figures.Registry` answers for all."""
+        return read_figures(self.manifest)
 
     @cached_property
     def probes(self) -> tuple[Probe, ...]:

@@ -160,7 +160,8 @@ class Store:
 
     def read(self, step: int) -> Snapshot:
         """The snapshot of a step; raises as `reader.read_snapshot`."""
-        return reader.read_snapshot(self.path, step)
+        manifest = self.manifest or reader.read_manifest(self.path)
+        return reader.read_snapshot(self.path, step).replace(figures=reader.read_figures(manifest))
 
     def problems(self) -> list[str]:
         """What went wrong so far, in lines for a person; none where all is well."""

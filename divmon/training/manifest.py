@@ -29,6 +29,7 @@ def manifest(options: Options, asking: Asking, scorer: Scorer, model: Any, proce
         "tokenizer": getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__,
         "vocab_size": len(tokenizer),
         "metrics": scorer.names,
+        "figures": scorer.figures.record(),
         "verifiers": {probe.name: str(asking.verifier(probe)) for probe in asking.probes},
         "encoders": scorer.encoders(),
         "versions": versions(),

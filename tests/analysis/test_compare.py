@@ -22,8 +22,9 @@ from divmon.analysis.comparison.frontier import unbeaten
 from divmon.analysis.comparison.looks import first_meets, looks
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.comparison.parting import sign_flips
-from divmon.analysis.curves import Curves, Table, aggregate
+from divmon.analysis.curves import Curves, Table
 from divmon.lineages.published import paper
+from divmon.scoring.figures import Registry
 from divmon.scoring.stats import mean_interval, paired_change
 
 STEPS = [0, 10, 20]
@@ -64,7 +65,7 @@ def test_a_difference_is_the_paired_change_of_now_against_now(
     rows = of(two(tmp_path_factory.mktemp("runs"), first, second).differences, metric=figure, by="step")
     assert rows["at"].tolist() == STEPS
     for s, row in enumerate(rows.itertuples()):
-        expected = paired_change(second["sums", figure][s], first["sums", figure][s], aggregate(figure))
+        expected = paired_change(second["sums", figure][s], first["sums", figure][s], Registry()[figure].aggregate)
         assert (row.value_first, row.value_second, row.difference, row.low, row.high) == pytest.approx(
             (expected.reference, expected.now, expected.change, expected.low, expected.high)
         )
@@ -375,6 +376,7 @@ def test_the_interval_at_equal_accuracy_covers_the_truth() -> None:
         for name, those in diversity.items():
             curves = Curves(None)  # type: ignore[arg-type]
             values = paths(generator, prompts, path, those)
+            curves.figures = Registry()
             curves.tables = {key: Table([0, 1, 2, 3], ids, value) for key, value in values.items()}
             steps[Member(name, name, curves)] = [0, 1, 2, 3]
         task = Task("sums", ids, list(steps))

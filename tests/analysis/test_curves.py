@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import run_dirs
 
-from divmon.analysis.curves import Curves, aggregate, left_out
+from divmon.analysis.curves import Curves, left_out
+from divmon.scoring.figures import Registry
 from divmon.scoring.stats import jackknife
 from divmon.storage.reader import read_run
 
@@ -59,7 +60,7 @@ def test_on_some_prompts_it_is_the_mean_over_those(tmp_path: Path) -> None:
     curves = Curves(read_run(run_dirs.write(tmp_path / "a", [0, 10], figures)))
     frame = curves.frame(prompts={"sums": ["p4", "p1", "p2"]}).set_index(["step", "metric"])
     for (_, name), value_SP in figures.items():
-        expected = jackknife(aggregate(name), value_SP[1, [1, 2, 4]])
+        expected = jackknife(Registry()[name].aggregate, value_SP[1, [1, 2, 4]])
         row = frame.loc[(10, name)]
         assert (row["mean"], row["low"], row["high"], row["n"]) == pytest.approx(
             (expected.value, expected.low, expected.high, 3)

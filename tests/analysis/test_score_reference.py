@@ -189,13 +189,14 @@ def test_a_metric_that_fails_on_one_side_is_named_there(tmp_path: Path) -> None:
     own = tmp_path / "own.py"
     own.write_text(
         "import torch\n"
+        "from divmon.scoring.metrics import metric\n"
+        "def pairwise(texts_PK):\n"
+        "    return torch.ones(len(texts_PK), len(texts_PK[0]), len(texts_PK[0]))\n"
+        "@metric(pairwise=pairwise)\n"
         "def picky(texts_PK):\n"
-        '    """x | y | z"""\n'
         '    if "boom" in texts_PK[0]:\n'
         '        raise RuntimeError("boom")\n'
         "    return torch.ones(len(texts_PK), dtype=torch.float64)\n"
-        "def pairwise(texts_PK):\n"
-        "    return torch.ones(len(texts_PK), len(texts_PK[0]), len(texts_PK[0]))\n"
     )
     rows = [{"id": 1, "prompt": "p", "outputs": ["x", "y"], "correct": [True, False]}]
     before = [{**rows[0], "outputs": ["boom", "y"]}]

@@ -8,6 +8,7 @@ import pytest
 from support.hosts import PROBE, Measures, snapshot, train
 
 from divmon.loggers.console import closing_table, console, line, notes, number, progress_bar
+from divmon.scoring.figures import Registry
 from divmon.types import Change, Sample, Score, Snapshot
 
 NAN = math.nan
@@ -54,7 +55,8 @@ def many(tasks: int) -> Snapshot:
     ]
     parts = {"change": -0.1, "quality_control": -0.06, "narrowing_correct": -0.03}
     parts |= {"narrowing_wrong": -0.008, "narrowing_cross": -0.002}
-    return Snapshot(9, [], changes=changes, decomposition={f"t{t}": {"sbert": parts} for t in range(tasks)})
+    decomposition = {f"t{t}": {"sbert": parts} for t in range(tasks)}
+    return Snapshot(9, [], changes=changes, decomposition=decomposition, figures=Registry().of(names))
 
 
 def test_the_closing_table_has_five_rows_at_most() -> None:

@@ -19,7 +19,7 @@ PAGES += [ROOT / "tests/README.md"]
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README + SCORING, re.DOTALL)
 
 
-def test_the_metrics_table_is_the_docstrings() -> None:
+def test_the_metrics_table_is_what_metrics_declare() -> None:
     shown = re.search(r"<!-- metrics:.*?-->\n(.*?)\n<!-- end of metrics -->", SCORING, re.DOTALL)
     assert shown is not None
     assert shown[1].strip() == metrics.table().strip(), "run the command in the comment above the table"

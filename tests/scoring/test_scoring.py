@@ -18,39 +18,48 @@ from divmon.scoring.decomposition import decompose
 from divmon.scoring.encoders import TextEncoder
 from divmon.scoring.metric_inputs import Inputs, Outputs, Resources, program
 from divmon.scoring.model_loading import Unavailable
-from divmon.scoring.scorer import Scorer, changes, score, select
+from divmon.scoring.scorer import Scorer, changes, score
+from divmon.scoring.selection import select
 from divmon.scoring.stats import from_replicates, jackknife
 from divmon.types import Score
 
-OWN = '''
+OWN = """
 import torch
 
-ACROSS_PROMPTS = True
+from divmon.scoring.metrics import Figure, metric
 
+@metric("Spread of mean word counts over prompts", across_prompts=True)
 def spread(texts_PK):
-    """Spread of mean word counts over prompts | 0 up | mine"""
     means = [sum(len(t.split()) for t in texts if t) / len(texts) for texts in texts_PK]
     return {"spread": torch.tensor(max(means) - min(means) + sum(m * m for m in means), dtype=torch.float64)}
 
 def broken(texts_PK):
-    """Nothing | none | mine"""
     raise RuntimeError("no such luck")
 
 def strict(correct_PK, texts_PK):
-    """Nothing | none | mine"""
     return correct_PK.double().mean(1)
 
 def misshapen(texts_PK):
-    """Nothing | none | mine"""
     return torch.zeros(7)
-'''
+
+@metric(figures={"promised": Figure()})
+def another(texts_PK):
+    return {"given": torch.zeros(len(texts_PK))}
+
+@metric(figures={"ead": Figure()})
+def usurper(texts_PK):
+    return {"ead": torch.zeros(len(texts_PK))}
+
+@metric(figures={"pass_at4": Figure()})
+def pretender(texts_PK):
+    return {"pass_at4": torch.zeros(len(texts_PK))}
+"""
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
     file = tmp_path / "own_metrics.py"
     file.write_text(OWN)
-    (tmp_path / "plain_metrics.py").write_text(OWN.replace("ACROSS_PROMPTS = True", ""))
     return file
 
 
@@ -216,16 +225,25 @@ def test_a_program_is_what_would_be_judged(text: str, code: str | None) -> None:
 def test_a_metric_that_fails_is_left_out_with_its_reason_and_the_others_go_on(
     own: Path, resources: Resources, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plain = own.with_name("plain_metrics.py")
-    chosen = select(["ead", f"{plain}:broken", f"{plain}:strict", f"{plain}:misshapen", "length"], resources)
+    chosen = select(
+        ["ead", *(f"{own}:{name}" for name in ("broken", "strict", "misshapen", "another")), "length"], resources
+    )
     scored = score([outputs()], chosen, resources)
     assert {s.metric for s in scored.scores} == {"ead", "length_words"}
     assert scored.left_out == {
         "task/broken": "RuntimeError: no such luck",
         "task/strict": "ValueError: it needs correct_PK, which these outputs do not have",
         "task/misshapen": "ValueError: 'misshapen' has the shape (7,), expected one value for each prompt",
+        "task/another": "ValueError: it gives given, and its @metric declares promised only",
     }
     assert "left out of this measurement: task/broken: RuntimeError: no such luck" in caplog.text
+
+
+def test_a_figure_has_one_metric(own: Path, resources: Resources) -> None:
+    with pytest.raises(ValueError, match="metrics 'ead' and 'usurper' both give a figure named 'ead'"):
+        select(["ead", f"{own}:usurper"], resources)
+    with pytest.raises(ValueError, match="gives a figure named 'pass_at4', which divmon computes itself"):
+        select([f"{own}:pretender"], resources)
 
 
 def test_distances_are_of_all_samples_whatever_a_metric_takes(resources: Resources) -> None:
@@ -244,8 +262,9 @@ def test_distances_are_of_all_samples_whatever_a_metric_takes(resources: Resourc
 
 def test_a_pairwise_of_another_shape_costs_its_metric_alone(tmp_path: Path, resources: Resources) -> None:
     (tmp_path / "own.py").write_text(
-        "import torch\ndef own(mask_PK): return mask_PK.double().sum(1)\n"
-        "def pairwise(mask_PK): return torch.zeros(2, 2)\n"
+        "import torch\nfrom divmon.scoring.metrics import metric\n"
+        "def distances(mask_PK): return torch.zeros(2, 2)\n"
+        "@metric(pairwise=distances)\ndef own(mask_PK): return mask_PK.double().sum(1)\n"
     )
     given = Outputs("t", ["a"], ["other"], [["x", "y", "z"]])
     scored = score([given], [metrics.load(f"{tmp_path}/own.py:own")], resources, 2, distances=True)

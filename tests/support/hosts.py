@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
+from divmon.scoring.figures import Registry
 from divmon.types import Change, Probe, Prompt, Sample, Score, Snapshot, Verdict
 
 PROBE = Probe("gsm8k", tuple(Prompt(f"q{i}", f"How many is {i} | <b>twice</b>?\nThink.") for i in range(4)))
@@ -29,6 +30,7 @@ def snapshot(step: int, *, changed: bool = True, **provenance: Any) -> Snapshot:
         ],
         [Change("gsm8k", "sbert", 0.5, 0.5 - step / 100, -step / 100, -0.2, 0.1, 4)] if changed else [],
         provenance=provenance,
+        figures=Registry().of(("sbert", "ead", "truncated")),
     )
 
 

@@ -10,9 +10,7 @@ import numpy as np
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.score_files.comparison import listed
 from divmon.analysis.settings import Obstacle, obstacles, settings
-from divmon.loggers import shown
 from divmon.storage.reader import asked
-from divmon.types import Score
 
 
 @dataclass(frozen=True)
@@ -149,11 +147,11 @@ def _by_figure(task: Task, figures: Sequence[str] | None) -> Iterator[Refusal]:
     barred: dict[tuple[Member, Obstacle], list[str]] = {}
     for member in task.members:
         for name, figure in member.curves.tables:
-            if name != task.name or not (_is_default(figure) if figures is None else figure in figures):
+            if name != task.name or not (_is_default(member, figure) if figures is None else figure in figures):
                 continue
             others = task.figures.setdefault(figure, [])
             found = _obstacles(others[0], member, task.name) if others else []
-            against = next((obstacle for obstacle in found if obstacle.bars(figure)), None)
+            against = next((obstacle for obstacle in found if obstacle.bars(member.curves.figures[figure])), None)
             if against is None:
                 others.append(member)
             else:
@@ -162,6 +160,6 @@ def _by_figure(task: Task, figures: Sequence[str] | None) -> Iterator[Refusal]:
         yield Refusal(member.name, task.name, ", ".join(those), str(obstacle), obstacle.remedy)
 
 
-def _is_default(figure: str) -> bool:
+def _is_default(member: Member, figure: str) -> bool:
     """Of pass@k and the like the powers of two but the first, which is the accuracy or 1."""
-    return shown(Score("", figure, 0.0)) and not figure.endswith("_at1")
+    return member.curves.figures.shown(figure) and not figure.endswith("_at1")

@@ -23,6 +23,7 @@ from divmon.analysis.comparison.summary import summary
 from divmon.analysis.comparison.table import text
 from divmon.analysis.curves import AXES
 from divmon.analysis.settings import settings
+from divmon.scoring.figures import Registry
 from divmon.storage.problems import Problem
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def compare(
         differences=_frame(rows, "task", "metric", "by", "first", "second", "at", "difference"),
         levels=_frame(levels(aligned), "group", "task", "metric", "step"),
         curves=curves,
-        frontier=frontier(curves),
+        frontier=frontier(curves, Registry.merged(m.curves.figures for m in read)),
         stages=stages(aligned, lines),
         decomposition=_of_each(aligned, _parts),
         between=_frame(parts, "task", "metric", "first", "second", "part", "value"),

@@ -25,7 +25,7 @@ from scipy.special import stdtr, stdtrit
 from divmon.analysis.comparison.alignment import Task
 from divmon.analysis.comparison.looks import Looks, interpolated
 from divmon.analysis.comparison.members import Member
-from divmon.analysis.curves import aggregate, left_out
+from divmon.analysis.curves import left_out
 
 Array = NDArray[np.float64]
 
@@ -87,7 +87,7 @@ def along(looks: Looks, task: Task, figure: str, throughout: bool = False) -> Al
     for defined_P in np.unique(defined_LP, axis=0):  # most figures are defined on one set of prompts throughout
         here_L = (defined_LP == defined_P).all(1)
         for m in members:
-            whole_S, rest_SP = left_out(np.where(defined_P, values[m], np.nan), aggregate(figure))
+            whole_S, rest_SP = left_out(np.where(defined_P, values[m], np.nan), m.curves.figures[figure].aggregate)
             index_L = looks.index[m][here_L]
             value[m][here_L] = interpolated(whole_S, index_L)
             rest[m][here_L] = interpolated(rest_SP, looks.without[m][here_L] if looks.without else index_L)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from divmon.analysis.comparison.alignment import Task
 from divmon.analysis.comparison.members import Member
+from divmon.scoring.figures import Registry
 from divmon.types import plain
 
 if TYPE_CHECKING:
@@ -61,6 +63,11 @@ class Findings:
     Only of runs that were scored again, since pair distances are not stored."""
     composition: pd.DataFrame
     """A run and source of its training data: exact shares of rows and tokens, and the source's own diversity."""
+
+    @cached_property
+    def figures(self) -> Registry:
+        """What the runs' figures are."""
+        return Registry.merged(member.curves.figures for runs in self.groups.values() for member in runs)
 
     @property
     def seeds(self) -> bool:

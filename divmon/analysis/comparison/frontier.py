@@ -7,39 +7,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from divmon.scoring.figures import Registry
+
 if TYPE_CHECKING:
     import pandas as pd
 
-DIVERSE = (
-    "sbert",
-    "vendi",
-    "vendi_at4",
-    "vendi2_at8",
-    "nli",
-    "ead",
-    "distinct_share",
-    "code_sbert",
-    "code_vendi",
-    "ast_pairwise",
-)
-"""Figures by which more is more diverse."""
 
-
-def frontier(curves: pd.DataFrame) -> pd.DataFrame:
+def frontier(curves: pd.DataFrame, figures: Registry) -> pd.DataFrame:
     """Accuracy and diversity of every run and step that may be compared.
 
     Args:
         curves: as `Comparison.curves`.
+        figures: say which are of diversity.
 
     Returns:
-        One row a run, step, task and figure of `DIVERSE`, with intervals over prompts. `best`: no other point of its
+        One row a run, step, task and figure of diversity, with intervals over prompts. `best`: no other point of its
         task and figure has as much of both and more of one. That is by the estimates; intervals may overlap.
     """
     sound = curves[curves["trouble"] == ""].drop(columns="accuracy")
     key = ["run", "step", "task"]
     bounds = {"mean": "accuracy", "low": "accuracy_low", "high": "accuracy_high"}
     accuracy = sound[sound["metric"] == "accuracy"].rename(columns=bounds)[[*key, *bounds.values()]]
-    points = sound[sound["metric"].isin(DIVERSE)].merge(accuracy, on=key)
+    points = sound[sound["metric"].isin(figures.diversity(sound["metric"].unique()))].merge(accuracy, on=key)
     points = points.rename(columns={"mean": "value"}).dropna(subset=["accuracy", "value"])
     points["best"] = False
     for _, own in points.groupby(["task", "metric"], sort=False):

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from divmon.analysis.comparison.alignment import Task
-from divmon.analysis.comparison.frontier import DIVERSE
 from divmon.analysis.comparison.members import Member
-from divmon.analysis.curves import Curves, aggregate, left_out
+from divmon.analysis.curves import Curves, left_out
+from divmon.scoring.figures import Registry
 from divmon.storage.reader import read_run
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def stages(tasks: Sequence[Task], lines: Lineages) -> pd.DataFrame:
 
     rows: list[dict[str, Any]] = []
     for lineage, ends in lines:
-        for figure in DIVERSE:
+        figures = Registry.merged(end.curves.figures for end in ends)
+        for figure in figures.diversity(dict.fromkeys(name for task in tasks for name in task.figures)):
             kept = {task.name: found for task in tasks if (found := _kept(ends, task, figure)) is not None}
             rows += ({"lineage": lineage, "metric": figure, **row} for row in _rows(ends, kept))
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -136,7 +137,7 @@ def _kept(ends: Sequence[End], task: Task, figure: str) -> tuple[Array, Array] |
     value_EN = value_EP[:, ~np.isnan(value_EP).any(0)]
     if value_EN.shape[1] < 2:
         return None
-    whole_E, rest_EN = left_out(value_EN, aggregate(figure))
+    whole_E, rest_EN = left_out(value_EN, ends[0].curves.figures[figure].aggregate)
     with np.errstate(invalid="ignore", divide="ignore"):  # of nothing there is no percentage
         return 100 * whole_E / whole_E[0], 100 * rest_EN / rest_EN[0]
 

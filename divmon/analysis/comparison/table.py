@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from divmon.analysis.comparison.cells import accuracies, bar, interval, p_value, place, signed, table, wrapped
-from divmon.analysis.comparison.frontier import DIVERSE
 from divmon.analysis.comparison.stages import MEAN
 from divmon.loggers.console import number, red
 from divmon.types import TERMS
@@ -30,7 +29,7 @@ def text(comparison: Findings, figures: Sequence[str] | None = None) -> str:
     """
     c = comparison
     there = set(c.curves["metric"])
-    figures = list(figures or next(([name] for name in DIVERSE if name in there), []))
+    figures = list(figures or c.figures.diversity(there)[:1])
     rivals = [] if c.chain else list(itertools.combinations(c.groups, 2))
     pairs = [(t.name, f, *pair) for t in c.tasks for f in figures for pair in rivals]
     looks = [block for pair in pairs if (block := _looks(c, *pair))]

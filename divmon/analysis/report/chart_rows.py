@@ -10,10 +10,9 @@ import numpy as np
 
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.comparison.stages import MEAN
-from divmon.loggers import shown
 from divmon.loggers.decomposition_chart import evenly
-from divmon.scoring.alerts.statistics import PAIRWISE
-from divmon.types import TERMS, Score
+from divmon.scoring.figures import Registry
+from divmon.types import TERMS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +74,7 @@ def domains(parts: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
 def _curves(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> list[Row]:
     """A group's line with its band: its run's, or the mean of its runs, which then have lines of their own, thin."""
     several = {name for name, runs in c.groups.items() if len(runs) > 1}
-    own = _shown(c.curves)
+    own = _shown(c.curves, c.figures)
     of_runs = own.rename(columns={"mean": "value"})
     found = _records(of_runs, "run", "group", "task", "metric", *AXES, "value", "low", "high", "n", "trouble")
     for row in found:
@@ -99,7 +98,7 @@ def _marks(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> dict[tuple[s
     found = {}
     for member in (member for group in c.groups.values() for member in group):
         for a in alerts.get(member.name, ()):
-            tested = [name for name in PAIRWISE.values() if (a.task, name) in member.curves.tables][:1]
+            tested = c.figures.pairwise(name for task, name in member.curves.tables if task == a.task)[:1]
             of_length = ["empty", "length_limit"] if a.kind == "length" else tested
             for metric in [RISEN[a.kind]] if a.kind in RISEN else of_length:
                 if a.new:
@@ -109,7 +108,7 @@ def _marks(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> dict[tuple[s
 
 def _changes(c: Comparison, member: Member) -> list[Row]:
     """The paired change since the run's own reference, which itself has none: 0."""
-    frame = _shown(member.run.changes)
+    frame = _shown(member.run.changes, c.figures)
     frame = frame[frame["task"].isin([task.name for task in c.tasks])]
     frame = frame.rename(columns={"change": "value"})
     measured = _records(frame, "task", "metric", "step", "reference", "now", "value", "low", "high", "n")
@@ -128,7 +127,7 @@ def _differences(c: Comparison) -> list[Row]:
         return []
     columns = ("task", "metric", "by", "first", "second", "at", "value_first", "value_second")
     names = (*columns, "difference", "low", "high", "p", "n", "passes", "apart", "trouble")
-    found = _records(_shown(c.differences), *names)
+    found = _records(_shown(c.differences, c.figures), *names)
     for row in found:
         row["pair"] = f"{row['second']} - {row['first']}"
         row["told"] = "different (p ≤ 0.05 for the whole curve)" if row["apart"] else "no more than chance"
@@ -166,9 +165,9 @@ def ordered(stages: Sequence[Row]) -> list[str]:
         return list(after)
 
 
-def _shown(frame: pd.DataFrame) -> pd.DataFrame:
+def _shown(frame: pd.DataFrame, figures: Registry) -> pd.DataFrame:
     """Of pass@k and the like the powers of two."""
-    return frame[np.array([shown(Score("", name, 0.0)) for name in frame["metric"]], dtype=bool)]
+    return frame[np.array([figures.shown(name) for name in frame["metric"]], dtype=bool)]
 
 
 def _records(frame: pd.DataFrame, *names: str) -> list[Row]:

@@ -74,7 +74,8 @@ def pictures(
         yield "stages", _picture(spec, title)
     for task in dict.fromkeys(row["task"] for row in rows["curve"]):
         own = {name: [r for r in all if r["task"] == task and r["metric"] == metric] for name, all in rows.items()}
-        common: dict[str, Any] = {"metric": metric, "unit": what(metric)[1] or "value", "ink": "black"}
+        unit = what(metric, comparison.figures)[1] or "value"
+        common: dict[str, Any] = {"metric": metric, "unit": unit, "ink": "black"}
         common |= {"axis": "step", "axis_title": chart_rows.AXES["step"]}
         common |= {"domain": domains.get(task, {}).get(metric, [0, 0])}
         title = f"{metric} of {task}"

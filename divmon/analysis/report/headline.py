@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from divmon.analysis.comparison.frontier import DIVERSE
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.report.correct_answers import among_correct
 from divmon.analysis.report.unsound import DEGENERATE, kinds_of, unsound
@@ -57,7 +56,7 @@ class Headline:
 
 def headline(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> Headline:
     """What the page says first."""
-    metric = next((name for name in DIVERSE if len(c.summary) and (c.summary["metric"] == name).any()), "")
+    metric = next(iter(c.figures.diversity(c.summary["metric"] if len(c.summary) else ())), "")
     of_metric = c.summary[c.summary["metric"] == metric] if metric else c.summary
     rows = of_metric.dropna(subset=["kept_percent"]) if len(of_metric) else of_metric
     lead = unsound(c, alerts)
@@ -166,7 +165,10 @@ def _which(
         short = f"No: {short}" if _verdict(worst) == _GAINED else short
     else:
         short = f"None collapsed; {lost} lost diversity." if lost else "None collapsed."
-    said = [_figures(worst), *(f"{row['group']} {_of_measured(c, row, degenerate)}: {_kept(row)}." for row in others)]
+    said = [
+        _figures(c, worst),
+        *(f"{row['group']} {_of_measured(c, row, degenerate)}: {_kept(row)}." for row in others),
+    ]
     if others and not collapsed:
         said.insert(0, f"{worst['group']} {_of_measured(c, worst, degenerate)}.")
     missing = [group for group in c.groups if group not in {row["group"] for row in [worst, *others]}]
@@ -189,8 +191,8 @@ def _of_measured(c: Comparison, row: Row, degenerate: set[str]) -> str:
     return verdict
 
 
-def _figures(row: Row) -> str:
-    meaning = what(row["metric"])[0]
+def _figures(c: Comparison, row: Row) -> str:
+    meaning = what(row["metric"], c.figures)[0]
     about = f" ({meaning[:1].lower()}{meaning[1:]})" if meaning else ""
     return (
         f"On {row['task']}, {row['group']} {_kept(row)} of its {row['metric']}{about}: {number(row['start'])} at step"

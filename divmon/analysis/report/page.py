@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from divmon import __version__
-from divmon.analysis.comparison.frontier import DIVERSE
 from divmon.analysis.report import chart_rows, charts, facts, samples
 from divmon.analysis.report.headline import RULES, Headline, headline, most
 from divmon.analysis.report.words import TERM_WORDS, what
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from divmon.analysis.comparison.members import Member
 
 ASSETS = files("divmon.analysis.report") / "assets"
-RANKED = (*DIVERSE, "accuracy", "pass_at4", "pass_at16", "truncated")
-"""Metrics that the page offers first."""
 SHOWN = 240
 """Characters of a text at the top of the page."""
 EXAMPLES = 3
@@ -113,8 +110,8 @@ def _facts(
         "groups": list(c.groups),
         "runs": [{"name": m.name, "group": m.group} for runs in c.groups.values() for m in runs],
         "tasks": tasks,
-        "ranked": [name for name in RANKED if name in metrics],
-        "figures": {name: what(name) for name in sorted(metrics)},
+        "ranked": c.figures.ranked(sorted(metrics)),
+        "figures": {name: what(name, c.figures) for name in sorted(metrics)},
         "rows": {name: _columns(rows) for name, rows in drawn.items()},
         "domains": chart_rows.domains(drawn["parts"]),
         "failed": {m.name: _failed(m) for runs in c.groups.values() for m in runs},

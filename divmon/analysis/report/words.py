@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import html
 import math
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from divmon.analysis.metric_sources import metric_sources
-
-QUALITY = {
-    "accuracy": ("Share of graded completions that are correct", "0 to 1, not a diversity"),
-    "accuracy_cut_off_wrong": ("Accuracy with truncated completions counted as wrong", "0 to 1"),
-    "coverage": ("Chance that some of K completions is correct", "0 to 1"),
-    "solve_all": ("Chance that all of K completions are correct", "0 to 1"),
-    "solve_none": ("Chance that none of K completions is correct", "0 to 1"),
-    "mixed": ("Chance that some of K completions are correct and some are not", "0 to 1"),
-    "majority_gain": ("Accuracy of the vote of K completions minus that of one", "-1 to 1"),
-    "truncated": ("Share of completions that ended before their answer", "0 to 1, should be near 0"),
-    "empty": ("Share of completions without text", "0 to 1, should be near 0"),
-    "length_limit": ("Share of completions that ended at the token limit", "0 to 1, should be near 0"),
-    "pass_at": ("Chance that one of {k} completions is correct (pass@{k})", "0 to 1"),
-    "majority_at": ("Accuracy of the vote of {k} completions", "0 to 1"),
-    "distinct_answers_at": ("Expected different final answers among {k} completions", "1 to {k}"),
-}
+from divmon.scoring.figures import Registry
+from divmon.scoring.metrics import span
 
 TERM_WORDS = {
     "quality_control": "quality control: wrong answers removed, or added",
@@ -36,20 +19,10 @@ TERM_WORDS = {
 """The parts of a change, with what they mean."""
 
 
-@functools.cache
-def what(figure: str) -> tuple[str, str]:
-    """What a figure is, and its range and direction; empty where nothing here knows it."""
-    k = re.search(r"_at(\d+)$", figure)
-    known = QUALITY.get(figure) or (k and QUALITY.get(figure.removesuffix(k[1])))
-    if known:
-        return tuple(part.replace("{k}", k[1] if k else "K") for part in known)  # type: ignore[return-value]
-    for name, source in metric_sources().items():
-        about = source.doc
-        if figure == name or f"`{figure}`" in about:
-            meaning, span, *_ = [*about.partition("\n")[0].split(" | "), ""]
-            among = ", among correct answers" if figure.endswith("_correct") and figure != name else ""
-            return meaning + among, span
-    return "", ""
+def what(figure: str, figures: Registry) -> tuple[str, str]:
+    """What a figure is, and its range and direction; empty where nothing declares it."""
+    known = figures[figure]
+    return (known.meaning, span(known)) if known.meaning else ("", "")
 
 
 def number(value: Any, form: str = ".3f") -> str:

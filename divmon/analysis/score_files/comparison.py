@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from divmon.analysis.score_files.correctness import corrects
 from divmon.scoring.decomposition import decompose, plain
+from divmon.scoring.figures import Registry
 from divmon.scoring.paper_view import paper_view
 from divmon.storage.completion_files import Row
 
@@ -112,7 +113,9 @@ def _without_decomposition(now: Side, reference: Side) -> list[str]:
             " 'correct' in its rows, or 'gold' or 'row' and a task; figures of correct answers are left out"
         ]
     if not now.scored.distances:
-        return ["the decomposition is of metrics of pairs (sbert, code_embedding, nli, ast_subtree); none was chosen"]
+        figures = Registry()
+        there = ", ".join(figures[name].metric for name in figures.pairwise())
+        return [f"the decomposition is of metrics of pairs ({there}); none was chosen"]
     return []
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from divmon.loggers import shown
-from divmon.types import TERMS, Score
+from divmon.scoring.figures import Registry
+from divmon.types import TERMS
 
 REASONS = 5
 """Shown of why outputs were not judged, the commonest; the JSON has all."""
@@ -119,10 +119,11 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _shown(figures: dict[str, Any]) -> dict[str, Any]:
     """Without what repeats: at k = 1 the accuracy or 1, and where no output was cut off the accuracy again."""
     repeats = {"accuracy_cut_off_wrong"} if figures.get("accuracy_cut_off_wrong") == figures.get("accuracy") else set()
+    known = Registry()
     return {
         name: figure
         for name, figure in figures.items()
-        if shown(Score("", name, 0.0)) and not name.endswith("_at1") and name not in repeats
+        if known.shown(name) and not name.endswith("_at1") and name not in repeats
     }
 
 

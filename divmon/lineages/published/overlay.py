@@ -11,8 +11,9 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from divmon.analysis.curves import Curves
 from divmon.analysis.recounting import recounted_ead
-from divmon.analysis.settings import QUALITY, Settings, settings
+from divmon.analysis.settings import Settings, settings
 from divmon.lineages.published import paper
 from divmon.lineages.published.catalog import MOST, PAPER, PROMPTS
 from divmon.storage.reader import Run
@@ -137,7 +138,7 @@ def _other(run: Run, took: Settings, figure: str, values: Sequence[float]) -> It
         yield f"embedded by {took.models.get('encoder', 'an unknown encoder')}, the paper's is {ENCODER}"
     if figure == "nli" and NLI not in str(run.manifest.get("options", {}).get("nli_model")):
         yield f"classified by {run.manifest.get('options', {}).get('nli_model')}, the paper's is {NLI}"
-    if figure.startswith(QUALITY) or figure.endswith("_correct"):
+    if Curves(run).figures[figure].graded:
         yield "verdicts by divmon's own rules, which do not repeat the paper's errors"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from divmon.scoring.alerts.statistics import PAIRWISE, Figures, Finding
+from divmon.scoring.alerts.statistics import Figures, Finding
 from divmon.types import TERMS, TRUNCATED_LIMIT
 
 TITLES = {
@@ -62,8 +62,8 @@ def _change(kind: str, before: Figures, now: Figures, found: Finding) -> str:
         return f"{100 * (then + change.value):.0f} % {_RISEN[kind]} ({points})"
     what = "the share of answers nearest to their own prompt's"
     if kind != "templating":
-        assert before.tested is not None
-        what = PAIRWISE[before.tested]
+        assert before.tested_figure is not None
+        what = before.tested_figure
         if kind == "narrowing_correct":
             what += " of pairs of correct answers, at their share,"
         elif "accuracy" in now.scores:

@@ -4,7 +4,7 @@ All are one-sided t tests over prompts: x_p is what prompt p shows against the n
 these is at most 0 where the null holds. Two limits say what still counts as healthy: DELTA, a share of the reference's
 diversity that may be lost, and SHARE, by which a share of completions (or of words) may rise.
 
-The rate holds as far as t is t. Where nearly all answers of a prompt are the same and nothing judges them, x is skewed,
+The rate holds as far as t is t. Where nearly all answers of a prompt are the same and nothing grades them, x is skewed,
 and of runs that lose exactly DELTA 2.5 percent alarm in place of 1 (tests/results/alerts.txt); unchanged ones do not.
 """
 
@@ -13,11 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
+from divmon.scoring.figures import Registry
 from divmon.scoring.stats import Array, Interval, mean_interval
 from divmon.types import TRUNCATED_LIMIT, Score, Snapshot
 
@@ -30,9 +32,6 @@ SHARE = TRUNCATED_LIMIT
 LEAST_PROMPTS = 3
 """With fewer there is no test."""
 
-PAIRWISE = {"sbert": "sbert", "code_embedding": "code_sbert", "ast_subtree": "ast_pairwise", "nli": "nli"}
-"""Pairwise metrics and the figure that each is the mean of, in the order in which one is chosen to be tested."""
-
 
 class Figures:
     """What one snapshot holds of one task."""
@@ -40,6 +39,7 @@ class Figures:
     def __init__(self, snapshot: Snapshot, task: str) -> None:
         self.scores: dict[str, Score] = {s.metric: s for s in snapshot.scores if s.task == task}
         self.decomposition = snapshot.decomposition.get(task, {})
+        self.registry = Registry(snapshot.figures)
 
     def values(self, metric: str) -> Array:
         """A figure by prompt [P], NaN where undefined; one NaN, for all prompts, where there is no such figure."""
@@ -50,10 +50,15 @@ class Figures:
         per_prompt = self.decomposition.get(metric, {}).get("per_prompt", {})
         return np.array(per_prompt.get(term, [math.nan]), dtype=np.float64)  # None becomes NaN
 
+    @cached_property
+    def tested_figure(self) -> str | None:
+        """The mean over pairs that is tested: the first that is measured."""
+        return next(iter(self.registry.pairwise(self.scores)), None)
+
     @property
     def tested(self) -> str | None:
-        """The pairwise metric whose diversity is tested."""
-        return next((metric for metric, figure in PAIRWISE.items() if figure in self.scores), None)
+        """The metric that gives it, under whose name its decomposition stands."""
+        return None if self.tested_figure is None else self.registry[self.tested_figure].metric
 
 
 @dataclass(frozen=True)
@@ -107,19 +112,19 @@ def t_of(mean: float, error: float) -> float:
 def narrowing(before: Figures, now: Figures, delta: float) -> Finding | None:
     """Null: over prompts like these, diversity of equal quality fell by at most delta of the reference on average.
 
-    Where a prompt is judged, x_p = -(sum of the changes seen inside the strata of verdicts) - delta D_r: what wrong
+    Where a prompt is graded, x_p = -(sum of the changes seen inside the strata of correctness) - delta D_r: what wrong
     answers take away when they go does not count, and what is seen on one side only counts as no change. Where no
-    sample of the prompt is judged on either side, x_p = (1 - delta) D_r - D_t. A prompt judged on one side only is left
+    sample of the prompt is graded on either side, x_p = (1 - delta) D_r - D_t. A prompt graded on one side only is left
     out.
     """
-    metric = before.tested
-    if metric is None:
+    metric, figure = before.tested, before.tested_figure
+    if metric is None or figure is None:
         return None
-    level_P = before.values(PAIRWISE[metric])
-    change_P = now.values(PAIRWISE[metric]) - level_P
-    judged_P = ~np.isnan(before.values("accuracy")) | ~np.isnan(now.values("accuracy"))
-    change_P = np.where(judged_P, now.within(metric, "seen"), change_P)
-    level_P = np.where(judged_P, now.within(metric, "reference"), level_P)
+    level_P = before.values(figure)
+    change_P = now.values(figure) - level_P
+    graded_P = ~np.isnan(before.values("accuracy")) | ~np.isnan(now.values("accuracy"))
+    change_P = np.where(graded_P, now.within(metric, "seen"), change_P)
+    level_P = np.where(graded_P, now.within(metric, "reference"), level_P)
     return paired(-change_P - delta * level_P, change_P, level_P)
 
 
@@ -178,7 +183,7 @@ def length(before: Figures, now: Figures, delta: float) -> Finding | None:
 
 
 def truncation(before: Figures, now: Figures, delta: float) -> Finding | None:
-    """Null: the share of completions cut off before their answer is at most TRUNCATED_LIMIT, or has not risen.
+    """Null: the share of completions truncated before their answer is at most TRUNCATED_LIMIT, or has not risen.
 
     The smaller t of x_p = now - TRUNCATED_LIMIT and x_p = now - then: both must speak.
     """
@@ -208,9 +213,10 @@ def possible(kind: str, before: Figures) -> str | None:
     """Why a kind cannot be tested against this reference; None where it can."""
     needed = list(TESTS[kind][1])
     if kind.startswith("narrowing"):
-        if before.tested is None:
-            return f"none of the pairwise metrics {', '.join(PAIRWISE)} is measured"
-        needed.append(PAIRWISE[before.tested])
+        if before.tested_figure is None:
+            there = dict.fromkeys(before.registry[name].metric for name in before.registry.pairwise())
+            return f"none of the pairwise metrics {', '.join(there)} is measured"
+        needed.append(before.tested_figure)
     for name in needed:
         if name not in before.scores:
             return f"there is no {name}"

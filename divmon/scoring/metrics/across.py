@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-ACROSS_PROMPTS = True
-COST = "encoder"
+from divmon.scoring.metrics import Figure, metric
 
 _MAX_N = 5
 _TIE = 1e-6  # cosines closer than float32 embeddings can tell apart
@@ -17,10 +16,43 @@ _BLOCK = 1 << 20  # cosines at a time: 4 MB, and as much again a few times for w
 _STEP, _REACH = 0.5, 38.0  # of the integral over log t: both its errors are below float64's rounding
 
 
+def leave_one_out(
+    texts_PK: list[list[str | None]], embeddings_PKD: Tensor, mask_PK: Tensor, vocab_size: int = 50257
+) -> dict[str, Tensor]:
+    """The figures [P] without each prompt in turn, in one pass; `traced` is NaN for a prompt that it is not taken over.
+
+    `traced_chance` has none: it is a constant of the design.
+    """
+    gram_PP, answered_P, enough_P = _gram(embeddings_PKD, mask_PK), mask_PK.any(1), mask_PK.sum(1) >= 2
+    seen_O, drawn_OP, alone_OP = _ngrams(texts_PK)
+    n_P, tracing_P = (there_P.sum() - there_P.double() for there_P in (answered_P, enough_P))
+    sum_P = gram_PP.sum() - 2 * gram_PP.sum(1) + gram_PP.diagonal()
+    ead_P = _ead(seen_O[:, None] - alone_OP, drawn_OP.sum(1, keepdim=True) - drawn_OP, vocab_size).to(n_P.device)
+    return {
+        "across_ead": ead_P.where(n_P >= 2, torch.nan),
+        "across_sbert": (1 - (sum_P - n_P) / (n_P * (n_P - 1))).where(n_P >= 2, torch.nan),
+        "across_vendi": _vendi_without(gram_PP, n_P).where(n_P >= 2, torch.nan),
+        "traced": _traced_without(embeddings_PKD, mask_PK).where(enough_P & (tracing_P >= 2), torch.nan),
+    }
+
+
+@metric(
+    "Diversity between prompts, and whether answers can be traced to theirs",
+    figures={
+        "across_ead": Figure("Share of distinct n-grams over the first answer of each prompt", range=(0, 1)),
+        "across_sbert": Figure("Mean cosine distance between the first answers of prompts", range=(0, 2)),
+        "across_vendi": Figure("Effective number of distinct first answers of prompts", range=(1, "P")),
+        "traced": Figure("Share of answers nearest to their own prompt's answers", range=(0, 1)),
+        "traced_chance": Figure("The same by chance: 1 over the number of prompts", range=(0, 0.5), diverse=""),
+    },
+    source="paper",
+    across_prompts=True,
+    leave_one_out=leave_one_out,
+)
 def across(
     texts_PK: list[list[str | None]], embeddings_PKD: Tensor, mask_PK: Tensor, vocab_size: int = 50257
 ) -> dict[str, Tensor]:
-    """Diversity between prompts, and whether answers can be traced to theirs | higher is more diverse | paper
+    """Diversity between prompts, and whether answers can be traced to theirs.
 
     Within a prompt answers may stay apart while the answers to all prompts become one style. `across_*` take the first
     answer of each prompt as one set. For tracing, each answer is compared by cosine with the mean embedding of every
@@ -44,26 +76,6 @@ def across(
         **_traced(embeddings_PKD, mask_PK),
     }
     return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
-
-
-def leave_one_out(
-    texts_PK: list[list[str | None]], embeddings_PKD: Tensor, mask_PK: Tensor, vocab_size: int = 50257
-) -> dict[str, Tensor]:
-    """The figures [P] without each prompt in turn, in one pass; `traced` is NaN for a prompt that it is not taken over.
-
-    `traced_chance` has none: it is a constant of the design.
-    """
-    gram_PP, answered_P, enough_P = _gram(embeddings_PKD, mask_PK), mask_PK.any(1), mask_PK.sum(1) >= 2
-    seen_O, drawn_OP, alone_OP = _ngrams(texts_PK)
-    n_P, tracing_P = (there_P.sum() - there_P.double() for there_P in (answered_P, enough_P))
-    sum_P = gram_PP.sum() - 2 * gram_PP.sum(1) + gram_PP.diagonal()
-    ead_P = _ead(seen_O[:, None] - alone_OP, drawn_OP.sum(1, keepdim=True) - drawn_OP, vocab_size).to(n_P.device)
-    return {
-        "across_ead": ead_P.where(n_P >= 2, torch.nan),
-        "across_sbert": (1 - (sum_P - n_P) / (n_P * (n_P - 1))).where(n_P >= 2, torch.nan),
-        "across_vendi": _vendi_without(gram_PP, n_P).where(n_P >= 2, torch.nan),
-        "traced": _traced_without(embeddings_PKD, mask_PK).where(enough_P & (tracing_P >= 2), torch.nan),
-    }
 
 
 def _gram(embeddings_PKD: Tensor, mask_PK: Tensor) -> Tensor:

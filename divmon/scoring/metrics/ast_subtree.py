@@ -15,16 +15,44 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from divmon.scoring.metrics import Figure, metric
+
 _HEIGHT = 4
 _Trees = Counter[int]
 """A program: how often it holds each subtree."""
 
 
+def pairwise(programs_PK: list[list[str | None]]) -> Tensor:
+    """Multiset Jaccard distance of each pair [P, K, K]; NaN where a program does not parse, and on the diagonal."""
+    width = max((len(programs) for programs in programs_PK), default=0)
+    distance_PKK = torch.full((len(programs_PK), width, width), torch.nan, dtype=torch.float64)
+    for distance_KK, trees_K in zip(distance_PKK, _trees(programs_PK), strict=True):
+        distance_KK[: len(trees_K), : len(trees_K)] = _distances(trees_K)
+    return distance_PKK
+
+
+@metric(
+    "How differently Python programs are built, by syntax subtrees",
+    figures={
+        "ast_pairwise": Figure(
+            "Mean distance of pairs of (correct) programs, by syntax subtrees",
+            range=(0, 1),
+            rank=100,
+            pairwise=True,
+            graded=True,
+        ),
+        "ast_distinct": Figure(
+            "Share of syntax subtrees that are distinct, over a prompt's (correct) programs", range=(0, 1), graded=True
+        ),
+    },
+    source="paper, AST",
+    pairwise=pairwise,
+)
 def ast_subtree(programs_PK: list[list[str | None]], correct_PK: Tensor | None = None) -> dict[str, Tensor]:
-    """How differently Python programs are built, by syntax subtrees | 0 to 1, higher is more diverse | paper, AST
+    """How differently Python programs are built, by syntax subtrees.
 
     A program is the multiset of its subtrees of height exactly 4 (a leaf is 1). Programs that do not parse are left
-    out, and wrong or unjudged ones where verdicts exist. Formatting and comments do not count, names do.
+    out, and wrong or ungraded ones where some were graded. Formatting and comments do not count, names do.
 
     Returns:
         `ast_pairwise` [P]: mean over pairs of the multiset Jaccard distance, which is unbiased for every number of
@@ -41,15 +69,6 @@ def ast_subtree(programs_PK: list[list[str | None]], correct_PK: Tensor | None =
         "ast_pairwise": torch.tensor([_distances(trees).nanmean() for trees in trees_PK], dtype=torch.float64),
         "ast_distinct": torch.tensor([_distinct(trees) for trees in trees_PK], dtype=torch.float64),
     }
-
-
-def pairwise(programs_PK: list[list[str | None]]) -> Tensor:
-    """Multiset Jaccard distance of each pair [P, K, K]; NaN where a program does not parse, and on the diagonal."""
-    width = max((len(programs) for programs in programs_PK), default=0)
-    distance_PKK = torch.full((len(programs_PK), width, width), torch.nan, dtype=torch.float64)
-    for distance_KK, trees_K in zip(distance_PKK, _trees(programs_PK), strict=True):
-        distance_KK[: len(trees_K), : len(trees_K)] = _distances(trees_K)
-    return distance_PKK
 
 
 def _distances(trees_K: list[_Trees | None]) -> Tensor:

@@ -6,19 +6,46 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-USES_ALL_SAMPLES = True
-COST = "code_encoder"
+from divmon.scoring.metrics import Figure, metric
 
 
+def pairwise(code_embeddings_PKD: Tensor, program_mask_PK: Tensor) -> Tensor:
+    """Cosine distance of each pair of programs [P, K, K]; NaN where one is masked, and on the diagonal."""
+    unit_PKD = normalize(code_embeddings_PKD.double(), dim=-1)
+    distance_PKK = (1 - unit_PKD @ unit_PKD.mT).clamp(min=0)
+    pair_PKK = program_mask_PK[:, :, None] & program_mask_PK[:, None, :]
+    diagonal_KK = torch.eye(program_mask_PK.shape[1], dtype=torch.bool, device=program_mask_PK.device)
+    return distance_PKK.where(pair_PKK & ~diagonal_KK, torch.nan)
+
+
+@metric(
+    "SBERT and Vendi of (correct) programs by a code encoder",
+    figures={
+        "code_sbert": Figure(
+            "Mean cosine distance of pairs of (correct) programs, by a code encoder",
+            range=(0, 2),
+            rank=80,
+            pairwise=True,
+            cosine=True,
+            graded=True,
+        ),
+        "code_vendi": Figure(
+            "Effective number of distinct (correct) programs, by a code encoder", range=(1, "K"), rank=90, graded=True
+        ),
+    },
+    source="paper",
+    all_samples=True,
+    pairwise=pairwise,
+)
 def code_embedding(
     code_embeddings_PKD: Tensor,
     program_mask_PK: Tensor,
     correct_PK: Tensor | None = None,
     num_samples: int | None = None,
 ) -> dict[str, Tensor]:
-    """SBERT and Vendi of (correct) programs by a code encoder | as sbert and vendi, higher is more diverse | paper
+    """SBERT and Vendi of (correct) programs by a code encoder.
 
-    Wrong and unjudged programs are left out where verdicts exist.
+    Wrong and ungraded programs are left out where some were graded.
 
     Args:
         num_samples: K; Vendi takes the first K of more samples.
@@ -40,12 +67,3 @@ def code_embedding(
     eigenvalues_PK = torch.linalg.eigvalsh(similarity_PKK / n_P.clamp(min=1)[:, None, None])
     vendi_P = torch.special.entr(eigenvalues_PK.clamp(min=0)).sum(-1).exp()
     return {"code_sbert": distance_PKK.nanmean((1, 2)), "code_vendi": vendi_P.where(n_P >= 2, torch.nan)}
-
-
-def pairwise(code_embeddings_PKD: Tensor, program_mask_PK: Tensor) -> Tensor:
-    """Cosine distance of each pair of programs [P, K, K]; NaN where one is masked, and on the diagonal."""
-    unit_PKD = normalize(code_embeddings_PKD.double(), dim=-1)
-    distance_PKK = (1 - unit_PKD @ unit_PKD.mT).clamp(min=0)
-    pair_PKK = program_mask_PK[:, :, None] & program_mask_PK[:, None, :]
-    diagonal_KK = torch.eye(program_mask_PK.shape[1], dtype=torch.bool, device=program_mask_PK.device)
-    return distance_PKK.where(pair_PKK & ~diagonal_KK, torch.nan)

@@ -7,9 +7,16 @@ import zlib
 import torch
 from torch import Tensor
 
+from divmon.scoring.metrics import Figure, metric
 
+
+@metric(
+    "zlib bytes over plain bytes of a prompt's texts",
+    figures={"compression": Figure(range=(0, "about 1"))},
+    source="Shaib et al. 2024",
+)
 def compression(texts_PK: list[list[str | None]]) -> Tensor:
-    """zlib bytes over plain bytes of a prompt's texts | 0 to about 1, higher is more diverse | Shaib et al. 2024
+    """zlib bytes over plain bytes of a prompt's texts.
 
     The texts are joined by newlines. Low means repetition, within texts or between them; zlib sees 32 KiB back. It
     falls with more and longer texts, so it compares at equal K and similar length only; short texts can exceed 1.

@@ -5,11 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from divmon.scoring.metrics import Figure, metric
+
 _ORDERS = (1, 2, 3, 4)
 
 
+@metric(
+    "Share of n-grams that are distinct, over a prompt's texts",
+    figures={
+        f"distinct_{n}": Figure(f"Share of {n}-grams that are distinct, over a prompt's texts", range=(0, 1))
+        for n in _ORDERS
+    },
+    source="Li et al. 2016",
+)
 def distinct_n(texts_PK: list[list[str | None]]) -> dict[str, Tensor]:
-    """Share of n-grams that are distinct, over a prompt's texts | 0 to 1, higher is more diverse | Li et al. 2016
+    """Share of n-grams that are distinct, over a prompt's texts.
 
     The n-grams of all K texts are pooled and tokens split at white space. It falls with more and longer texts, so it
     compares at equal K and similar length only.

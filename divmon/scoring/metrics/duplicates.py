@@ -7,11 +7,20 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-USES_ALL_SAMPLES = True
+from divmon.scoring.metrics import Figure, metric
 
 
+@metric(
+    "Share of pairs of texts that are identical",
+    figures={
+        "duplicate_pairs": Figure(range=(0, 1), diverse="lower"),
+        "distinct_share": Figure("Distinct texts over texts", range=(0, 1), rank=70),
+    },
+    source="collision probability",
+    all_samples=True,
+)
 def duplicates(texts_PK: list[list[str | None]], num_samples: int | None = None) -> dict[str, Tensor]:
-    """Share of pairs of texts that are identical | 0 to 1, higher is less diverse | collision probability
+    """Share of pairs of texts that are identical.
 
     Texts are compared as they are, but for white space at their ends.
 

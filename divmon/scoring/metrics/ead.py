@@ -10,15 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from divmon.scoring.metrics import Figure, metric
+
 _MAX_N = 5
 
 
+@metric(
+    "Share of distinct n-grams (n = 1 to 5), adjusted for length",
+    figures={"ead": Figure(range=(0, 1), headline=60)},
+    source="paper, EAD",
+)
 def ead(texts_PK: list[list[str | None]], vocab_size: int = 50257) -> Tensor:
-    """Share of distinct n-grams (n = 1 to 5), adjusted for length | 0 to 1, higher is more diverse | paper, EAD
+    """Share of distinct n-grams (n = 1 to 5), adjusted for length.
 
     The n-grams of a prompt's K texts are pooled: U distinct of T. EAD_n = U / (V (1 - ((V - 1) / V)^T)), what was seen
-    over what a uniform draw of T from V would give. With V near 50,000 the adjustment is small at usual lengths, so the
-    value still follows length. As in the paper, tokens are split at white space after "." and newlines are deleted.
+    over what a uniform sample of T from V would give. With V near 50,000 the adjustment is small at usual lengths, so
+    the value still follows length. As in the paper, tokens are split at white space after "." and newlines are deleted.
 
     Args:
         vocab_size: V, the size of the tokenizer's vocabulary.

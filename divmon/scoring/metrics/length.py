@@ -5,15 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-USES_ALL_SAMPLES = True
+from divmon.scoring.metrics import Figure, metric
 
 
+@metric(
+    "Mean length of the completions",
+    figures={
+        "length_words": Figure("Mean length of the answers, words", range=(0, None), diverse=""),
+        "length_tokens": Figure("Mean length of the completions, new tokens", range=(0, None), diverse=""),
+    },
+    source="counts",
+    all_samples=True,
+)
 def length(texts_PK: list[list[str | None]], lengths_PK: Tensor | None = None) -> dict[str, Tensor]:
-    """Mean length of the completions | 0 up, not a diversity: lexical metrics move with it | counts
+    """Mean length of the completions, with which lexical metrics move.
 
     Returns:
         `length_words` [P]: words of the answers, split at white space. `length_tokens` [P], where known: new tokens of
-        all that was drawn, reasoning and cut-off completions included. NaN where there is nothing to count.
+        all completions, with their reasoning, truncated ones too. NaN where there is nothing to count.
 
     >>> length([["one two", "one"], [None, None]])["length_words"]
     tensor([1.5000,    nan], dtype=torch.float64)

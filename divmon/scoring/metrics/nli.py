@@ -10,34 +10,10 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-COST = "nli"
+from divmon.scoring.metrics import Figure, metric
 
 Classifier = Callable[[list[tuple[str, str]]], Tensor]
 _SENTENCE_END = re.compile(r"[.!?]+\s+|\n+")
-
-
-def nli(
-    prose_PK: list[list[str | None]], classify_nli: Classifier, nli_sentences: int | None = None, seed: int = 0
-) -> Tensor:
-    """How far answers contradict one another | 0 entailing, 1 neutral, 2 contradicting | paper, NLI
-
-    1 minus the mean over aligned sentences of P(entailment) - P(contradiction), each pair read both ways. For two texts
-    the sentences at equal positions are aligned, up to the shorter text. Not for code.
-
-    Args:
-        nli_sentences: how many aligned sentences of two texts are drawn (the paper takes three); None for all. Drawn by
-            `seed` and the two texts alone, so that neither the order of samples nor the other prompts matter.
-
-    Returns:
-        [P], NaN with fewer than two texts that hold a sentence.
-
-    >>> entailed = lambda pairs: torch.tensor([[float(a != b), 0.0, float(a == b)] for a, b in pairs])
-    >>> nli([["Yes.", "No."], ["Yes. It is.", "Yes. It is not."], ["Yes.", None]], entailed)
-    tensor([2., 1., nan], dtype=torch.float64)
-    """
-    scores_P = _scores(prose_PK, classify_nli, nli_sentences, seed)
-    pooled = [[score for pair in pairs.values() for score in pair] for pairs in scores_P]
-    return torch.tensor([1 - sum(p) / len(p) if p else torch.nan for p in pooled], dtype=torch.float64)
 
 
 def pairwise(
@@ -51,6 +27,37 @@ def pairwise(
             if scores:
                 distance_PKK[p, i, j] = distance_PKK[p, j, i] = 1 - sum(scores) / len(scores)
     return distance_PKK
+
+
+@metric(
+    "How far answers contradict one another (0: entailing; 1: neutral; 2: contradicting)",
+    figures={"nli": Figure(range=(0, 2), rank=50, pairwise=True)},
+    source="paper, NLI",
+    pairwise=pairwise,
+)
+def nli(
+    prose_PK: list[list[str | None]], classify_nli: Classifier, nli_sentences: int | None = None, seed: int = 0
+) -> Tensor:
+    """How far answers contradict one another (0: entailing; 1: neutral; 2: contradicting).
+
+    1 minus the mean over aligned sentences of P(entailment) - P(contradiction), each pair read both ways. For two texts
+    the sentences at equal positions are aligned, up to the shorter text. Not for code.
+
+    Args:
+        nli_sentences: how many aligned sentences of two texts are sampled (the paper takes three); None for all.
+            Sampled by `seed` and the two texts alone, so that neither the order of samples nor the other prompts
+            matter.
+
+    Returns:
+        [P], NaN with fewer than two texts that hold a sentence.
+
+    >>> entailed = lambda pairs: torch.tensor([[float(a != b), 0.0, float(a == b)] for a, b in pairs])
+    >>> nli([["Yes.", "No."], ["Yes. It is.", "Yes. It is not."], ["Yes.", None]], entailed)
+    tensor([2., 1., nan], dtype=torch.float64)
+    """
+    scores_P = _scores(prose_PK, classify_nli, nli_sentences, seed)
+    pooled = [[score for pair in pairs.values() for score in pair] for pairs in scores_P]
+    return torch.tensor([1 - sum(p) / len(p) if p else torch.nan for p in pooled], dtype=torch.float64)
 
 
 def _scores(

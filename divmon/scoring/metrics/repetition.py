@@ -7,7 +7,7 @@ import re
 import torch
 from torch import Tensor
 
-USES_ALL_SAMPLES = True
+from divmon.scoring.metrics import Figure, metric
 
 _N = 4
 # Scripts written without spaces (Thai to Lao, kana, Han, Hangul) letter by letter; a word of more than 12 letters in
@@ -15,8 +15,14 @@ _N = 4
 _WORD = re.compile(r"[^\W\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{1,12}|\S")
 
 
+@metric(
+    "Share of a text that repeats itself, in runs of 4 words",
+    figures={"repetition": Figure(range=(0, 1), diverse="", better="lower")},
+    source="Welleck et al. 2020",
+    all_samples=True,
+)
 def repetition(texts_PK: list[list[str | None]]) -> Tensor:
-    """Share of a text that repeats itself, in runs of 4 words | 0 to 1, not a diversity: loops | Welleck et al. 2020
+    """Share of a text that repeats itself, in runs of 4 words: no diversity, but loops.
 
     A word counts where the 4 words that end with it stood in the same text before. Other samples play no part, so that
     answers that grow alike leave it as it is; a model caught in a loop comes near 1.

@@ -6,21 +6,41 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-USES_ALL_SAMPLES = True
-COST = "encoder"
+from divmon.scoring.metrics import Figure, metric
 
 # float64 numbers computed at once: on a CPU more leave its cache and cost several times as much.
 _IN_CACHE, _ON_DEVICE = 200_000, 50_000_000
 
 
+def pairwise(embeddings_PKD: Tensor, mask_PK: Tensor) -> Tensor:
+    """Cosine distance of each pair [P, K, K]; NaN where one is masked, and on the diagonal, which is no pair."""
+    unit_PKD = normalize(embeddings_PKD.double(), dim=-1)
+    distance_PKK = (1 - unit_PKD @ unit_PKD.mT).clamp(min=0)
+    pair_PKK = mask_PK[:, :, None] & mask_PK[:, None, :]
+    diagonal_KK = torch.eye(mask_PK.shape[1], dtype=torch.bool, device=mask_PK.device)
+    return distance_PKK.where(pair_PKK & ~diagonal_KK, torch.nan)
+
+
+@metric(
+    "Mean cosine distance of pairs of answers, by meaning",
+    figures={
+        "sbert": Figure(range=(0, 2), headline=10, pairwise=True, cosine=True),
+        "sbert_correct": Figure(
+            "Mean cosine distance of pairs of correct answers, by meaning", range=(0, 2), graded=True
+        ),
+    },
+    source="paper, SBERT",
+    all_samples=True,
+    pairwise=pairwise,
+)
 def sbert(embeddings_PKD: Tensor, mask_PK: Tensor, correct_PK: Tensor | None = None) -> dict[str, Tensor]:
-    """Mean cosine distance of pairs of answers, by meaning | 0 to 2, higher is more diverse | paper, SBERT
+    """Mean cosine distance of pairs of answers, by meaning.
 
     A U-statistic, so sets of different size compare. All pairs at once: with S the sum of n unit vectors, |S|^2 is n
     plus twice the sum of the cosines of pairs.
 
     Returns:
-        `sbert` [P] over all answers, `sbert_correct` [P] over the correct ones where verdicts exist; NaN below two.
+        `sbert` [P] over all answers, `sbert_correct` [P] over the correct ones where some were graded; NaN below two.
 
     >>> e = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 0.0]]])
     >>> sbert(e, torch.ones(2, 2, dtype=torch.bool))["sbert"]
@@ -32,15 +52,6 @@ def sbert(embeddings_PKD: Tensor, mask_PK: Tensor, correct_PK: Tensor | None = N
     cosine_PM = (_squared_lengths(embeddings_PKD, mask_PMK) - n_PM) / (n_PM * (n_PM - 1))
     distance_PM = (1 - cosine_PM).clamp(min=0).where(n_PM >= 2, torch.nan)
     return dict(zip(masks, distance_PM.unbind(1), strict=True))
-
-
-def pairwise(embeddings_PKD: Tensor, mask_PK: Tensor) -> Tensor:
-    """Cosine distance of each pair [P, K, K]; NaN where one is masked, and on the diagonal, which is no pair."""
-    unit_PKD = normalize(embeddings_PKD.double(), dim=-1)
-    distance_PKK = (1 - unit_PKD @ unit_PKD.mT).clamp(min=0)
-    pair_PKK = mask_PK[:, :, None] & mask_PK[:, None, :]
-    diagonal_KK = torch.eye(mask_PK.shape[1], dtype=torch.bool, device=mask_PK.device)
-    return distance_PKK.where(pair_PKK & ~diagonal_KK, torch.nan)
 
 
 def _squared_lengths(embeddings_PKD: Tensor, mask_PMK: Tensor) -> Tensor:

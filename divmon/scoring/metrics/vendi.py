@@ -9,9 +9,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-USES_ALL_SAMPLES = True
-COST = "encoder"
-AGGREGATE = {"vendi2_at8": "harmonic_mean", "vendi2_at8_correct": "harmonic_mean"}
+from divmon.scoring.metrics import Figure, metric
 
 _ALL_SUBSETS, _DRAWN_SUBSETS = 2000, 256
 # float64 numbers computed at once: on a CPU more leave its cache and cost several times as much.
@@ -19,6 +17,28 @@ _IN_CACHE, _ON_DEVICE = 200_000, 50_000_000
 _SWEEPS = 5  # of Jacobi rotations: four left entropies exact to 1e-13 in the worst case tried, five to rounding
 
 
+@metric(
+    "Effective number of distinct answers (1: identical; K: orthogonal)",
+    figures={
+        "vendi": Figure(range=(1, "K"), rank=20),
+        "vendi_at4": Figure("Effective number of distinct answers among 4", range=(1, 4), rank=30),
+        "vendi2_at8": Figure(
+            "Effective number of distinct answers among 8, of order 2", range=(1, 8), rank=40, aggregate="harmonic_mean"
+        ),
+        "vendi_correct": Figure("Effective number of distinct correct answers", range=(1, "K"), graded=True),
+        "vendi_at4_correct": Figure(
+            "Effective number of distinct answers among 4 correct ones", range=(1, 4), graded=True
+        ),
+        "vendi2_at8_correct": Figure(
+            "Effective number of distinct answers among 8 correct ones, of order 2",
+            range=(1, 8),
+            aggregate="harmonic_mean",
+            graded=True,
+        ),
+    },
+    source="paper, Vendi; Friedman and Dieng 2023",
+    all_samples=True,
+)
 def vendi(
     embeddings_PKD: Tensor,
     mask_PK: Tensor,
@@ -26,7 +46,7 @@ def vendi(
     num_samples: int | None = None,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """Effective number of distinct answers | 1 identical to K orthogonal | paper, Vendi; Friedman and Dieng 2023
+    """Effective number of distinct answers.
 
     Order 1 is exp of the entropy of the eigenvalues of the cosine Gram matrix over n; it grows with n, so it compares
     at equal size only. Order 2 needs no eigenvalues: with C2 the mean squared cosine of pairs, unbiased for every n,
@@ -37,8 +57,8 @@ def vendi(
 
     Returns:
         `vendi` [P]: the paper's, order 1 over the first K. `vendi_at4` [P]: order 1 at size 4, the mean over all
-        subsets of 4 (256 seeded ones where there are over 2,000). `vendi2_at8` [P]: order 2 at size 8. Where verdicts
-        exist, the same over correct answers: `vendi_correct` (the paper's, not comparable where the numbers of correct
+        subsets of 4 (256 seeded ones where there are over 2,000). `vendi2_at8` [P]: order 2 at size 8. Where some were
+        graded, the same over correct answers: `vendi_correct` (the paper's, not comparable where the numbers of correct
         answers differ), `vendi_at4_correct` and `vendi2_at8_correct`. NaN below two answers, for size 4 below four.
 
     >>> e = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 0.0]]])

@@ -228,6 +228,7 @@ class Rollouts:
             "reward_functions": trainer.reward_func_names,
             "reward_weights": trainer.reward_weights.tolist(),
             "metrics": self._scoring.scorer.names,
+            "figures": self._scoring.scorer.figures.record(),
             "encoders": self._scoring.scorer.encoders(),
             "max_groups": self._max_groups,
             "encoder_share": self._encoder_share,

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from divmon.loggers import shown
 from divmon.pipeline import outputs
 from divmon.scoring import quality, soundness
 from divmon.scoring.decomposition import Decomposition, decompose, pairs
+from divmon.scoring.figures import Registry
 from divmon.scoring.reference import Reference, Rows, in_rows, terms_as_changes
 from divmon.scoring.scorer import Scored, Scorer
 from divmon.scoring.stats import mean_interval
@@ -95,6 +95,7 @@ class GroupScorer:
                     "prompts": {id: text_of(group.prompt)[:2000] for id, group in drawn.by_id.items()},
                     **(facts or {}),
                 },
+                figures=self.scorer.figures.of(score.metric for score in scores),
             ),
             scored.distances,
             {TASK: rows} if rows else {},
@@ -168,12 +169,11 @@ class GroupScorer:
         return changes, {TASK: found} if found else {}, how
 
     def _unpaired(self, now: Sequence[Score], reference: Sequence[Score]) -> list[Change]:
-        aggregate = {name: how for metric in self.scorer.metrics for name, how in metric.aggregate.items()}
         before = {score.metric: score.values for score in reference if score.values}
         changes = []
         for score in now:
             if score.values and score.metric in before:
-                how = aggregate.get(score.metric, "mean")
+                how = self.scorer.figures[score.metric].aggregate
                 c = unpaired_change(score.values, before[score.metric], how)
                 changes.append(Change(TASK, score.metric, c.reference, c.now, c.change, c.low, c.high, c.n))
         return changes
@@ -267,7 +267,9 @@ def _quality(
     answers = [[v.answer for v in row] for row in verdicts_PG]
     if any(answer is not None for row in answers for answer in row):
         figures = quality.quality(correct_PG, min(size, MOST_VOTES), answers=answers) | figures
-    return [score for score in quality.scores(TASK, figures) if shown(score) or score.metric.endswith(f"_at{size}")]
+    known = Registry()
+    found = quality.scores(TASK, figures)
+    return [score for score in found if known.shown(score.metric) or score.metric.endswith(f"_at{size}")]
 
 
 def _mean(name: str, values: Sequence[float]) -> Score:
