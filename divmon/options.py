@@ -16,7 +16,8 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -81,8 +82,9 @@ class Options:
     """Prompt and new tokens decoded together; by free memory where None."""
     max_memory_gb: float | None = None
     """Memory (10^9 bytes) of one batch of samples, and of one batch of texts to encode; by free memory where None."""
-    encoder_lives: Literal["device", "cpu", "measuring"] = "device"
-    """Where the encoders are: on the model's "device", on the "cpu", or loaded only while "measuring"."""
+    encoder_device: Literal["model", "cpu", "offload"] = "model"
+    """Where the encoders are: on the "model"'s device, on the "cpu", or "offload": on the model's device only while
+    measuring."""
     timeout: float = 3600.0
     """Seconds that sampling one snapshot may take; prompts not sampled by then are missing. Also how long the processes
     of a run wait for one another."""
@@ -246,6 +248,23 @@ def closest(name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(sorted(names))}"
+
+
+RENAMED = {"encoder_lives": ("encoder_device", {"device": "model", "measuring": "offload"})}
+"""Options of version 0.1 that have another name since, and what their values are called now."""
+
+
+def current(options: Mapping[str, Any]) -> dict[str, Any]:
+    """These options by their names of today; an old name works, with a DeprecationWarning."""
+    found = {}
+    for name, value in options.items():
+        if name in RENAMED:
+            new, values = RENAMED[name]
+            value = values.get(value, value)
+            warnings.warn(f"option {name} is {new}={value!r} since 0.2", DeprecationWarning, stacklevel=3)
+            name = new
+        found[name] = value
+    return found
 
 
 def check_names(names: Iterable[str]) -> None:

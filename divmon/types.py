@@ -11,6 +11,7 @@ import dataclasses
 import json
 import math
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,10 +24,20 @@ Finish = Literal["eos", "stop", "length", "unknown"]
 not tell."""
 
 TRUNCATED_LIMIT = 0.1
-"""Above this share of completions cut off before their answer, a task's figures are not comparable (contract 3)."""
+"""Above this share of completions without an answer, a task's figures are not comparable (contract 3)."""
 
-CUT_OFF = "cut off before its answer"
-"""The reason of the verdict None on a completion that ended before it answered."""
+TRUNCATED = "truncated before its answer"
+"""The reason of the verdict None on a completion that reached the token limit before it answered."""
+
+UNCLOSED = "ended inside its reasoning, without an answer"
+"""The reason of the verdict None on a completion that ended by itself before it answered."""
+
+OLD_FIGURES = {
+    "length_limit": "clipped_ratio",
+    "no_signal": "frac_reward_zero_std",
+    "accuracy_cut_off_wrong": "accuracy_no_answer_wrong",
+}
+"""Names of figures until version 0.2, and since."""
 
 TERMS = {
     "quality_control": "quality control",
@@ -129,8 +140,18 @@ class RenderedPrompt:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """Correct, wrong, or None for ungradable, which is not wrong."""
+
+    correct: bool | None
+    reason: str = ""
+    answer: str | None = None
+    """The final answer found in the text, in a form that equal answers share (for majority votes); None: none found."""
+
+
+@dataclass(frozen=True)
 class Sample:
-    """One drawn completion with its finish reason."""
+    """One completion: its text, how it ended, and whether it is correct."""
 
     task: str
     prompt_id: str
@@ -140,21 +161,23 @@ class Sample:
     """The answer: the completion without its reasoning. Empty where the reasoning was never closed."""
     finish: Finish
     n_tokens: int | None
-    """New tokens drawn, the closing one included; None where only the text was recorded."""
+    """New tokens, the closing one included; None where only the text was recorded."""
     reasoning: str | None = None
     """The text of the reasoning block; None where there was none."""
     answered: bool = True
-    """False where the completion was cut off inside its reasoning: there is no answer to score or judge."""
+    """False where the completion ended inside its reasoning: there is no answer to score or grade."""
+    verdict: Verdict | None = None
+    """What its verifier says; None where nothing grades its task."""
 
+    @property
+    def correct(self) -> bool | None:
+        """None where it is ungradable, or where nothing grades its task."""
+        return None if self.verdict is None else self.verdict.correct
 
-@dataclass(frozen=True)
-class Verdict:
-    """Correct, wrong, or None for "could not judge", which is not wrong."""
-
-    correct: bool | None
-    reason: str = ""
-    answer: str | None = None
-    """The final answer found in the text, in a form that equal answers share (for majority votes); None: none found."""
+    @property
+    def final_answer(self) -> str | None:
+        """What its verifier took as the answer; None where there is none."""
+        return None if self.verdict is None else self.verdict.answer
 
 
 @dataclass(frozen=True)
@@ -233,8 +256,6 @@ class Snapshot:
 
     step: int
     samples: list[Sample]
-    verdicts: list[Verdict] = field(default_factory=list)
-    """Parallel to `samples`, or empty where nothing judges."""
     scores: list[Score] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     decomposition: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -250,6 +271,10 @@ class Snapshot:
         Raises:
             KeyError: there is none; the message lists those there are.
         """
+        if metric in OLD_FIGURES:
+            new = OLD_FIGURES[metric]
+            warnings.warn(f"the figure {metric!r} is named {new!r} since 0.2", DeprecationWarning, stacklevel=2)
+            metric = new
         for score in self.scores:
             if score.task == task and score.metric == metric:
                 return score

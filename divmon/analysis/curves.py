@@ -96,8 +96,8 @@ class Curves:
         """(step, task) -> why its figures must not be compared: measured with other settings than the run's last
         snapshot, too many completions without an answer (contract 3), or a suspicious sampler (contract 5)."""
         scores, found = self.run.scores, self._other_settings()
-        at_limit = scores[scores["metric"] == "length_limit"].set_index(["step", "task"])["mean"].to_dict()
-        for step, task, share in scores.loc[scores["metric"] == "truncated", ["step", "task", "mean"]].itertuples(
+        at_limit = scores[scores["metric"] == "clipped_ratio"].set_index(["step", "task"])["mean"].to_dict()
+        for step, task, share in scores.loc[scores["metric"] == "no_answer", ["step", "task", "mean"]].itertuples(
             index=False
         ):
             if share > TRUNCATED_LIMIT:

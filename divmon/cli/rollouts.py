@@ -22,7 +22,7 @@ OK, NOTHING, PARTLY = 0, 2, 3
 BY_STEP = (
     "reward",
     "reward_std",
-    "no_signal",
+    "frac_reward_zero_std",
     "accuracy",
     "solve_all",
     "solve_none",
@@ -42,8 +42,8 @@ Right or wrong: above --threshold; or by --verifier, where a reward function log
 where there is one reward and it is 0 or 1, above 0.5. Else nothing is judged. The files do not tell which completions
 were cut off, so of these none is left out."""
 
-_EPILOG = """no_signal is the share of groups whose rewards are all equal, so that they train nothing; solve_all and
-solve_none the shares of groups all right and all wrong.
+_EPILOG = """frac_reward_zero_std is the share of groups whose rewards are all equal, so that they train nothing;
+solve_all and solve_none the shares of groups all right and all wrong.
 
 exit code: 0 all was done; 2 wrong usage, or nothing could be scored; 3 some files or metrics were left out, each named
 with its reason on stderr, and the rest was done."""

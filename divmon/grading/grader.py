@@ -18,7 +18,7 @@ from divmon.grading import verifiers
 from divmon.grading._time_limit import TimedOut, within
 from divmon.grading.verifiers import Verifier
 from divmon.grading.verifiers._pool import pool
-from divmon.types import CUT_OFF, Prompt, Sample, Verdict, fields, plain, strict_json
+from divmon.types import TRUNCATED, UNCLOSED, Prompt, Sample, Verdict, fields, plain, strict_json
 
 SECONDS = 5.0
 """What one text may take in a child process."""
@@ -37,7 +37,7 @@ def judge(
 ) -> list[Verdict]:
     """The verdict on each item; what fails is None with its reason, and nothing is raised for it.
 
-    Equal texts of equal prompts are graded once. A sample that was truncated inside its reasoning (or None in place of
+    Equal texts of equal prompts are graded once. A sample that ended inside its reasoning (or None in place of
     a text) is ungradable, and so is one that was truncated before an answer was found.
 
     Args:
@@ -71,7 +71,10 @@ def judge(
         here = _Here(rule, seconds or CALLABLE_SECONDS, allow_unsandboxed_code)
         found = here.grade(distinct, list(prompt_of.values()))
     by_key = dict(zip(distinct, found, strict=True))
-    return [Verdict(None, CUT_OFF) if key is None else _unless_cut(by_key[key], key[2]) for key in keys]
+    return [
+        Verdict(None, UNCLOSED if whole else TRUNCATED) if key is None else _unless_truncated(by_key[key], whole)
+        for key, whole in zip(keys, wholes, strict=True)
+    ]
 
 
 def _text(item: Sample | str | None) -> str | None:
@@ -80,9 +83,9 @@ def _text(item: Sample | str | None) -> str | None:
     return item
 
 
-def _unless_cut(verdict: Verdict, complete: bool) -> Verdict:
+def _unless_truncated(verdict: Verdict, complete: bool) -> Verdict:
     if not complete and verdict.correct is False and verdict.answer is None:
-        return Verdict(None, CUT_OFF)
+        return Verdict(None, TRUNCATED)
     return verdict
 
 

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from divmon.types import Change, Figure, Probe, Prompt, Sample, Score, Snapshot, Verdict
+from divmon.types import Change, Figure, Probe, Prompt, Sample, Score, Snapshot
 
 logger = logging.getLogger("divmon")
 
@@ -104,16 +104,15 @@ def texts(snapshot: Snapshot, probes: Sequence[Probe], few: int = 3, samples: in
         few: prompts shown of a task.
         samples: completions shown of a prompt.
     """
-    verdicts: Sequence[Verdict | None] = snapshot.verdicts or [None] * len(snapshot.samples)
-    drawn: dict[tuple[str, str], list[tuple[Sample, Verdict | None]]] = {}
-    for sample, verdict in zip(snapshot.samples, verdicts, strict=True):
-        drawn.setdefault((sample.task, sample.prompt_id), []).append((sample, verdict))
+    drawn: dict[tuple[str, str], list[Sample]] = {}
+    for sample in snapshot.samples:
+        drawn.setdefault((sample.task, sample.prompt_id), []).append(sample)
     alerts = snapshot.provenance.get("alerts") or []
     tables = {"divmon/alerts": "\n\n".join(_escape(alert["text"], 2000) for alert in alerts)} if alerts else {}
     for probe in probes:
         parts = []
         for prompt in probe.prompts[:few]:
-            rows = [_row(*pair) for pair in drawn.get((probe.name, prompt.id), [])[:samples]]
+            rows = [_row(sample) for sample in drawn.get((probe.name, prompt.id), [])[:samples]]
             reason = snapshot.missing.get((probe.name, prompt.id), "")
             head = f"**{_escape(prompt.id, 80)}** {_escape(_asked(prompt), 600)} {_escape(reason, 200)}".strip()
             parts.append(
@@ -132,11 +131,9 @@ def kept_step(run: Any) -> Iterator[None]:
         run._next_step = before
 
 
-def _row(sample: Sample, verdict: Verdict | None) -> str:
+def _row(sample: Sample) -> str:
     words = {True: "correct", False: "wrong", None: "ungradable"}
-    graded = "" if verdict is None else words[verdict.correct]
-    if verdict is not None and verdict.correct is None and verdict.reason in ("", "no verifier"):
-        graded = "ungraded"
+    graded = "" if sample.verdict is None else words[sample.correct]
     ended = "truncated" if sample.finish == "length" else "ended"
     text = sample.text if sample.answered else f"({ended} inside its reasoning, no answer)"
     return f"| {sample.index} | {graded} | {sample.finish} | {sample.n_tokens} | {_escape(text, 300)} |"

@@ -138,10 +138,10 @@ def notes(snapshot: Snapshot) -> list[str]:
         found.append(f"check the sampler before the figures: {snapshot.provenance['suspicion']}")
     shares = {(score.task, score.metric): score.mean for score in snapshot.scores}
     for (task, metric), share in shares.items():
-        if metric == "truncated" and share > TRUNCATED_LIMIT:
+        if metric == "no_answer" and share > TRUNCATED_LIMIT:
             limit = snapshot.provenance.get("decoding", {}).get(task, {}).get("max_new_tokens")
             reasoning = any(s.task == task and not s.answered for s in snapshot.samples)
-            why = unanswered(share, shares.get((task, "length_limit"), math.nan), limit, reasoning)
+            why = unanswered(share, shares.get((task, "clipped_ratio"), math.nan), limit, reasoning)
             found.append(f"{task} is NOT COMPARABLE: {why}")
     return found
 

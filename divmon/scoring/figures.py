@@ -38,7 +38,7 @@ def _rate(meaning: str, **facts: Any) -> Figure:
 
 OF_NO_METRIC = {
     "accuracy": _quality("Share of graded completions that are correct", headline=200),
-    "accuracy_cut_off_wrong": _quality("Accuracy with truncated completions counted as wrong"),
+    "accuracy_no_answer_wrong": _quality("Accuracy with completions without an answer counted as wrong"),
     "pass_at{k}": _quality("Chance that one of {k} completions is correct (pass@{k})", rank=210),
     "coverage": _quality("Chance that some of K completions is correct"),
     "solve_all": _quality("Chance that all of K completions are correct"),
@@ -47,12 +47,13 @@ OF_NO_METRIC = {
     "majority_at{k}": _quality("Accuracy of the vote of {k} completions"),
     "majority_gain": _quality("Accuracy of the vote of K completions minus that of one", range=(-1, 1)),
     "distinct_answers_at{k}": _quality("Expected different final answers among {k} completions", "", range=(1, "{k}")),
-    "truncated": _rate("Share of completions that ended before their answer", rank=220),
+    "no_answer": _rate("Share of completions without an answer: truncated, or ended inside their reasoning", rank=220),
+    "truncated": _rate("Share of completions that reached the token limit before their answer"),
     "empty": _rate("Share of completions without text"),
-    "length_limit": _rate("Share of completions that ended at the token limit"),
+    "clipped_ratio": _rate("Share of completions that ended at the token limit"),
     "reward": Figure("Mean reward of a group of rollouts", diverse="", better="higher"),
     "reward_std": Figure("Standard deviation of the rewards within a group", range=(0, None), diverse=""),
-    "no_signal": _rate("Share of groups whose rewards are all equal, so that they train nothing"),
+    "frac_reward_zero_std": _rate("Share of groups whose rewards are all equal, so that they train nothing"),
 }
 """Figures of quality, of how completions end, and of rollouts. "{k}" stands for every size of a set up to K."""
 

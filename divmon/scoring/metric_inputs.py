@@ -57,8 +57,8 @@ class Resources:
     nli_sentences: int | None = 3
     """Aligned sentences sampled for each pair of texts; None for all."""
     device: str | torch.device | None = None
-    lives: str = "device"
-    """Where models are between measurements: on the "device", on the "cpu", or loaded only while "measuring"."""
+    encoder_device: str = "model"
+    """Where models are: "model", on `device`; "cpu"; "offload", on `device` only while measuring."""
     max_memory_gb: float | None = None
     """That a batch of texts may take while a model reads it (10^9 bytes)."""
     vocab_size: int = 50257
@@ -66,7 +66,7 @@ class Resources:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        where = ("cpu" if self.lives == "cpu" else self.device, self.max_memory_gb)
+        where = ("cpu" if self.encoder_device == "cpu" else self.device, self.max_memory_gb)
         self.models: dict[str, TextEncoder | NLIClassifier] = {
             "encoder": TextEncoder(self.embedder, *where),
             "code_encoder": CodeEncoder(self.code_embedder, *where),
@@ -89,7 +89,7 @@ class Resources:
 
     def release(self) -> None:
         """Where models are loaded only while measuring: gives their memory back."""
-        if self.lives == "measuring":
+        if self.encoder_device == "offload":
             for model in self.models.values():
                 model.release()
             release_memory()

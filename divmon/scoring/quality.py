@@ -24,7 +24,7 @@ def quality(
     verdicts: Sequence[Sequence[bool | None]],
     num_samples: int,
     *,
-    cut_off: Sequence[Sequence[bool]] | None = None,
+    no_answer: Sequence[Sequence[bool]] | None = None,
     answers: Sequence[Sequence[str | None]] | None = None,
 ) -> dict[str, Array]:
     """All figures of quality, by name [P].
@@ -32,13 +32,13 @@ def quality(
     Args:
         verdicts: for each prompt its True, False, or None for ungraded or ungradable; their numbers may differ.
         num_samples: K, the largest size k.
-        cut_off: parallel to `verdicts`, whether the sample was truncated before its answer.
+        no_answer: parallel to `verdicts`, whether the sample ended before its answer.
         answers: parallel to `verdicts`, the extracted final answer, equal where answers are the same; None where there
             is none.
 
     Returns:
-        `accuracy`: correct of the graded. `accuracy_cut_off_wrong`: with ungraded samples that were truncated counted
-        as wrong (where `cut_off` is given). `pass_at<k>` for k = 1 to K: chance that one of k graded samples is
+        `accuracy`: correct of the graded. `accuracy_no_answer_wrong`: with ungraded samples that gave no answer counted
+        as wrong (where `no_answer` is given). `pass_at<k>` for k = 1 to K: chance that one of k graded samples is
         correct; NaN where fewer than k are graded. `coverage`, `solve_all`, `solve_none`, `mixed`: chance that of K
         graded samples (of all, where fewer are graded) some, all, none, or some but not all are correct; NaN with fewer
         than two.
@@ -55,18 +55,18 @@ def quality(
     """
     if num_samples < 1:
         raise ValueError(f"expected num_samples of 1 or more, got {num_samples}")
-    _check_parallel(verdicts, cut_off=cut_off, answers=answers)
+    _check_parallel(verdicts, no_answer=no_answer, answers=answers)
     graded_P = np.array([sum(v is not None for v in row) for row in verdicts])
     right_P = np.array([sum(bool(v) for v in row) for row in verdicts])
     sizes = range(1, num_samples + 1)
     with np.errstate(invalid="ignore"):  # 0 / 0 is NaN: undefined
         figures = {"accuracy": right_P / graded_P}
-        if cut_off is not None:
+        if no_answer is not None:
             lost = [
-                sum(v is None and cut for v, cut in zip(*rows, strict=True))
-                for rows in zip(verdicts, cut_off, strict=True)
+                sum(v is None and none for v, none in zip(*rows, strict=True))
+                for rows in zip(verdicts, no_answer, strict=True)
             ]
-            figures["accuracy_cut_off_wrong"] = right_P / (graded_P + lost)
+            figures["accuracy_no_answer_wrong"] = right_P / (graded_P + lost)
     figures |= {f"pass_at{k}": pass_at(k, graded_P, right_P) for k in sizes}
     figures |= _shares(graded_P, right_P, num_samples)
     if answers is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,75 +11,69 @@ from divmon.scoring.paper_view import paper_view
 from divmon.scoring.scorer import Scored, Scorer
 from divmon.scoring.within_strata import within
 from divmon.storage.reader import asked, find_folder, list_steps, read_figures, read_manifest, read_snapshot
-from divmon.types import TERMS, Change, Probe, Sample, Score, Snapshot, plain
+from divmon.types import TERMS, Change, Probe, Sample, Snapshot, plain
 
-Rows = list[list[bool | None]]
-"""For each prompt of a task whether its samples are correct, by their number."""
+Correct = list[list[bool | None]]
+"""[P][N]: whether each sample of each prompt of a task is correct; None where it is missing or ungradable."""
 
 
 @dataclass
-class Reference:
+class Measurement:
     """A snapshot with what later ones are compared to: pair distances are kept in memory, not in the store."""
 
     snapshot: Snapshot
     distances: dict[tuple[str, str], Any] = field(default_factory=dict)
     """(task, metric) -> [P, N, N]; of a resumed run only where something grades."""
-    verdicts: dict[str, Rows] = field(default_factory=dict)
+    correct: dict[str, Correct] = field(default_factory=dict)
+    """By task; tasks that nothing grades are not in it."""
 
 
-def in_rows(probe: Probe, samples: Sequence[Sample], values: Sequence[Any], num_samples: int) -> list[list[Any]]:
-    """What stands beside a task's samples as [P][N]; None for missing samples."""
-    rows: dict[str, list[Any]] = {prompt.id: [None] * num_samples for prompt in probe.prompts}
-    for sample, value in zip(samples, values, strict=True):
-        rows[sample.prompt_id][sample.index] = value
+def by_prompt(probe: Probe, samples: Sequence[Sample], value: Callable[[Sample], Any], wide: int) -> list[list[Any]]:
+    """A value of a task's samples as [P][N], N = `wide`; None for missing samples."""
+    rows: dict[str, list[Any]] = {prompt.id: [None] * wide for prompt in probe.prompts}
+    for sample in samples:
+        rows[sample.prompt_id][sample.index] = value(sample)
     return list(rows.values())
 
 
-@dataclass
-class Measured:
-    """What one measurement gives to be compared with the reference."""
+def compare(
+    now: Measurement,
+    reference: Measurement,
+    scored: Scored,
+    scorer: Scorer,
+    ids: Mapping[str, Sequence[str]],
+    num_samples: int,
+) -> None:
+    """Fills in the paired changes, and for each graded task the decomposition of each pairwise metric's change.
 
-    scores: Sequence[Score]
-    """Those of the metrics and of quality."""
-    scored: Scored
-    """With the pair distances; what cannot be decomposed is noted in it."""
-    verdicts: dict[str, Rows]
-    """By task; tasks that were not graded are not in it."""
-    ids: dict[str, list[str]]
-    """By task, the prompt ids that values belong to."""
-
-
-def since(
-    reference: Reference, measured: Measured, scorer: Scorer, num_samples: int
-) -> tuple[list[Change], dict[str, dict[str, Any]]]:
-    """The paired changes, and for each graded task the decomposition of each pairwise metric's change.
+    The terms of a decomposition are among the changes as `<metric>/<term>`. `now.snapshot.decomposition` is task ->
+    metric -> the whole decomposition, with the paper's own view under "paper" and the terms of `within_strata` under
+    "per_prompt".
 
     Args:
+        scored: notes what cannot be decomposed.
+        ids: by task, the prompt ids that values belong to.
         num_samples: K.
-
-    Returns:
-        Changes; the parts of a decomposition are among them as `<metric>/<part>`. And task -> metric -> the whole
-        decomposition with the paper's own view under "paper" and the terms of `within_strata` under "per_prompt".
     """
-    changes = scorer.changes(measured.scores, measured.ids, reference.snapshot.scores)
-    scored, verdicts = measured.scored, measured.verdicts
+    before = reference.snapshot
+    changes = scorer.changes(now.snapshot.scores, ids, before.scores)
     cosine = {metric.name for metric in [*scorer.metrics, *scorer.expensive] if metric.cosine}
     found: dict[str, dict[str, Any]] = {}
-    for (task, metric), now in scored.distances.items():
-        before = reference.distances.get((task, metric))
-        if before is None or task not in verdicts or task not in reference.verdicts:
+    for (task, metric), distances in now.distances.items():
+        then = reference.distances.get((task, metric))
+        if then is None or task not in now.correct or task not in reference.correct:
             continue
-        sides = (before, now, reference.verdicts[task], verdicts[task])
+        sides = (then, distances, reference.correct[task], now.correct[task])
         try:
             parts = decompose(*sides)
             view = paper_view(*sides, num_samples=num_samples).as_dict() if metric in cosine else None
-            terms = plain(within(pairs(before, reference.verdicts[task]), pairs(now, verdicts[task])))
+            terms = plain(within(pairs(then, reference.correct[task]), pairs(distances, now.correct[task])))
         except Exception as error:  # costs this metric its decomposition, and nothing else
             scored.leave_out(f"{task}/{metric}/decomposition", error)
             continue
         found.setdefault(task, {})[metric] = {**parts.as_dict(), "paper": view, "per_prompt": terms}
         changes += terms_as_changes(task, metric, parts)
-    return changes, found
+    now.snapshot.changes, now.snapshot.decomposition = changes, found
 
 
 def terms_as_changes(task: str, metric: str, parts: Decomposition) -> list[Change]:

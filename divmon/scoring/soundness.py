@@ -1,4 +1,4 @@
-"""Is the sampler sound (contract 5), and were completions truncated before their answer (contract 3)?"""
+"""Is the sampler sound (contract 5), and did completions reach their answer (contract 3)?"""
 
 from __future__ import annotations
 
@@ -7,29 +7,32 @@ from collections import Counter
 from collections.abc import Sequence
 
 from divmon.scoring.stats import mean_interval
-from divmon.types import CUT_OFF, Probe, Sample, Score, Verdict
+from divmon.types import TRUNCATED, Probe, Sample, Score
 
 
-def cut_off(sample: Sample, verdict: Verdict | None = None) -> bool:
-    """Truncated before its answer: inside its reasoning, or by length where a verifier then found no answer."""
-    return not sample.answered or (verdict is not None and verdict.reason == CUT_OFF)
+def no_answer(sample: Sample) -> bool:
+    """It ended inside its reasoning, or at the token limit before a verifier found an answer in it."""
+    return not sample.answered or (sample.verdict is not None and sample.verdict.reason == TRUNCATED)
 
 
-def rates(probe: Probe, samples: Sequence[Sample], verdicts: Sequence[Verdict] = ()) -> list[Score]:
-    """Shares of a task's completions, per prompt: `truncated` (ended before their answer), `empty` (answered with
-    nothing), `length_limit` (ended by the token limit, whatever came before)."""
-    graded: Sequence[Verdict | None] = verdicts or [None] * len(samples)
-    by_prompt: dict[str, list[tuple[Sample, Verdict | None]]] = {prompt.id: [] for prompt in probe.prompts}
-    for sample, verdict in zip(samples, graded, strict=True):
-        by_prompt[sample.prompt_id].append((sample, verdict))
-    shares = {
-        "truncated": lambda s, v: cut_off(s, v),
-        "empty": lambda s, v: s.answered and not s.text.strip(),
-        "length_limit": lambda s, v: s.finish == "length",
-    }
+RATES = {
+    "no_answer": no_answer,
+    "truncated": lambda sample: sample.finish == "length" and no_answer(sample),
+    "clipped_ratio": lambda sample: sample.finish == "length",
+    "empty": lambda sample: sample.answered and not sample.text.strip(),
+}
+"""Shares of completions: without an answer (truncated, or ended by themselves inside their reasoning); truncated, at
+the token limit before the answer; at the token limit, before it or after (TRL's `clipped_ratio`); empty."""
+
+
+def rates(probe: Probe, samples: Sequence[Sample]) -> list[Score]:
+    """`RATES` of a task's completions, per prompt; NaN for a prompt without samples."""
+    own: dict[str, list[Sample]] = {prompt.id: [] for prompt in probe.prompts}
+    for sample in samples:
+        own[sample.prompt_id].append(sample)
     scores = []
-    for name, holds in shares.items():
-        values = [sum(holds(s, v) for s, v in own) / len(own) if own else math.nan for own in by_prompt.values()]
+    for name, holds in RATES.items():
+        values = [sum(map(holds, drawn)) / len(drawn) if drawn else math.nan for drawn in own.values()]
         interval = mean_interval(values)
         scores.append(Score(probe.name, name, interval.value, interval.low, interval.high, interval.n, tuple(values)))
     return scores

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from divmon.storage.data_frames import floats
 from divmon.storage.problems import Problems, find_problems
 from divmon.storage.snapshot_files import marker_path, read_marker, read_samples, samples_path, unreadable
-from divmon.types import Change, Figure, Probe, Prompt, Sample, Score, Snapshot, Verdict
+from divmon.types import TRUNCATED, Change, Figure, Probe, Prompt, Sample, Score, Snapshot, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,8 +135,9 @@ def read_snapshot(folder: Path, step: int, *, samples: bool = True) -> Snapshot:
     kept = ("task", "prompt_id", "index", "reasoning", "finish", "n_tokens", "answered")
     return Snapshot(
         step=step,
-        samples=[Sample(text=row["text"] or "", **{name: row[name] for name in kept}) for row in rows],
-        verdicts=[Verdict(row["correct"], row["reason"], row["answer"]) for row in rows] if marker["judged"] else [],
+        samples=[
+            Sample(text=row["text"] or "", verdict=_verdict(row), **{name: row[name] for name in kept}) for row in rows
+        ],
         scores=[
             Score(**{**_numbers(row, "mean", "low", "high"), "values": tuple(map(_number, row["values"]))})
             for row in marker["scores"]
@@ -283,6 +284,14 @@ class Run:
             for score in markers[step]["scores"]:
                 score["values"] = floats(score["values"])  # a tenth of the memory of a list
         return markers
+
+
+def _verdict(row: dict[str, Any]) -> Verdict | None:
+    """None where nothing grades the sample's task, which version 0.1 wrote as a reason."""
+    if "correct" not in row or row["reason"] == "no verifier":
+        return None
+    reason = TRUNCATED if row["reason"] == "cut off before its answer" else row["reason"]
+    return Verdict(row["correct"], reason, row["answer"])
 
 
 def _numbers(row: dict[str, Any], *names: str) -> dict[str, Any]:

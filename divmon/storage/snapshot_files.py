@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from divmon.types import OLD_FIGURES
+
 try:
     import orjson
 except ImportError:
@@ -54,6 +56,17 @@ def read_marker(folder: Path, step: int, loads: Loads = parsed) -> dict[str, Any
             raise ValueError(f"it says it is step {marker['step']}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the snapshot of step {step} is damaged: {file}: {error!r}") from error
+    return _by_names_of_today(marker)
+
+
+def _by_names_of_today(marker: dict[str, Any]) -> dict[str, Any]:
+    """Figures of version 0.1 by the names they have had since; what it called truncated was any that gave no answer."""
+    rows = [*marker["scores"], *marker["changes"]]
+    if any(row["metric"] in OLD_FIGURES for row in rows):
+        for name in ("scores", "changes"):
+            marker[name] += [{**row, "metric": "no_answer"} for row in marker[name] if row["metric"] == "truncated"]
+        for row in rows:
+            row["metric"] = OLD_FIGURES.get(row["metric"], row["metric"])
     return marker
 
 

@@ -22,7 +22,7 @@ from divmon import __version__
 from divmon.storage import reader
 from divmon.storage.reader import FORMAT, asked, read_run
 from divmon.storage.snapshot_files import marker_path, samples_path
-from divmon.types import Snapshot, Verdict, fields, plain, strict_json
+from divmon.types import Snapshot, fields, plain, strict_json
 
 try:
     import fcntl
@@ -130,7 +130,7 @@ class Store:
         cut = sum(row["cut"] for row in rows)
         marker = {
             "step": snapshot.step,
-            "judged": bool(snapshot.verdicts),
+            "judged": any(sample.verdict for sample in snapshot.samples),
             "scores": [fields(score) for score in snapshot.scores],
             "changes": [fields(change) for change in snapshot.changes],
             "decomposition": snapshot.decomposition,
@@ -266,11 +266,6 @@ class Store:
     def _check(self, snapshot: Snapshot) -> None:
         if marker_path(self.path, snapshot.step).exists():
             raise ValueError(f"step {snapshot.step} is already in {self.path}, which has steps {self.steps()}")
-        if snapshot.verdicts and len(snapshot.verdicts) != len(snapshot.samples):
-            raise ValueError(
-                f"step {snapshot.step} has {len(snapshot.samples)} samples and {len(snapshot.verdicts)} verdicts;"
-                " there must be one for each, or none"
-            )
         prompts = {probe["name"]: len(probe["prompts"]) for probe in self.manifest.get("probes", ())}
         for score in snapshot.scores:
             if score.values and len(score.values) != prompts.get(score.task, len(score.values)):
@@ -280,15 +275,13 @@ class Store:
                 )
 
     def _rows(self, snapshot: Snapshot, *, without_text: bool) -> Iterable[dict[str, Any]]:
-        verdicts: Iterable[Verdict | None] = snapshot.verdicts or [None] * len(snapshot.samples)
-        for sample, verdict in zip(snapshot.samples, verdicts, strict=True):
+        for sample in snapshot.samples:
             row = plain(fields(sample))
+            verdict = row.pop("verdict")
             for name in ("text", "reasoning"):
                 row[name] = None if without_text or row[name] is None else row[name][: self._max_chars]
             row["cut"] = (row["text"], row["reasoning"]) != (sample.text, sample.reasoning)
-            if verdict is not None:
-                row |= plain(fields(verdict))
-            yield row
+            yield row | (verdict or {})
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from divmon.options import Options
 from divmon.scoring.alerts import Alert, Alerts, act, actions, replay
-from divmon.scoring.reference import Reference
+from divmon.scoring.reference import Measurement
 from divmon.storage.writer import Store, read_run
 from divmon.types import Probe, Snapshot
 
@@ -45,7 +45,7 @@ class Alarms:
                 " processes='main' only one of them measures; expected processes='all', or alerts='log' or a function"
             )
 
-    def begin(self, reference: Reference, probes: Sequence[Probe], store: Store) -> None:
+    def begin(self, reference: Measurement, probes: Sequence[Probe], store: Store) -> None:
         """What is tested is fixed here, and said with what it can see."""
         if self._actions:
             planned, delta = self.planned_looks, self.options.alert_delta
@@ -54,7 +54,7 @@ class Alarms:
             for line in self._tests.opening(reference, self.options.num_samples):
                 self.say(line)
 
-    def go_on(self, reference: Reference, probes: Sequence[Probe], store: Store) -> None:
+    def go_on(self, reference: Measurement, probes: Sequence[Probe], store: Store) -> None:
         """In a run that has a reference already: after the looks it has taken, as its manifest fixed them."""
         if self._actions and store.manifest.get("alerts") and store.steps():
             self._tests = replay(read_run(store.path))[0]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from divmon.options import Options, check_names, checked, fits, option_types, takes
+from divmon.options import Options, check_names, checked, current, fits, option_types, takes
 from divmon.prompts import tasks
 from divmon.prompts.tasks._rows import SUFFIXES
 from divmon.scoring import metrics
@@ -46,7 +46,7 @@ class OptionsDict(TypedDict, total=False):
     sampler: Literal["auto", "live", "generate", "vllm"]
     max_batch_tokens: int | None
     max_memory_gb: float | None
-    encoder_lives: Literal["device", "cpu", "measuring"]
+    encoder_device: Literal["model", "cpu", "offload"]
     timeout: float
     processes: Literal["all", "main"]
     reference: str
@@ -82,7 +82,7 @@ def _parser_type(annotation: Any) -> Any:
 
 def _initialise(self: Any, **options: Any) -> None:
     """Takes each option with the prefix or without; remembers which were derived and not given."""
-    plain = {name.removeprefix(PREFIX): value for name, value in options.items()}
+    plain = current({name.removeprefix(PREFIX): value for name, value in options.items()})
     check_names(plain)
     self.options = Options(**plain)
     self.derived = {} if plain.get("reference_samples") else {"reference_samples": self.options.reference_samples}
@@ -112,7 +112,7 @@ def read_options(path: str | os.PathLike[str]) -> dict[str, Any]:
     file, values = read_yaml(Path(path))
     given = {}
     for key, value in values.items():
-        name = str(key).removeprefix(PREFIX)
+        ((name, value),) = current({str(key).removeprefix(PREFIX): value}).items()
         try:
             check_names([name])
             given[name] = checked(name, from_text(name, value) if isinstance(value, str) else value)
@@ -172,7 +172,7 @@ def given_options(config: Any, named: Mapping[str, Any], probes: Any = None) -> 
         TypeError: a keyword is no option, or `config` is something else.
         ValueError: a value is out of range.
     """
-    named = dict(named) if probes is None else {**named, "probes": probes}
+    named = current(named if probes is None else {**named, "probes": probes})
     check_names(named)
     if config is None:
         return Options(**named)

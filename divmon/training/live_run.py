@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from divmon import pipeline
 from divmon.guard import Peak, undisturbed_rng
 from divmon.loggers import Logger, close_all, show_all
 from divmon.loggers.places import own_loggers
 from divmon.options import Options
+from divmon.pipeline import Pipeline
 from divmon.sampling import Engine, TrainingEngine
-from divmon.scoring.reference import Reference, reference_run
+from divmon.scoring.reference import Measurement, reference_run
 from divmon.scoring.scorer import Scorer
 from divmon.storage.writer import Store
 from divmon.training.alarms import Alarms
@@ -69,7 +69,7 @@ class LiveRun:
         self._trainer, self._reference_model = trainer, reference_model
         self._prepared = False
         self._sampler: TrainingEngine | None = None
-        self._reference: Reference | None = None
+        self._reference: Measurement | None = None
 
     def prepare(
         self,
@@ -126,7 +126,7 @@ class LiveRun:
         before = before or self.store.reference()
         if before is not None:
             judged = [probe for probe in self.probes if self.asking.verifier(probe) is not None]
-            self._reference = pipeline.as_reference(before, judged, self.scorer, options.num_samples)
+            self._reference = self._pipeline().stored(before, judged)
             self.alarms.go_on(self._reference, self.probes, self.store)
         if self.loggers is None:
             self.loggers = own_loggers(output_dir.parent, resume_step)
@@ -172,20 +172,16 @@ class LiveRun:
         assert self.store is not None and self.asking is not None and self.scorer is not None
         began, options, num_samples = time.perf_counter(), self.options, self._num_samples(is_reference)
         with self._bar(step, num_samples) as done, Peak() as peak:
-            snapshot, measured = pipeline.measure(
+            measured = self._pipeline().measure(
                 self.probes,
                 self.asking.requests(num_samples),
-                sampler=self._engine(model),
-                scorer=self.scorer,
-                comparable_samples=options.num_samples,
-                seed=options.seed,
-                step=step,
-                judge=self.asking.judge,
+                self._engine(model),
+                step,
                 reference=self._reference,
                 at_ends=at_end or is_reference,
-                full=options.on == "full",
                 progress=done,
             )
+        snapshot = measured.snapshot
         seconds = self.seconds + time.perf_counter() - began
         snapshot.provenance.update(facts, total_seconds=seconds, peak_memory_added_mb=peak.added_mb)
         if is_reference and self._reference_model is not None:
@@ -203,6 +199,12 @@ class LiveRun:
         if self._reference is measured:
             self.alarms.begin(measured, self.probes, self.store)
         return snapshot
+
+    def _pipeline(self) -> Pipeline:
+        assert self.asking is not None and self.scorer is not None
+        options = self.options
+        full = options.on == "full"
+        return Pipeline(self.scorer, self.asking.grade, options.num_samples, options.seed, full)
 
     def _num_samples(self, is_reference: bool) -> int:
         assert self.options.reference_samples is not None

@@ -88,7 +88,7 @@ class Asking:
         """The rule that grades a probe; None where there is none."""
         return self.options.verifier or probe.verifier
 
-    def judge(self, probe: Probe, samples: Sequence[Sample]) -> list[Verdict]:
+    def grade(self, probe: Probe, samples: Sequence[Sample]) -> list[Verdict]:
         """A verdict for each sample; none at all where nothing grades the probe."""
         if self.verifier(probe) is None:
             return []

@@ -61,7 +61,7 @@ def make_scorer(options: Options, asking: Asking, model: Any) -> Scorer:
         code_embedder=options.code_embedder,
         nli_model=options.nli_model,
         device=None if model is None else str(next(model.parameters()).device),
-        lives=options.encoder_lives,
+        encoder_device=options.encoder_device,
         max_memory_gb=options.max_memory_gb,
         vocab_size=len(asking.renderer.tokenizer),
         seed=options.seed,

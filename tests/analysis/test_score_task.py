@@ -82,7 +82,7 @@ def test_quality_is_among_the_metrics_with_votes_of_what_was_judged_here(tmp_pat
             assert metrics[name]["mean"] == pytest.approx(np.nanmean(value_P))
     assert metrics["majority_at3"] == {"mean": 1.0, "ci95": [None, None], "n": 1}
     assert metrics["distinct_answers_at2"]["mean"] == pytest.approx(5 / 3)
-    assert metrics["accuracy_cut_off_wrong"]["mean"] == pytest.approx((2 / 4 + 1) / 2)
+    assert metrics["accuracy_no_answer_wrong"]["mean"] == pytest.approx((2 / 4 + 1) / 2)
 
 
 def test_a_rows_own_task_is_enough_and_wins_over_the_option_but_not_over_correct(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_rows_own_task_is_enough_and_wins_over_the_option_but_not_over_correct
     assert code == 0 and verdicts == [*given, [None, None], [None] * 3]
     assert [prompt["k_correct"] for prompt in report["per_prompt"]] == [2, 1, 1, None, None]
     assert [prompt["k_judged"] for prompt in report["per_prompt"]] == [3, 2, 2, 0, 0]
-    assert report["metrics"]["accuracy_cut_off_wrong"]["n"] == 3  # a prompt that nobody judges has no accuracy
+    assert report["metrics"]["accuracy_no_answer_wrong"]["n"] == 3  # a prompt that nobody judges has no accuracy
     code, report = run(tmp_path, rows, "--task", "gsm8k")
     verdicts = [prompt["correct"] for prompt in report["per_prompt"]]
     assert code == 0 and verdicts == [*given, [None, None], [True, True, False]]

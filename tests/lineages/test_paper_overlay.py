@@ -39,7 +39,7 @@ def overlaid(folder: Path, decoding: Any = None, limit: float = 0.0, **of_manife
         scale = 100 if figure == "accuracy" else 1
         value = published("base", "gsm8k", "accuracy_percent" if figure == "accuracy" else figure) / scale
         values["gsm8k", figure] = np.stack([value + 0.1 + spread] * 2)
-    values["gsm8k", "length_limit"] = np.full((2, 4), limit)
+    values["gsm8k", "clipped_ratio"] = np.full((2, 4), limit)
     drawn = {"gsm8k": decoding or DECODING}
     chats = {"gsm8k": {**drawn["gsm8k"], "stop": []}}
     more = of_manifest.pop("facts", {})

@@ -74,7 +74,7 @@ def test_one_long_prompt_does_not_cost_the_others_their_measurement(tmp_path: Pa
     snapshot = monitor.measure(model("gpt2"), tiny.tokenizer())
     assert {s.prompt_id for s in snapshot.samples} == {"0"} and len(snapshot.samples) == 8
     assert "context of 40" in snapshot.missing["prompts", "1"]
-    assert snapshot.score("prompts", "length_limit").mean > 0.5, "the room that was cut is counted"
+    assert snapshot.score("prompts", "clipped_ratio").mean > 0.5, "the room that was cut is counted"
 
 
 @pytest.mark.parametrize(

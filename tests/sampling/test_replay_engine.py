@@ -12,7 +12,7 @@ import pytest
 from support import runs, tiny
 
 from divmon import DiversityMonitor, read_run
-from divmon.pipeline import measure
+from divmon.pipeline import Pipeline
 from divmon.prompts.rendering import Renderer
 from divmon.sampling import Request
 from divmon.sampling.engines.replay import Replay
@@ -59,17 +59,9 @@ def test_a_runs_samples_come_back_at_their_step(run: Path, renderer: Renderer) -
 def test_other_metrics_score_them(run: Path, renderer: Renderer) -> None:
     stored = read_run(run)
     before = stored.read(10)
-    again, _ = measure(
-        stored.probes,
-        requests(run, renderer, 10, 2),
-        sampler=Replay(run),
-        scorer=Scorer("ead,distinct_n", categories={"other"}, vocab_size=len(renderer.tokenizer)),
-        comparable_samples=2,
-        seed=0,
-        step=10,
-        judge=lambda probe, samples: [],
-        reference=None,
-    )
+    scorer = Scorer("ead,distinct_n", categories={"other"}, vocab_size=len(renderer.tokenizer))
+    pipeline = Pipeline(scorer, lambda probe, samples: [], num_samples=2)
+    again = pipeline.measure(stored.probes, requests(run, renderer, 10, 2), Replay(run), 10).snapshot
     task = stored.probes[0].name
     assert again.score(task, "ead") == before.score(task, "ead")
     assert len(again.score(task, "distinct_1").values) == 4

@@ -26,7 +26,7 @@ from divmon.scoring.alerts import ALPHA, Alert, Alerts, act, actions, replay, re
 from divmon.scoring.alerts.statistics import DELTA, SHARE, TESTS, Figures, Finding, paired
 from divmon.scoring.decomposition import pairs
 from divmon.scoring.metric_inputs import Inputs, Outputs, Resources
-from divmon.scoring.reference import Reference
+from divmon.scoring.reference import Measurement
 from divmon.scoring.within_strata import within
 from divmon.storage.reader import read_run
 from divmon.storage.writer import Store
@@ -204,8 +204,8 @@ def test_where_verdicts_failed_at_a_look_nothing_is_tested_rather_than_the_raw_c
         ),
         (
             "length",
-            {"empty": [0, 0, 0.1, 0], "length_limit": [0, 0.1, 0, 0], "truncated": [0, 0, 0, 0]},
-            {"empty": [0.2, 0, 0.1, 0], "length_limit": [0.1, 0.8, 0.5, 0], "truncated": [0, 0.2, 0, 0]},
+            {"empty": [0, 0, 0.1, 0], "clipped_ratio": [0, 0.1, 0, 0], "truncated": [0, 0, 0, 0]},
+            {"empty": [0.2, 0, 0.1, 0], "clipped_ratio": [0.1, 0.8, 0.5, 0], "truncated": [0, 0.2, 0, 0]},
             [0.3, 0.5, 0.5, 0],
         ),
     ],
@@ -316,8 +316,20 @@ def test_the_line_holds_the_evidence() -> None:
 
 
 def test_every_kind_has_words_for_it() -> None:
-    then = {"repetition": [0.0] * 8, "empty": [0.0] * 8, "length_limit": [0.0] * 8, "truncated": [0.0] * 8}
-    now = {"repetition": [0.5] * 8, "empty": [0.4] * 8, "length_limit": [0.6] * 8, "truncated": [0.6] * 8}
+    then = {
+        "repetition": [0.0] * 8,
+        "empty": [0.0] * 8,
+        "clipped_ratio": [0.0] * 8,
+        "truncated": [0.0] * 8,
+        "no_answer": [0.0] * 8,
+    }
+    now = {
+        "repetition": [0.5] * 8,
+        "empty": [0.4] * 8,
+        "clipped_ratio": [0.6] * 8,
+        "truncated": [0.6] * 8,
+        "no_answer": [0.6] * 8,
+    }
     before = snapshot(length_tokens=[20.0] * 8, **then)
     before.scores.append(Score("task0", "traced", 0.9, 0.85, 0.95, 8))
     alerts = Alerts(simulated.probes(1, 8), before)
@@ -346,10 +358,10 @@ def test_a_suspicious_sampler_is_named_and_no_collapse(where: str) -> None:
 def test_what_cannot_be_tested_is_said() -> None:
     few = Alerts(simulated.probes(1, 2), snapshot(sbert=[0.3, 0.4]))
     assert not few.tests and few.look(snapshot(1, sbert=[0.0, 0.0])) == []
-    lines = few.opening(Reference(few.reference), 16)
+    lines = few.opening(Measurement(few.reference), 16)
     assert any("narrowing of task0 is not tested: sbert is defined on 2 prompts" in line for line in lines)
     lexical = Alerts(simulated.probes(1, 4), snapshot(ead=[0.3] * 4))
-    assert "none of the pairwise metrics sbert" in "\n".join(lexical.opening(Reference(lexical.reference), 16))
+    assert "none of the pairwise metrics sbert" in "\n".join(lexical.opening(Measurement(lexical.reference), 16))
 
 
 def test_settings_out_of_range_are_refused() -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import math
 
-from divmon.scoring.soundness import cut_off, rates, suspicion
-from divmon.types import CUT_OFF, Probe, Prompt, Sample, Verdict
+from divmon.scoring.soundness import no_answer, rates, suspicion
+from divmon.types import TRUNCATED, Probe, Prompt, Sample, Verdict
 
 PROBE = Probe("task", tuple(Prompt(str(i), f"prompt {i}") for i in range(4)))
 
@@ -20,20 +20,28 @@ def test_rates_are_shares_of_a_prompts_completions() -> None:
         sample(1, 1, "b", finish="length"),
     ]
     found = {score.metric: score for score in rates(PROBE, samples)}
-    assert found["truncated"].values[:2] == (0.5, 0.0)
+    assert found["no_answer"].values[:2] == found["truncated"].values[:2] == (0.5, 0.0)
     assert found["empty"].values[:2] == (0.0, 0.5)
-    assert found["length_limit"].values[:2] == (0.5, 0.5)
+    assert found["clipped_ratio"].values[:2] == (0.5, 0.5)
     assert all(math.isnan(v) for v in found["empty"].values[2:]), "nothing drawn is not a rate of 0"
     assert found["truncated"].n == 2
 
 
-def test_cut_off_by_length_counts_where_a_verifier_found_no_answer() -> None:
-    long = sample(0, 0, "first I would", finish="length")
-    assert not cut_off(long)
-    assert cut_off(long, Verdict(None, CUT_OFF))
-    assert not cut_off(long, Verdict(None, "no gold")), "an open-ended text is its own answer"
-    assert not cut_off(long, Verdict(True))
-    assert not cut_off(sample(0, 0, "?"), Verdict(None, "no gold"))
+def test_the_token_limit_leaves_no_answer_where_a_verifier_found_none() -> None:
+    def long(verdict: Verdict | None) -> Sample:
+        return sample(0, 0, "first I would", finish="length", verdict=verdict)
+
+    assert not no_answer(long(None))
+    assert no_answer(long(Verdict(None, TRUNCATED)))
+    assert not no_answer(long(Verdict(None, "no gold"))), "an open-ended text is its own answer"
+    assert not no_answer(long(Verdict(True)))
+    assert not no_answer(sample(0, 0, "?", verdict=Verdict(None, "no gold")))
+
+
+def test_a_completion_that_ends_inside_its_reasoning_is_not_truncated() -> None:
+    samples = [sample(0, 0, "", reasoning="so", answered=False), sample(0, 1, "a")]
+    found = {score.metric: score.values[0] for score in rates(PROBE, samples)}
+    assert found == {"no_answer": 0.5, "truncated": 0.0, "clipped_ratio": 0.0, "empty": 0.0}
 
 
 def test_a_sampler_at_fault_is_named() -> None:

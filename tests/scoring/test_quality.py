@@ -70,10 +70,10 @@ def test_shares_are_of_k_judged_samples_or_of_all_there_are(verdicts: list, num_
 
 def test_one_prompt_by_hand() -> None:
     verdicts = [[True, True, False, False, None]]
-    figures = quality(verdicts, 2, cut_off=[[False, True, False, False, True]], answers=[["4", "4", "5", None, "9"]])
+    figures = quality(verdicts, 2, no_answer=[[False, True, False, False, True]], answers=[["4", "4", "5", None, "9"]])
     value = {name: value_P[0] for name, value_P in figures.items()}
     assert value["accuracy"] == 1 / 2
-    assert value["accuracy_cut_off_wrong"] == 2 / 5  # the cut-off sample that was judged correct stays correct
+    assert value["accuracy_no_answer_wrong"] == 2 / 5  # the cut-off sample that was judged correct stays correct
     assert value["pass_at2"] == pytest.approx(5 / 6)
     # Of the six pairs 44 wins, 45 ties (twice), 4- wins (twice), and 5- loses.
     assert value["majority_at2"] == pytest.approx((1 + 2 * 0.5 + 2 + 0) / 6)
@@ -90,16 +90,16 @@ def test_a_vote_gains_where_wrong_answers_scatter_and_loses_where_they_agree() -
 
 
 def test_undefined_is_nan_and_not_zero() -> None:
-    figures = quality([[None, None], [True], []], 2, cut_off=[[False, True], [False], []])
+    figures = quality([[None, None], [True], []], 2, no_answer=[[False, True], [False], []])
     assert np.isnan(figures["accuracy"]).tolist() == [True, False, True]
-    assert figures["accuracy_cut_off_wrong"].tolist()[:2] == [0.0, 1.0] and np.isnan(
-        figures["accuracy_cut_off_wrong"][2]
+    assert figures["accuracy_no_answer_wrong"].tolist()[:2] == [0.0, 1.0] and np.isnan(
+        figures["accuracy_no_answer_wrong"][2]
     )
     assert np.isnan(figures["pass_at2"]).all() and np.isnan(figures["coverage"]).all()
     assert figures["pass_at1"][1] == 1.0
 
 
-def test_without_answers_there_is_no_vote_and_without_flags_no_cut_off() -> None:
+def test_without_answers_there_is_no_vote_and_without_flags_no_no_answer() -> None:
     names = set(quality([[True, False]], 2))
     assert names == {"accuracy", "pass_at1", "pass_at2", "coverage", "solve_all", "solve_none", "mixed"}
 
@@ -133,5 +133,5 @@ def test_wrong_input_is_named() -> None:
         quality([[True]], 0)
     with pytest.raises(ValueError, match="'answers' must have one entry for each verdict"):
         quality([[True]], 1, answers=[["4", "5"]])
-    with pytest.raises(ValueError, match="'cut_off' must have one entry for each verdict"):
-        quality([[True]], 1, cut_off=[])
+    with pytest.raises(ValueError, match="'no_answer' must have one entry for each verdict"):
+        quality([[True]], 1, no_answer=[])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import math
@@ -40,17 +41,15 @@ MANIFEST: dict[str, Any] = {"probes": [PROBE], "config": {"every": 100, "tempera
 
 
 def snapshot(step: int, *, samples: int = 2, text: str = "It is 4 | or\n so. é") -> Snapshot:
-    drawn = [
-        Sample("gsm8k", prompt.id, k, f"{text} {step} {k}", "eos", 7, reasoning=None if k else "hm", answered=True)
-        for prompt in PROBE.prompts
-        for k in range(samples)
-    ]
+    def verdict(prompt: Prompt, k: int) -> Verdict:
+        return Verdict(None, "no number") if prompt.id == "c" else Verdict(k == 0)
+
     return Snapshot(
         step,
-        drawn,
         [
-            Verdict(None if s.prompt_id == "c" else s.index == 0, "no number" if s.prompt_id == "c" else "")
-            for s in drawn
+            Sample("gsm8k", p.id, k, f"{text} {step} {k}", "eos", 7, None if k else "hm", True, verdict(p, k))
+            for p in PROBE.prompts
+            for k in range(samples)
         ],
         scores=[
             Score("gsm8k", "sbert", 0.1 + step / 7, 0.05, 0.3, 2, (0.1, math.nan, 1 / 3)),
@@ -60,6 +59,10 @@ def snapshot(step: int, *, samples: int = 2, text: str = "It is 4 | or\n so. é"
         missing={("gsm8k", "b"): "out of memory"},
         provenance={"tokens": step * 100, "epoch": step / 50, "seconds": {"sampling": 1.5}},
     )
+
+
+def ungraded(whole: Snapshot) -> Snapshot:
+    return whole.replace(samples=[dataclasses.replace(sample, verdict=None) for sample in whole.samples])
 
 
 def opened(path: Path, **options: Any) -> Store:
@@ -80,7 +83,9 @@ FLOAT = st.floats(allow_subnormal=True)
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_reads_back_what_was_written(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    text = st.builds(
+    verdict = st.builds(Verdict, st.sampled_from([True, False, None]), TEXT, st.none() | TEXT)
+    judged = data.draw(st.booleans())
+    sample = st.builds(
         Sample,
         st.just("gsm8k"),
         TEXT,
@@ -90,21 +95,15 @@ def test_reads_back_what_was_written(tmp_path_factory: pytest.TempPathFactory, d
         st.integers(0, 9),
         st.none() | TEXT,
         st.booleans(),
+        st.none() | verdict if judged else st.none(),
     )
-    samples = data.draw(st.lists(text, max_size=5))
-    judged = data.draw(st.booleans())
-    verdicts = [
-        Verdict(data.draw(st.sampled_from([True, False, None])), data.draw(TEXT), data.draw(st.none() | TEXT))
-        for _ in samples
-    ] * judged
     score = st.builds(
         Score, st.just("gsm8k"), TEXT, FLOAT, FLOAT, FLOAT, st.integers(0, 9), st.tuples(FLOAT, FLOAT, FLOAT)
     )
     change = st.builds(Change, TEXT, TEXT, FLOAT, FLOAT, FLOAT, FLOAT, FLOAT, st.integers(0, 9))
     whole = Snapshot(
         data.draw(st.integers(0, 10**9)),
-        samples,
-        verdicts,
+        data.draw(st.lists(sample, max_size=5)),
         data.draw(st.lists(score, max_size=3)),
         data.draw(st.lists(change, max_size=3)),
         {"gsm8k": {"sbert": {"change": data.draw(st.floats(allow_nan=False, allow_infinity=False)), "ci95": {}}}}
@@ -159,8 +158,6 @@ def test_snapshots_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
         store.write(snapshot(0))
         with pytest.raises(ValueError, match="step 0 is already in"):
             store.write(snapshot(0))
-        with pytest.raises(ValueError, match="6 samples and 1 verdicts"):
-            store.write(snapshot(1).replace(verdicts=[Verdict(True)]))
         with pytest.raises(ValueError, match=r"gsm8k/x at step 1 has 2 values.*3 prompts"):
             store.write(snapshot(1).replace(scores=[Score("gsm8k", "x", 1.0, values=(1.0, 2.0))]))
         assert store.steps() == [0]
@@ -230,7 +227,7 @@ def test_a_snapshot_without_its_samples_needs_no_file_of_them(tmp_path: Path) ->
         store.write(snapshot(3))
     (tmp_path / "snapshots/00000003.samples.jsonl.gz").unlink()
     read = read_run(tmp_path).read(3, samples=False)
-    assert same(read, snapshot(3).replace(samples=[], verdicts=[]))
+    assert same(read, snapshot(3).replace(samples=[]))
 
 
 def test_an_empty_run_has_empty_frames_with_columns(tmp_path: Path) -> None:
@@ -352,7 +349,7 @@ def test_a_fresh_start_without_snapshots_moves_nothing(tmp_path: Path) -> None:
 
 def test_long_texts_are_cut_and_marked(tmp_path: Path) -> None:
     with opened(tmp_path, max_chars=10) as store:
-        store.write(snapshot(0, text="short").replace(verdicts=[]))
+        store.write(ungraded(snapshot(0, text="short")))
         store.write(snapshot(1, text="a text that is longer"))
         assert [s.text for s in store.read(1).samples] == ["a text tha"] * 6
         assert store.read(1).provenance["texts_cut"] == 6
@@ -366,7 +363,9 @@ def test_a_spent_budget_drops_later_texts_but_never_the_reference(tmp_path: Path
         for step in range(4):
             store.write(snapshot(step))
         assert [bool(store.read(step).samples[0].text) for step in range(4)] == [False, False, True, False]
-        assert store.read(3).samples[0].n_tokens == 7 and store.read(3).verdicts == snapshot(3).verdicts
+        assert store.read(3).samples[0].n_tokens == 7 and [s.verdict for s in store.read(3).samples] == [
+            s.verdict for s in snapshot(3).samples
+        ]
     assert len(said) == 1 and "max_samples_mb" in said[0]
     samples = read_run(tmp_path).samples
     assert samples[samples["cut"]]["step"].unique().tolist() == [0, 1, 3]
@@ -520,7 +519,7 @@ def test_a_thousand_snapshots_read_fast_and_one_stays_small(tmp_path: Path, monk
     for step in range(1000):
         scores = [Score("p", f"m{m}", 0.5, 0.4, 0.6, 64, tuple(random.random(64))) for m in range(12)]
         changes = [Change("p", f"m{m}", 0.5, 0.4, -0.1, -0.2, 0.0, 64) for m in range(12)]
-        store.write(Snapshot(step, [], [], scores, changes))
+        store.write(Snapshot(step, [], scores, changes))
     started = time.perf_counter()
     assert len(read_run(tmp_path).scores) == 12_000
     seconds = time.perf_counter() - started

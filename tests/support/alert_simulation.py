@@ -181,7 +181,7 @@ def shares(step: int, generator: np.random.Generator, at_limit: bool, looping_P:
         loops_P = generator.binomial(SAMPLES, SHARE / (1 - looping_P.mean()), PROMPTS) / SAMPLES if at_limit else 0.0
         scores += [
             score(task, "truncated", truncated_P),
-            score(task, "length_limit", truncated_P + length_limit_P),
+            score(task, "clipped_ratio", truncated_P + length_limit_P),
             score(task, "empty", np.zeros(PROMPTS)),
             score(task, "repetition", looping_P + loops_P * (1 - looping_P)),
         ]

@@ -17,12 +17,13 @@ PROBE = Probe("gsm8k", tuple(Prompt(f"q{i}", f"How many is {i} | <b>twice</b>?\n
 
 def snapshot(step: int, *, changed: bool = True, **provenance: Any) -> Snapshot:
     samples = [
-        Sample("gsm8k", p.id, k, f"answer {k} | of *{p.id}*\n<i>", "eos", 5) for p in PROBE.prompts for k in range(2)
+        Sample("gsm8k", p.id, k, f"answer {k} | of *{p.id}*\n<i>", "eos", 5, verdict=Verdict(True if k else None))
+        for p in PROBE.prompts
+        for k in range(2)
     ]
     return Snapshot(
         step,
         samples,
-        [Verdict(True if s.index else None) for s in samples],
         [
             Score("gsm8k", "sbert", 0.5 - step / 100, n=3, values=(0.25, 0.5, float("nan"), 0.75 - step / 100)),
             Score("gsm8k", "ead", float("nan")),

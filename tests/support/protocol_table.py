@@ -84,7 +84,7 @@ def _form(asking: Asking, form: str, name: str, plain: Asking) -> list[str]:
 def _judged(asking: Asking, probe: Any, request: Any, said: str, title: str) -> list[str]:
     sample = from_text(asking.renderer, request, 0, said, "eos", n_tokens=0)
     kept = "whole" if sample.text == said else repr(sample.text)
-    verdicts = asking.judge(probe, [sample])
+    verdicts = asking.grade(probe, [sample])
     verdict = f", verdict {verdicts[0].correct}" if verdicts else ""
     return [f"{'':<8} {title}: {kept}{verdict}"]
 

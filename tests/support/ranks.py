@@ -17,7 +17,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from divmon import DiversityCallback, pipeline
+from divmon import DiversityCallback
+from divmon.pipeline import Pipeline
 from divmon.sampling.engines import live as live_module
 from divmon.sampling.sampler import Sampler
 from divmon.storage.writer import Store
@@ -68,15 +69,15 @@ def hanging(patch: Patch) -> None:
 
 def scoring(patch: Patch) -> None:
     """The main process fails at step 10, after all have drawn."""
-    measure = pipeline.measure
+    measure = Pipeline.measure
 
     def fail(*args: Any, **how: Any) -> Any:
         measured = measure(*args, **how)
-        if how["step"] == 10:
+        if measured.snapshot.step == 10:
             raise RuntimeError("scoring failed")
         return measured
 
-    patch(pipeline, "measure", fail)
+    patch(Pipeline, "measure", fail)
 
 
 def deciding(patch: Patch) -> None:

@@ -45,10 +45,16 @@ def large(folder: Path, steps: int = 20, prompts: int = 64, samples: int = 16, w
     rng = random.Random(0)
     vocabulary = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(4000)]
     task = run_dirs.probe("sums", prompts)
+
+    def verdict() -> Verdict:
+        return Verdict(rng.random() < 0.5)
+
     with Store(folder).open(run_dirs.manifest([task])) as store:
         for s in range(steps):
             drawn = [
-                Sample("sums", prompt.id, k, " ".join(rng.choices(vocabulary, k=words)), "eos", words)
+                Sample(
+                    "sums", prompt.id, k, " ".join(rng.choices(vocabulary, k=words)), "eos", words, verdict=verdict()
+                )
                 for prompt in task.prompts
                 for k in range(4 * samples if s == 0 else samples)
             ]
@@ -57,10 +63,7 @@ def large(folder: Path, steps: int = 20, prompts: int = 64, samples: int = 16, w
                 Score("sums", name, sum(values) / prompts, 0.28, 0.32, prompts, tuple(values))
                 for name in ("sbert", "ead", "accuracy")
             ]
-            judged = [Verdict(rng.random() < 0.5) for _ in drawn]
-            store.write(
-                Snapshot(10 * s, drawn, judged, scores=scores, provenance=run_dirs.provenance([task], num_samples=16))
-            )
+            store.write(Snapshot(10 * s, drawn, scores=scores, provenance=run_dirs.provenance([task], num_samples=16)))
     return folder
 
 

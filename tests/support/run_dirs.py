@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from divmon import pipeline
+from divmon.pipeline import Pipeline
 from divmon.sampling import Drawing, Request
 from divmon.scoring.scorer import Scorer
 from divmon.scoring.stats import jackknife
@@ -129,18 +129,10 @@ def draw(
     with Store(folder, **of_store).open(manifest([task], **facts)) as store:
         reference = None
         for step in steps:
-            snapshot, measured = pipeline.measure(
-                [task],
-                [Request(prompt, decoding, num_samples if reference else 2 * num_samples) for prompt in rendered],
-                sampler=engine,
-                scorer=scorer,
-                comparable_samples=num_samples,
-                seed=0,
-                step=step,
-                judge=judge,
-                reference=reference,
-            )
-            reference = reference or measured
+            wide = num_samples if reference else 2 * num_samples
+            requests = [Request(prompt, decoding, wide) for prompt in rendered]
+            measured = Pipeline(scorer, judge, num_samples).measure([task], requests, engine, step, reference=reference)
+            snapshot, reference = measured.snapshot, reference or measured
             snapshot.provenance.update(examples=16 * step, tokens=100 * step or None)
             store.write(snapshot)
     return folder

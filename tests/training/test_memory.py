@@ -71,15 +71,15 @@ def test_peak_counts_what_is_added_only() -> None:
     assert peak.added_mb["cpu"] < 50
 
 
-@pytest.mark.parametrize("lives", ["device", "cpu", "measuring"])
-def test_encoders_live_where_they_are_told(tmp_path: Path, lives: str) -> None:
+@pytest.mark.parametrize("where", ["model", "cpu", "offload"])
+def test_encoders_are_on_the_device_that_is_asked_for(tmp_path: Path, where: str) -> None:
     options = {**runs.CHEAP, "output_dir": str(tmp_path), "metrics": "sbert", "embedder": "minilm", "progress": False}
-    monitor = DiversityMonitor(runs.PROBES, **options, encoder_lives=lives, loggers=[])
+    monitor = DiversityMonitor(runs.PROBES, **options, encoder_device=where, loggers=[])
     model, tokenizer = runs.model(), tiny.tokenizer(runs.TEXTS)
     values = [monitor.measure(model, tokenizer, step).score("prompts", "sbert").mean for step in (0, 1)]
     assert monitor.scorer is not None
     encoder = monitor.scorer.resources.models["encoder"]
-    assert (encoder._model is None) == (lives == "measuring")
+    assert (encoder._model is None) == (where == "offload")
     assert encoder.device.type == "cpu"
     assert len(values) == 2 and all(0 <= value <= 2 for value in values)
     assert divmon.read_run(tmp_path).manifest["encoders"]["encoder"] == encoder.name

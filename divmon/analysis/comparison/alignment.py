@@ -135,7 +135,7 @@ def _shared(task: Task) -> Iterator[str]:
 
 def _missing(member: Member, task: Task) -> dict[int, int]:
     """Step -> prompts that could not be drawn."""
-    table = member.curves.tables.get((task.name, "truncated"))  # defined wherever there is a sample
+    table = member.curves.tables.get((task.name, "no_answer"))  # defined wherever there is a sample
     if table is None:
         return {}
     count_S = np.isnan(table.at(table.steps, task.prompts)).sum(1)

@@ -48,14 +48,14 @@ def _rows(task: Task, first: Side, second: Side) -> Iterator[dict[str, Any]]:
     """Nothing where a side was not scored again or ungraded."""
     found = []
     for _, run, step in (first, second):
-        if not isinstance(run, Rescored) or task.name not in run.measured[step].verdicts:
+        if not isinstance(run, Rescored) or task.name not in run.measured[step].correct:
             return
         place = {p.id: i for probe in run.probes if probe.name == task.name for i, p in enumerate(probe.prompts)}
         found.append((run.measured[step], [place[id] for id in task.prompts]))
     metrics = [metric for name, metric in found[0][0].distances if name == task.name]
     for metric in (metric for metric in metrics if (task.name, metric) in found[1][0].distances):
         distances = [measured.distances[task.name, metric][kept] for measured, kept in found]
-        verdicts = [[measured.verdicts[task.name][p] for p in kept] for measured, kept in found]
+        verdicts = [[measured.correct[task.name][p] for p in kept] for measured, kept in found]
         parts = decompose(*distances, *verdicts)
         for part in ("change", *TERMS, "correct_pair_change"):
             stratum = part.removeprefix("narrowing_")

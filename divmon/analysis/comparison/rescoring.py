@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from divmon import pipeline
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.curves import Curves
 from divmon.analysis.settings import settings
 from divmon.grading.grader import judge
+from divmon.pipeline import Grader, Pipeline
 from divmon.sampling import Request
 from divmon.sampling.engines.replay import Replay
 from divmon.scoring import metrics
 from divmon.scoring.encoders import MNLI, UNIXCODER
-from divmon.scoring.reference import Reference
+from divmon.scoring.reference import Measurement
 from divmon.scoring.scorer import Scorer
 from divmon.storage.reader import Run
 from divmon.types import Decoding, Probe, Prompt, RenderedPrompt, Sample, Snapshot, Verdict, plain
@@ -25,7 +25,7 @@ from divmon.types import Decoding, Probe, Prompt, RenderedPrompt, Sample, Snapsh
 class Rescored(Run):
     """A run with the scores that its samples got here; its folder is as it was."""
 
-    def __init__(self, run: Run, manifest: dict[str, Any], measured: Sequence[Reference]) -> None:
+    def __init__(self, run: Run, manifest: dict[str, Any], measured: Sequence[Measurement]) -> None:
         super().__init__(run.folder, manifest)
         self._damaged = run._damaged
         self.measured = {one.snapshot.step: one for one in measured}
@@ -41,8 +41,7 @@ class Rescored(Run):
     @cached_property
     def _markers(self) -> dict[int, dict[str, Any]]:  # type: ignore[override]
         return {
-            step: {**plain(vars(one.snapshot) | {"samples": [], "verdicts": []}), "missing": []}
-            for step, one in self.measured.items()
+            step: {**plain(vars(one.snapshot) | {"samples": []}), "missing": []} for step, one in self.measured.items()
         }
 
 
@@ -92,26 +91,18 @@ def _manifest(run: Run, scorer: Scorer, num_samples: int, verifiers: dict[str, A
     return {**run.manifest, **now} | ({"resumed": resumed} if resumed else {})
 
 
-def _scored(run: Run, scorer: Scorer, num_samples: int, verifiers: dict[str, Any]) -> list[Reference]:
+def _scored(run: Run, scorer: Scorer, num_samples: int, verifiers: dict[str, Any]) -> list[Measurement]:
     """Every step's samples, by way of the pipeline that they came through."""
     reference, found, engine = None, [], Replay(run.folder)
     for step in run.provenance:
         stored = run.read(step)
-        snapshot, measured = pipeline.measure(
-            run.probes,
-            _requests(run.probes, stored, num_samples),
-            sampler=engine,
-            scorer=scorer,
-            comparable_samples=num_samples,
-            seed=0,
-            step=step,
-            judge=_judge(run, stored, verifiers),
-            reference=reference,
-            full=run.manifest.get("options", {}).get("on") == "full",
-        )
+        full = run.manifest.get("options", {}).get("on") == "full"
+        pipeline = Pipeline(scorer, _grader(run, stored, verifiers), num_samples, full=full)
+        requests = _requests(run.probes, stored, num_samples)
+        measured = pipeline.measure(run.probes, requests, engine, step, reference=reference)
+        measured.snapshot.provenance |= stored.provenance
         reference = reference or measured
-        snapshot = replace(snapshot, provenance={**snapshot.provenance, **stored.provenance})
-        found.append(replace(measured, snapshot=snapshot))
+        found.append(measured)
     return found
 
 
@@ -138,16 +129,15 @@ def _decoding(stored: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if name == "stop" else value for name, value in stored.items()}
 
 
-def _judge(run: Run, stored: Snapshot, verifiers: dict[str, Any]) -> Callable[[Probe, Sequence[Sample]], list[Verdict]]:
+def _grader(run: Run, stored: Snapshot, verifiers: dict[str, Any]) -> Grader:
     """The stored verdicts, where the same verifier gave them; else those of the one asked for."""
-    known = {
-        (s.task, s.prompt_id, s.index): v for s, v in zip(stored.samples, stored.verdicts, strict=bool(stored.verdicts))
-    }
+    known = {(s.task, s.prompt_id, s.index): s.verdict for s in stored.samples}
 
     def verdicts(probe: Probe, samples: Sequence[Sample]) -> list[Verdict]:
         rule = verifiers.get(probe.name)
         if rule == run.manifest.get("verifiers", {}).get(probe.name):
-            return [known[s.task, s.prompt_id, s.index] for s in samples] if known else []
+            found = [known[s.task, s.prompt_id, s.index] for s in samples]
+            return [verdict for verdict in found if verdict is not None]
         if rule in (None, "None"):
             return []
         prompts: dict[str, Prompt] = {prompt.id: prompt for prompt in probe.prompts}

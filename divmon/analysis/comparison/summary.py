@@ -17,7 +17,7 @@ from divmon.analysis.comparison.members import Member
 def summary(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
     """A row per group, task and figure: at the first and the last step that its runs share and that may be compared,
     and the percent of the first that is there at the last, with its interval (NaN of one snapshot); and at both the
-    accuracy, with truncated completions left out and counted as wrong."""
+    accuracy, with completions without an answer left out and counted as wrong."""
     for task in tasks:
         for figure, members in task.figures.items():
             for group in dict.fromkeys(m.group for m in members):
@@ -46,8 +46,8 @@ def summary(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
                     "seeds": kept.seeds,
                     "accuracy_start": _accuracy(task, own, first),
                     "accuracy_end": _accuracy(task, own, last),
-                    "cut_off_wrong_start": _accuracy(task, own, first, "accuracy_cut_off_wrong"),
-                    "cut_off_wrong_end": _accuracy(task, own, last, "accuracy_cut_off_wrong"),
+                    "no_answer_wrong_start": _accuracy(task, own, first, "accuracy_no_answer_wrong"),
+                    "no_answer_wrong_end": _accuracy(task, own, last, "accuracy_no_answer_wrong"),
                 }
 
 

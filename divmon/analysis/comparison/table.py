@@ -64,22 +64,24 @@ def _glance(c: Findings, figures: Sequence[str]) -> str:
     others = [] if c.chain else others
     head = ["task", "metric", "run", "steps", "start", "end", "end of start", "accuracy"]
     head += [f"diverges from {first}", "at equal accuracy"] if others else []
-    rows, cut_off, alone = [], [], []
+    rows, no_answer, alone = [], [], []
     for row in c.summary[c.summary["metric"].isin(list(figures))].to_dict("records"):
         cells = [row["task"], row["metric"], row["group"], f"{row['first_step']} to {row['last_step']}"]
         cells += [number(row["start"]), number(row["end"])]
         cells += [_kept(row)]
         if row["first_step"] == row["last_step"]:
             alone.append(f"{row['group']} (step {row['first_step']})")
-        shares = [accuracies(row[f"{name}_start"], row[f"{name}_end"]) for name in ("accuracy", "cut_off_wrong")]
+        shares = [accuracies(row[f"{name}_start"], row[f"{name}_end"]) for name in ("accuracy", "no_answer_wrong")]
         cells += shares[:1]
         if shares[1] not in ("-", shares[0]):
-            cut_off.append(f"{row['task']}, {row['group']}: {shares[1]}")
+            no_answer.append(f"{row['task']}, {row['group']}: {shares[1]}")
         rows.append(cells + ([_parted(c, row), _at_equal_accuracy(c, row)] if row["group"] in others else []))
     lines = [table(head, rows, left=(0, 1, 2, 8, 9))] if rows else []
-    if cut_off:
+    if no_answer:
         lines.append(
-            wrapped(f"  Accuracy with truncated completions counted as wrong: {'; '.join(dict.fromkeys(cut_off))}")
+            wrapped(
+                f"  Accuracy with completions without an answer counted as wrong: {'; '.join(dict.fromkeys(no_answer))}"
+            )
         )
     if alone:
         each = ", ".join(dict.fromkeys(alone))

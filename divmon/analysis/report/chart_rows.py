@@ -89,7 +89,7 @@ def _curves(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> list[Row]:
     return found
 
 
-RISEN = {"templating": "traced", "repetition": "repetition", "truncation": "truncated"}
+RISEN = {"templating": "traced", "repetition": "repetition", "truncation": "no_answer"}
 """The figure that an alert of a kind is about; narrowing is about the pairwise metric that is tested."""
 
 
@@ -99,7 +99,7 @@ def _marks(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> dict[tuple[s
     for member in (member for group in c.groups.values() for member in group):
         for a in alerts.get(member.name, ()):
             tested = c.figures.pairwise(name for task, name in member.curves.tables if task == a.task)[:1]
-            of_length = ["empty", "length_limit"] if a.kind == "length" else tested
+            of_length = ["empty", "clipped_ratio"] if a.kind == "length" else tested
             for metric in [RISEN[a.kind]] if a.kind in RISEN else of_length:
                 if a.new:
                     found[member.name, a.task, metric, a.step] = a.kind

@@ -139,11 +139,11 @@ def quality_scores(
     from divmon.scoring import quality
 
     right = corrects(verdicts)
-    cut_off = [
+    no_answer = [
         [text is None and verdict is not UNASKED for text, verdict in zip(row.outputs, judged, strict=True)]
         for row, judged in zip(rows, verdicts, strict=True)
     ]
-    figures = quality.quality(right, num_samples, cut_off=cut_off)
+    figures = quality.quality(right, num_samples, no_answer=no_answer)
     ours = [row.correct is None for row in rows]
     answers = [[v.answer for v in row] if here else [] for row, here in zip(verdicts, ours, strict=True)]
     if any(answer is not None for row in answers for answer in row):

@@ -80,10 +80,10 @@ def report(side: Side) -> dict[str, Any]:
         "notes": [],
     }
     texts = [text for row in side.rows for text in row.outputs]
-    cut_off = texts.count(None) / len(texts)
-    if cut_off > TRUNCATED_LIMIT:
+    no_answer = texts.count(None) / len(texts)
+    if no_answer > TRUNCATED_LIMIT:
         found["notes"] += [
-            f"{side.name} is NOT COMPARABLE: {100 * cut_off:.0f} % of its outputs are null, without an answer"
+            f"{side.name} is NOT COMPARABLE: {100 * no_answer:.0f} % of its outputs are null, without an answer"
         ]
     return found
 

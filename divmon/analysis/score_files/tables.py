@@ -118,7 +118,9 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _shown(figures: dict[str, Any]) -> dict[str, Any]:
     """Without what repeats: at k = 1 the accuracy or 1, and where no output was cut off the accuracy again."""
-    repeats = {"accuracy_cut_off_wrong"} if figures.get("accuracy_cut_off_wrong") == figures.get("accuracy") else set()
+    repeats = (
+        {"accuracy_no_answer_wrong"} if figures.get("accuracy_no_answer_wrong") == figures.get("accuracy") else set()
+    )
     known = Registry()
     return {
         name: figure

@@ -41,7 +41,16 @@ PROTOCOL: dict[str, Any] = {
     "alerts": None,  # of one run's training
 }
 """The paper's protocol: defaults below the file and the flags."""
-HOW = ("sampler", "max_batch_tokens", "max_memory_gb", "encoder_lives", "timeout", "progress", "on_error", "output_dir")
+HOW = (
+    "sampler",
+    "max_batch_tokens",
+    "max_memory_gb",
+    "encoder_device",
+    "timeout",
+    "progress",
+    "on_error",
+    "output_dir",
+)
 """Options that may change when a replay resumes: they do not change what is measured."""
 
 

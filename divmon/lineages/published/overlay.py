@@ -110,7 +110,7 @@ def _troubles(run: Run, step: int, task: str, scores: dict[Any, Any]) -> Iterato
             yield f"{name} {took.decoding.get(name)}, the paper's is {value}"
     yield from _other_form(facts["paper_model"], task, took)
     limit = int(took.decoding.get("max_new_tokens", 0)) + took.reasoning_tokens
-    ended = scores.get((step, task, "length_limit"))
+    ended = scores.get((step, task, "clipped_ratio"))
     if limit < LIMIT and ended is not None and ended.mean > TRUNCATED_LIMIT:
         yield f"more than 10 % of the completions ended at {limit:,} tokens, where the paper's limit is {LIMIT:,}"
 

@@ -27,7 +27,7 @@ from divmon.storage.reader import Run, read_run
 from divmon.types import Probe, Snapshot
 
 if TYPE_CHECKING:
-    from divmon.scoring.reference import Reference
+    from divmon.scoring.reference import Measurement
 
 ALPHA = 0.01
 """The share of healthy runs that may alarm."""
@@ -152,7 +152,7 @@ class Alerts:
                 self._since.pop((task, kind), None)
         return standing
 
-    def opening(self, reference: Reference, num_samples: int) -> list[str]:
+    def opening(self, reference: Measurement, num_samples: int) -> list[str]:
         """What is tested and what it can see, in lines for a person; once, when the reference is measured.
 
         Args:
@@ -172,7 +172,7 @@ class Alerts:
             if (task, "narrowing") in self.untested:
                 lines.append(f"narrowing of {task} is not tested: {self.untested[task, 'narrowing']}")
             elif before.tested is not None and (task, before.tested) in reference.distances:
-                found = sight(reference.distances[task, before.tested], reference.verdicts.get(task), num_samples)
+                found = sight(reference.distances[task, before.tested], reference.correct.get(task), num_samples)
                 lines += [f"{task}: {found.sentence(before.tested, self.level(1), self.delta)}"] if found else []
         return [f"divmon: alerts: {line}" for line in lines]
 

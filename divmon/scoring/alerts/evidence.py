@@ -40,16 +40,16 @@ def evidence(
     parts = [f"{_change(kind, before, now, found)} {against} (n {found.n}, t {found.t:.1f} > {threshold:.1f})"]
     parts += _decomposition(before, now) if kind.startswith("narrowing") else []
     parts += _lengths(before, now) if kind in ("repetition", "length") else []
-    truncated = now.scores.get("truncated")
-    if truncated is not None and truncated.mean > TRUNCATED_LIMIT and kind != "truncation":
-        parts.append(f"{100 * truncated.mean:.0f} % of completions have no answer, so that it may be no more than that")
+    no_answer = now.scores.get("no_answer")
+    if no_answer is not None and no_answer.mean > TRUNCATED_LIMIT and kind != "truncation":
+        parts.append(f"{100 * no_answer.mean:.0f} % of completions have no answer, so that it may be no more than that")
     most = f", most of it on {', '.join(prompts)}" if prompts else ""
     return f"{'; '.join(parts)}\nRead {_read(kind, now)}{most}"
 
 
 def _read(kind: str, now: Figures) -> str:
     """What to read; to raise a limit is advised only where one was reached."""
-    at_limit = now.scores.get("length_limit")
+    at_limit = now.scores.get("clipped_ratio")
     if kind == "truncation" and at_limit is not None and at_limit.mean > 0:
         return f"{_LOOK_AT[kind]}; raise max_new_tokens (max_reasoning_tokens where they end inside their reasoning)"
     return _LOOK_AT[kind]

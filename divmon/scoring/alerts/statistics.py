@@ -172,22 +172,22 @@ def repetition(before: Figures, now: Figures, delta: float) -> Finding | None:
 def length(before: Figures, now: Figures, delta: float) -> Finding | None:
     """Null: the share of completions without content or without end rose by at most SHARE. x_p = now - then - SHARE.
 
-    Without content: empty. Without end: stopped by the token limit, but for those that `truncation` counts. Longer or
-    shorter answers are no fault in themselves.
+    Without content: empty. Without end: stopped by the token limit after their answer; those stopped before it are of
+    the kind `truncation`. Longer or shorter answers are no fault in themselves.
     """
 
     def share_P(figures: Figures) -> Array:
-        return figures.values("empty") + figures.values("length_limit") - figures.values("truncated")
+        return figures.values("empty") + figures.values("clipped_ratio") - figures.values("truncated")
 
     return _risen(share_P(before), share_P(now))
 
 
 def truncation(before: Figures, now: Figures, delta: float) -> Finding | None:
-    """Null: the share of completions truncated before their answer is at most TRUNCATED_LIMIT, or has not risen.
+    """Null: the share of completions without an answer is at most TRUNCATED_LIMIT, or has not risen.
 
     The smaller t of x_p = now - TRUNCATED_LIMIT and x_p = now - then: both must speak.
     """
-    then_P, now_P = before.values("truncated"), now.values("truncated")
+    then_P, now_P = before.values("no_answer"), now.values("no_answer")
     change_P = now_P - then_P
     above, risen = paired(now_P - TRUNCATED_LIMIT + 0 * then_P, change_P, then_P), paired(change_P, change_P, then_P)
     return None if above is None or risen is None else min(above, risen, key=lambda tested: tested.t)
@@ -203,8 +203,8 @@ TESTS: dict[str, tuple[Test, Sequence[str]]] = {
     "narrowing_correct": (narrowing_correct, ("accuracy",)),
     "templating": (templating, ("traced",)),
     "repetition": (repetition, ("repetition",)),
-    "length": (length, ("empty", "length_limit", "truncated")),
-    "truncation": (truncation, ("truncated",)),
+    "length": (length, ("empty", "clipped_ratio", "truncated")),
+    "truncation": (truncation, ("no_answer",)),
 }
 """By kind, the test and the figures that it needs beside the diversity of pairs."""
 

@@ -18,7 +18,7 @@ from typing import Any
 from divmon.grading import verifiers
 from divmon.grading.grader import SECONDS, judge
 from divmon.prompts.rendering import Think, split_reasoning
-from divmon.types import CUT_OFF, Message, Prompt, Verdict
+from divmon.types import TRUNCATED, UNCLOSED, Message, Prompt, Verdict
 
 logger = logging.getLogger("divmon")
 
@@ -118,7 +118,9 @@ def rewarded(
     reasons = Counter(verdict.reason for verdict in verdicts if verdict.correct is None)
     if log_metric is not None:
         log_metric(f"{name}/ungradable", reasons.total() / max(1, len(verdicts)))
-    avoidable = reasons.total() - (reasons[CUT_OFF] if ungradable is None else 0)  # truncation is told elsewhere
+    avoidable = reasons.total() - (
+        reasons[TRUNCATED] + reasons[UNCLOSED] if ungradable is None else 0
+    )  # truncation is told elsewhere
     if avoidable:
         reason, count = reasons.most_common(1)[0]
         treated = "they get no reward" if ungradable is None else f"rewarded {ungradable:g}"

@@ -6,6 +6,8 @@ import copy
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,13 @@ from divmon.pipeline import outputs
 from divmon.scoring import quality, soundness
 from divmon.scoring.decomposition import Decomposition, decompose, pairs
 from divmon.scoring.figures import Registry
-from divmon.scoring.reference import Reference, Rows, in_rows, terms_as_changes
+from divmon.scoring.reference import Correct, Measurement, by_prompt, terms_as_changes
 from divmon.scoring.scorer import Scored, Scorer
 from divmon.scoring.stats import mean_interval
 from divmon.training.rollouts.groups import TASK, Drawn, as_prompt, samples, text_of
 from divmon.training.rollouts.unpaired import decompose_unpaired, unpaired_change
 from divmon.training.rollouts.verdicts import Array, GroupJudge
-from divmon.types import Category, Change, Probe, Prompt, Sample, Score, Snapshot, Verdict
+from divmon.types import Category, Change, Probe, Prompt, Sample, Score, Snapshot
 
 FEWEST_PAIRED = 8
 """Prompts that two windows must share to be compared prompt by prompt; and half of the later one's."""
@@ -50,7 +52,7 @@ class GroupScorer:
         category: Category = "other",
     ) -> None:
         self.scorer, self.judge = scorer, judge
-        self.reference: Reference | None = None
+        self.reference: Measurement | None = None
         """The first window."""
         self._cheap, self._dear = (_with(scorer, dear=dear) for dear in (False, True))
         self._allowance = _Allowance(encoder_share)
@@ -65,23 +67,26 @@ class GroupScorer:
         samples_PG = [samples(id, group, self._opens_reasoning) for id, group in drawn.by_id.items()]
         rewards_PGF = [_floats(group.rewards) for group in groups]
         verdicts_PG = self.judge(groups, rewards_PGF, samples_PG, probe.prompts)
+        if verdicts_PG:
+            samples_PG = [
+                [replace(sample, verdict=verdict) for sample, verdict in zip(*both, strict=True)]
+                for both in zip(samples_PG, verdicts_PG, strict=True)
+            ]
         judged = time.perf_counter()
         flat = [sample for row in samples_PG for sample in row]
-        verdicts = [verdict for row in verdicts_PG for verdict in row]
         size = max(len(row) for row in samples_PG)
-        rows = in_rows(probe, flat, [v.correct for v in verdicts], size) if verdicts else None
+        rows = by_prompt(probe, flat, attrgetter("correct"), size) if verdicts_PG else None
         scored, with_models = self._score(probe, flat, rows, size)
         scores = [
             *scored.scores,
             *_reward_scores([self.judge.total(rewards_GF) for rewards_GF in rewards_PGF]),
-            *_rates(probe, flat, verdicts),
-            *_quality(rows, samples_PG, verdicts_PG, size),
+            *_rates(probe, flat),
+            *_quality(samples_PG, size),
         ]
-        measured = Reference(
+        measured = Measurement(
             Snapshot(
                 step=step,
                 samples=flat,
-                verdicts=verdicts,
                 scores=scores,
                 provenance={
                     "num_samples": size,
@@ -111,19 +116,19 @@ class GroupScorer:
 
     def remember(self, snapshot: Snapshot) -> None:
         """Takes a stored first window as the reference of a resumed run; its distances come from its texts again."""
-        rows: Rows | None = None
+        rows: Correct | None = None
         distances: dict[tuple[str, str], Any] = {}
-        if snapshot.verdicts:
+        if any(sample.verdict for sample in snapshot.samples):
             asked = (Prompt(id, text, category=self._category) for id, text in _prompts(snapshot).items())
             probe = Probe(TASK, tuple(asked))
             size = int(snapshot.provenance["num_samples"])
-            rows = in_rows(probe, snapshot.samples, [v.correct for v in snapshot.verdicts], size)
+            rows = by_prompt(probe, snapshot.samples, attrgetter("correct"), size)
             if snapshot.provenance.get("with_encoder"):
                 distances = self._score(probe, snapshot.samples, rows, size)[0].distances
-        self.reference = Reference(snapshot, distances, {TASK: rows} if rows else {})
+        self.reference = Measurement(snapshot, distances, {TASK: rows} if rows else {})
 
     def _score(
-        self, probe: Probe, samples: Sequence[Sample], rows: Rows | None, size: int
+        self, probe: Probe, samples: Sequence[Sample], rows: Correct | None, size: int
     ) -> tuple[Scored, bool | None]:
         """The metrics, and whether those that need a model were among them; None where none is chosen."""
         given = [outputs(probe, samples, size, rows)]
@@ -140,7 +145,7 @@ class GroupScorer:
             True,
         )
 
-    def _since(self, now: Reference, scored: Scored) -> tuple[list[Change], dict[str, dict[str, Any]], str]:
+    def _since(self, now: Measurement, scored: Scored) -> tuple[list[Change], dict[str, dict[str, Any]], str]:
         """Changes and decompositions since the first window, and in words how the two were compared."""
         before = self.reference
         if before is None:
@@ -156,8 +161,8 @@ class GroupScorer:
             how = f"{since}, unpaired: the prompts of the two windows differ"
             changes = self._unpaired(now.snapshot.scores, before.snapshot.scores)
         found: dict[str, Any] = {}
-        for key in now.distances.keys() & before.distances.keys() if now.verdicts and before.verdicts else ():
-            sides = [(side.distances[key], side.verdicts[TASK]) for side in (before, now)]
+        for key in now.distances.keys() & before.distances.keys() if now.correct and before.correct else ():
+            sides = [(side.distances[key], side.correct[TASK]) for side in (before, now)]
             kept = [[there.index(id) for id in both] for there in (ids_before, ids)] if paired else None
             try:
                 parts = _parts(sides, kept)
@@ -179,7 +184,7 @@ class GroupScorer:
         return changes
 
 
-def _parts(sides: Sequence[tuple[Any, Rows]], kept: Sequence[Sequence[int]] | None) -> Decomposition:
+def _parts(sides: Sequence[tuple[Any, Correct]], kept: Sequence[Sequence[int]] | None) -> Decomposition:
     """The decomposition between two windows' distances and verdicts.
 
     Args:
@@ -232,39 +237,34 @@ def _floats(rewards: Any) -> Array:
 
 
 def _reward_scores(total_PG: Sequence[Array]) -> list[Score]:
-    """By group: `reward`, its mean; `reward_std`, its spread (n - 1); `no_signal`, 1 where all are equal, so that their
-    advantages are 0. NaN with fewer than one or two rewards."""
+    """By group: `reward`, its mean; `reward_std`, its spread (n - 1); `frac_reward_zero_std`, 1 where all
+    are equal, so that their advantages are 0. NaN with fewer than one or two rewards."""
     given = [total_G[~np.isnan(total_G)] for total_G in total_PG]
     figures = {
         "reward": [float(total_G.mean()) if len(total_G) else math.nan for total_G in given],
         "reward_std": [float(total_G.std(ddof=1)) if len(total_G) > 1 else math.nan for total_G in given],
-        "no_signal": [float(np.ptp(total_G) < 1e-8) if len(total_G) > 1 else math.nan for total_G in given],
+        "frac_reward_zero_std": [float(np.ptp(total_G) < 1e-8) if len(total_G) > 1 else math.nan for total_G in given],
     }
     return [_mean(name, values) for name, values in figures.items()]
 
 
-def _rates(probe: Probe, samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[Score]:
-    """Cut-off and empty completions; where it is not known how they ended, only whether they are empty."""
-    judged = list(verdicts) or [Verdict(None)] * len(samples)
-    known = [(s, v) for s, v in zip(samples, judged, strict=True) if s.finish != "unknown"]
-    ended = soundness.rates(probe, [s for s, _ in known], [v for _, v in known])
+def _rates(probe: Probe, samples: Sequence[Sample]) -> list[Score]:
+    """How completions end; where that is not known, only whether they are empty."""
+    ended = soundness.rates(probe, [sample for sample in samples if sample.finish != "unknown"])
     return [
-        *(r for r in ended if r.metric != "empty"),
-        *(r for r in soundness.rates(probe, samples) if r.metric == "empty"),
+        *(rate for rate in ended if rate.metric != "empty"),
+        *(rate for rate in soundness.rates(probe, samples) if rate.metric == "empty"),
     ]
 
 
-def _quality(
-    rows: Rows | None, samples_PG: Sequence[Sequence[Sample]], verdicts_PG: Sequence[Sequence[Verdict]], size: int
-) -> list[Score]:
+def _quality(samples_PG: Sequence[Sequence[Sample]], size: int) -> list[Score]:
     """Accuracy, pass@k, groups all right or all wrong; votes and distinct answers where a verifier names answers."""
-    if rows is None or all(correct is None for row in rows for correct in row):
+    correct_PG = [[sample.correct for sample in row] for row in samples_PG]
+    if all(correct is None for row in correct_PG for correct in row):
         return []
-    correct_PG = [[v.correct for v in row] for row in verdicts_PG]
-    pairs_PG = [list(zip(*both, strict=True)) for both in zip(samples_PG, verdicts_PG, strict=True)]
-    cut_off = [[soundness.cut_off(sample, verdict) for sample, verdict in row] for row in pairs_PG]
-    figures = quality.quality(correct_PG, size, cut_off=cut_off)
-    answers = [[v.answer for v in row] for row in verdicts_PG]
+    no_answer = [[soundness.no_answer(sample) for sample in row] for row in samples_PG]
+    figures = quality.quality(correct_PG, size, no_answer=no_answer)
+    answers = [[sample.final_answer for sample in row] for row in samples_PG]
     if any(answer is not None for row in answers for answer in row):
         figures = quality.quality(correct_PG, min(size, MOST_VOTES), answers=answers) | figures
     known = Registry()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from divmon.grading.grader import judge
 from divmon.training.rollouts.groups import Group
-from divmon.types import CUT_OFF, Prompt, Sample, Verdict
+from divmon.types import TRUNCATED, UNCLOSED, Prompt, Sample, Verdict
 
 Array = NDArray[np.float64]
 Threshold = float | Mapping[str, float]
@@ -26,7 +26,7 @@ class GroupJudge:
     its reward above 0.5. Of any other rewards nobody can say where right ends, so nothing is judged and one line says
     what to give.
 
-    A completion that the token limit ended with no more than a low reward was cut off before its answer: None, not
+    A completion that the token limit ended with no more than a low reward was truncated before its answer: None, not
     wrong (contract 3).
 
     Args:
@@ -127,7 +127,7 @@ class GroupJudge:
             return Verdict(None, "no reward was given")
         correct = all(value > least for value, least in values.values())
         if not correct and (sample.finish == "length" or not sample.answered):
-            return Verdict(None, CUT_OFF)
+            return Verdict(None, TRUNCATED if sample.finish == "length" else UNCLOSED)
         return Verdict(correct, ", ".join(f"{name} {value:g}" for name, (value, _) in values.items()))
 
     def _verified(
