@@ -72,8 +72,8 @@ def judge(
         found = here.grade(distinct, list(prompt_of.values()))
     by_key = dict(zip(distinct, found, strict=True))
     return [
-        Verdict(None, UNCLOSED if whole else TRUNCATED) if key is None else _unless_truncated(by_key[key], whole)
-        for key, whole in zip(keys, wholes, strict=True)
+        Verdict(None, _why_unanswered(item)) if key is None else _unless_truncated(by_key[key], key[2])
+        for key, item in zip(keys, items, strict=True)
     ]
 
 
@@ -81,6 +81,12 @@ def _text(item: Sample | str | None) -> str | None:
     if isinstance(item, Sample):
         return item.text if item.answered else None
     return item
+
+
+def _why_unanswered(item: Sample | str | None) -> str:
+    if not isinstance(item, Sample):
+        return "null: no answer"
+    return TRUNCATED if item.finish == "length" else UNCLOSED
 
 
 def _unless_truncated(verdict: Verdict, complete: bool) -> Verdict:

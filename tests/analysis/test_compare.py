@@ -227,9 +227,9 @@ def test_rollouts_whose_prompts_change_are_refused(tmp_path: Path) -> None:
 
 def test_a_look_with_too_many_cut_off_is_flagged_and_not_tested(tmp_path: Path) -> None:
     cut = np.array([[0.0] * 12, [0.0] * 12, [0.25] * 12])
-    second = figures(1, truncated=cut)
+    second = figures(1, no_answer=cut)
     second["sums", "sbert"][2] -= 0.3
-    comparison = two(tmp_path, figures(0, truncated=cut * 0), second)
+    comparison = two(tmp_path, figures(0, no_answer=cut * 0), second)
     rows = of(comparison.differences, metric="sbert", by="step")
     assert rows["trouble"].str.contains("b at step 20: 25 % of its completions are truncated").tolist() == [0, 0, 1]
     assert rows["p"].isna().tolist() == [False, False, True] and not rows["apart"].any()
@@ -242,9 +242,9 @@ def test_a_look_with_too_many_cut_off_is_flagged_and_not_tested(tmp_path: Path) 
 def test_prompts_that_could_not_be_drawn_are_counted(tmp_path: Path) -> None:
     drawn = np.zeros((3, 12))
     drawn[1, :3] = np.nan
-    second = figures(1, truncated=drawn)
+    second = figures(1, no_answer=drawn)
     second["sums", "sbert"][1, :3] = np.nan
-    comparison = two(tmp_path, figures(0, truncated=drawn * 0), second)
+    comparison = two(tmp_path, figures(0, no_answer=drawn * 0), second)
     assert "sums: b has no sample of 3 of 12 prompts at step 10" in comparison.notes
     assert of(comparison.differences, metric="sbert", by="step")["n"].tolist() == [12, 9, 12]
 

@@ -81,8 +81,8 @@ def test_tokens_and_examples_count_on_over_the_stages_of_a_lineage(tmp_path: Pat
 
 
 def test_what_must_not_be_compared_says_why(tmp_path: Path) -> None:
-    truncated_SP = np.array([[0.1] * 4, [0.2] * 4, [0.0] * 4])
-    figures = {("sums", "sbert"): np.ones((3, 4)), ("sums", "truncated"): truncated_SP}
+    no_answer_SP = np.array([[0.1] * 4, [0.2] * 4, [0.0] * 4])
+    figures = {("sums", "sbert"): np.ones((3, 4)), ("sums", "no_answer"): no_answer_SP}
     facts = {20: {"suspicion": "all completions are empty"}}
     troubles = Curves(read_run(run_dirs.write(tmp_path / "a", [0, 10, 20], figures, facts=facts))).troubles
     assert set(troubles) == {(10, "sums"), (20, "sums")}, "a share of 10 percent is not above it"

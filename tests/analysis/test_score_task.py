@@ -76,7 +76,7 @@ def test_quality_is_among_the_metrics_with_votes_of_what_was_judged_here(tmp_pat
     metrics = report["metrics"]
     verdicts = [[True, True, False, None], [True, True]]
     cut_off = [[False, False, False, True], [False, False]]
-    for name, value_P in quality(verdicts, 4, cut_off=cut_off).items():
+    for name, value_P in quality(verdicts, 4, no_answer=cut_off).items():
         assert metrics[name]["n"] == (~np.isnan(value_P)).sum()
         if metrics[name]["n"]:
             assert metrics[name]["mean"] == pytest.approx(np.nanmean(value_P))
@@ -103,7 +103,7 @@ def test_a_rows_own_task_is_enough_and_wins_over_the_option_but_not_over_correct
     code, report = run(tmp_path, rows, "--task", "gsm8k")
     verdicts = [prompt["correct"] for prompt in report["per_prompt"]]
     assert code == 0 and verdicts == [*given, [None, None], [True, True, False]]
-    assert report["per_prompt"][3]["not_judged"] == {"no gold answer": 1, "cut off before its answer": 1}
+    assert report["per_prompt"][3]["not_judged"] == {"no gold answer": 1, "null: no answer": 1}
 
 
 def test_without_a_task_gold_is_ignored_as_before(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from divmon.prompts import tasks
 SCRIPT = """
 for name in {names}:
     source = name if name in {packaged} else f"{{name}}@{{name}}.jsonl"
-    monitor = DiversityMonitor(source, num_prompts=6, max_new_tokens=16, output_dir=f"runs/{{name}}/_divmon")
+    monitor = DiversityMonitor(source, num_prompts=4, max_new_tokens=16, output_dir=f"runs/{{name}}/_divmon")
     for step in (0, 1):
         monitor.measure(model, tokenizer, step)
     monitor.close()
@@ -28,7 +28,7 @@ def test_every_task_by_name(half: int, tmp_path: Path, shared: Path | None) -> N
     names = sorted(tasks.available())[half::2]
     for name in set(names) - set(PACKAGED):
         real = shared / "data" / "probes" / f"{name}.jsonl" if shared else None
-        rows = real.read_text(encoding="utf-8").splitlines()[:6] if real and real.exists() else []
+        rows = real.read_text(encoding="utf-8").splitlines()[:4] if real and real.exists() else []
         rows = rows or [json.dumps(ROWS[name][0])]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
     seen = run_script(SCRIPT.format(names=names, packaged=PACKAGED), tmp_path)

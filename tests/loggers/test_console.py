@@ -79,10 +79,10 @@ def test_the_closing_table_has_five_rows_at_most() -> None:
 def test_what_must_be_known_first_is_said() -> None:
     truncated = [Sample("gsm8k", "q0", 0, "", "length", 64)]
     scores = [
-        Score("gsm8k", "truncated", 0.125),
+        Score("gsm8k", "no_answer", 0.125),
         Score("gsm8k", "clipped_ratio", 0.125),
-        Score("fine", "truncated", 0.1),
-        Score("none", "truncated", NAN),
+        Score("fine", "no_answer", 0.1),
+        Score("none", "no_answer", NAN),
     ]
     decoding = {"gsm8k": {"max_new_tokens": 64}}
     odd = Snapshot(1, truncated, scores=scores, provenance={"suspicion": "all empty", "decoding": decoding})
@@ -104,7 +104,7 @@ def test_what_must_be_known_first_is_said() -> None:
 
 def test_no_limit_is_blamed_that_was_not_reached() -> None:
     ended = [Sample("gsm8k", "q0", 0, "", "eos", 9, reasoning="hm", answered=False)]
-    scores = [Score("gsm8k", "truncated", 1.0), Score("gsm8k", "clipped_ratio", 0.0)]
+    scores = [Score("gsm8k", "no_answer", 1.0), Score("gsm8k", "clipped_ratio", 0.0)]
     (note,) = notes(Snapshot(1, ended, scores=scores))
     assert "100 % of its completions ended by themselves inside their reasoning" in note
     assert "truncated" not in note and "raise" not in note and "cut off" not in note

@@ -77,7 +77,7 @@ def test_texts_are_one_table_a_task_of_its_first_prompts() -> None:
     tables = texts(whole, [PROBE, Probe("none", (Prompt("x", "?"),))], few=2, samples=1)
     assert list(tables) == ["divmon/gsm8k/samples", "divmon/none/samples"]
     page = markdown_to_safe_html(tables["divmon/gsm8k/samples"])
-    assert cells(page) == [["0", "ungraded", "eos", "5", f"answer 0 | of *q{i}*\n<i>"] for i in range(2)]
+    assert cells(page) == [["0", "ungradable", "eos", "5", f"answer 0 | of *q{i}*\n<i>"] for i in range(2)]
     assert "<strong>q0</strong> How many is 0 | <b>twice</b>?<br>Think." in html.unescape(page)
     assert "out of memory" in page and "q2" not in page
 

@@ -218,12 +218,12 @@ def test_a_share_may_rise_by_ten_points(kind: str, then: dict, now: dict, x: lis
 
 def test_truncation_must_be_above_the_limit_and_risen() -> None:
     low, high = [0.0, 0.1, 0.0, 0.05, 0.0], [0.4, 0.6, 0.3, 0.5, 0.55]
-    found = test_of("truncation", snapshot(truncated=low), snapshot(1, truncated=high))
+    found = test_of("truncation", snapshot(no_answer=low), snapshot(1, no_answer=high))
     above, risen = t_of(np.array(high) - TRUNCATED_LIMIT), t_of(np.array(high) - low)
     assert found is not None and found.t == pytest.approx(min(above, risen)) and found.t > 5
-    stayed = test_of("truncation", snapshot(truncated=high), snapshot(1, truncated=high[::-1]))
+    stayed = test_of("truncation", snapshot(no_answer=high), snapshot(1, no_answer=high[::-1]))
     assert stayed is not None and stayed.t < 1, "high from the start is no change"
-    little = test_of("truncation", snapshot(truncated=[0.0] * 5), snapshot(1, truncated=[0.05, 0.06, 0.05, 0.04, 0.05]))
+    little = test_of("truncation", snapshot(no_answer=[0.0] * 5), snapshot(1, no_answer=[0.05, 0.06, 0.05, 0.04, 0.05]))
     assert little is not None and little.t < 0, "risen, and far below the limit"
 
 

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
+from support import run_dirs
 
 from divmon import DiversityCallback, DiversityConfig, read_run
 from divmon.storage.snapshot_files import marker_path, samples_path
 from divmon.storage.writer import Store
 from divmon.types import TRUNCATED, Sample, Score, Snapshot, Verdict
-from support import run_dirs
 
 
 @pytest.fixture

@@ -180,6 +180,7 @@ def shares(step: int, generator: np.random.Generator, at_limit: bool, looping_P:
         )
         loops_P = generator.binomial(SAMPLES, SHARE / (1 - looping_P.mean()), PROMPTS) / SAMPLES if at_limit else 0.0
         scores += [
+            score(task, "no_answer", truncated_P),
             score(task, "truncated", truncated_P),
             score(task, "clipped_ratio", truncated_P + length_limit_P),
             score(task, "empty", np.zeros(PROMPTS)),

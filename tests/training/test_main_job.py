@@ -84,7 +84,7 @@ def test_curves_on_real_text(kind: str, shared: Path | None, tmp_path: Path, mon
     files = list((tmp_path / "run" / "runs").rglob("events.out.tfevents*"))
     assert len(files) == 1
     events = EventAccumulator(str(files[0])).Reload()
-    for metric in ("ead", "sbert", "vendi", "accuracy", "truncated"):
+    for metric in ("ead", "sbert", "vendi", "accuracy", "no_answer"):
         assert [e.step for e in events.Scalars(f"divmon/gsm8k/{metric}")] == [0, 20, 40], metric
     assert [e.step for e in events.Scalars("divmon/gsm8k/sbert/change")] == [20, 40]
     assert [e.step for e in events.Scalars("train/loss")] == [5, 10, 15, 20, 25, 30, 35, 40]

@@ -158,7 +158,7 @@ def test_a_share_is_told_only_where_there_is_one() -> None:
 
 def test_an_alert_marks_its_own_metric_alone(tmp_path: Path) -> None:
     values = {
-        ("sums", name): [0.4 * SPREAD, 0.1 * SPREAD] for name in ("sbert", "ead", "repetition", "empty", "truncated")
+        ("sums", name): [0.4 * SPREAD, 0.1 * SPREAD] for name in ("sbert", "ead", "repetition", "empty", "no_answer")
     }
     comparison = divmon.compare([run_dirs.write(tmp_path / "a", (0, 10), values)])
     for kind, metrics in {"narrowing": {"sbert"}, "repetition": {"repetition"}, "length": {"empty"}}.items():

@@ -144,10 +144,12 @@ def asked(row: Row) -> str:
     return re.findall(r"\b(\w+)\s*\(", row["test_list"][0].removeprefix("assert"))[0]
 
 
-def test_gold_of_another_name_passes_mbpp_and_a_wrong_one_fails(shared: Path | None) -> None:
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_gold_of_another_name_passes_mbpp_and_a_wrong_one_fails(every: int, shared: Path | None) -> None:
     rows = MBPP[:1] if shared is None else MBPP[:1] + read(shared / "data/probes/mbpp.jsonl")
     rows = [row for row in rows if re.search(rf"^def {asked(row)}\b", row["code"], re.MULTILINE)]
     assert shared is None or len(rows) > 140
+    rows = rows[::every]
     programs = {row["task_id"]: renamed(row["code"], asked(row)) for row in rows}
     others = dict(zip(programs, [*list(programs.values())[1:], "def mine(*a): return None"], strict=True))
 
