@@ -72,6 +72,7 @@ class Pipeline:
                 *soundness.rates(probe, graded[probe.name]),
                 *quality_scores(probe, graded[probe.name], wide, self.num_samples),
             ]
+        scores = self.scorer.figures.bounded(scores)
         samples = [sample for own in graded.values() for sample in own]
         snapshot = Snapshot(
             step=step,

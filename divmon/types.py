@@ -245,6 +245,12 @@ class Figure:
     needs: tuple[str, ...] = ()
     """What it depends on besides decoding and K: "verifier", "vocab_size", "encoder", "code_encoder", "nli"."""
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the most it can be, as far as it says; infinite where it does not."""
+        low, high = (bound if isinstance(bound, int | float) else None for bound in self.range)
+        return -math.inf if low is None else low, math.inf if high is None else high
+
 
 @dataclass
 class Snapshot:

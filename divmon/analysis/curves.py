@@ -161,7 +161,7 @@ class Curves:
                 kept.append(tuple(row))
             elif table is not None:
                 i = jackknife(self.figures[row.metric].aggregate, table.at([row.step], prompts[row.task])[0])
-                kept.append((row.step, row.task, row.metric, i.value, i.low, i.high, i.n))
+                kept.append((row.step, row.task, row.metric, i.value, *self.figures.inside(row.metric, i), i.n))
         return pd.DataFrame(kept, columns=list(scores.columns)).astype(dict(scores.dtypes))
 
 

@@ -17,7 +17,8 @@ from dataclasses import replace
 from typing import Any
 
 from divmon.scoring import metrics
-from divmon.types import Figure, plain
+from divmon.scoring.stats import Interval, within_bounds
+from divmon.types import Change, Figure, Score, plain
 
 EVERYTHING = ("verifier", "vocab_size", "encoder", "code_encoder", "nli")
 """Settings that a figure may depend on."""
@@ -113,6 +114,22 @@ class Registry:
 
         return sorted(means, key=order)
 
+    def bounded(self, scores: Iterable[Score]) -> list[Score]:
+        """With intervals inside what each figure can be: an accuracy is not below 0, whatever its spread."""
+        return [replace(s, low=low, high=high) for s in scores for low, high in [self.inside(s.metric, s)]]
+
+    def bounded_changes(self, changes: Iterable[Change]) -> list[Change]:
+        """The same for changes: no figure falls by more than from its most to its least."""
+        return [replace(c, low=low, high=high) for c in changes for low, high in [self.inside(c.metric, c)]]
+
+    def inside(self, name: str, found: Score | Change | Interval) -> tuple[float, float]:
+        """The bounds of an interval of this figure, or of its change, no further out than can be."""
+        least, most = self[name].bounds
+        if isinstance(found, Change):
+            least, most = least - most, most - least
+        value = found.mean if isinstance(found, Score) else found.change if isinstance(found, Change) else found.value
+        return within_bounds(value, found.low, found.high, (least, most))
+
     def record(self) -> dict[str, Any]:
         """Plain data for a run's manifest, which `read_figures` reads."""
         return {name: plain(figure) for name, figure in (OF_NO_METRIC | self.own).items()}
@@ -149,7 +166,7 @@ def of_no_metric(name: str) -> Figure | None:
     family = k and OF_NO_METRIC.get(f"{k[1]}{{k}}")
     if not k or not family:
         return None
-    low, high = (bound.replace("{k}", k[2]) if isinstance(bound, str) else bound for bound in family.range)
+    low, high = (int(k[2]) if bound == "{k}" else bound for bound in family.range)
     return replace(family, meaning=family.meaning.replace("{k}", k[2]), range=(low, high), size=int(k[2]))
 
 

@@ -7,6 +7,7 @@ or BCa bootstraps. NaN marks a prompt where the value is undefined: it is left o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,13 +15,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
+FEWEST = 5
+"""Prompts that an interval takes: the spread of fewer says next to nothing of that of all prompts."""
+
 Array = NDArray[np.float64]
 Statistic = Callable[[Array], float]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its 95 percent interval over `n` prompts; the bounds are NaN below two."""
+    """A value with its 95 percent interval over `n` prompts; the bounds are NaN below `FEWEST`."""
 
     value: float
     low: float
@@ -43,9 +47,9 @@ class PairedChange:
 def mean_interval(values: ArrayLike) -> Interval:
     """The mean over the prompts where it is defined, with its t interval.
 
-    >>> interval = mean_interval([1.0, 2.0, 3.0, float("nan")])
+    >>> interval = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0, float("nan")])
     >>> round(interval.low, 3), interval.value, round(interval.high, 3), interval.n
-    (-0.484, 2.0, 4.484, 3)
+    (1.037, 3.0, 4.963, 5)
     """
     return jackknife("mean", values)
 
@@ -79,11 +83,25 @@ def from_replicates(value: float, replicates: ArrayLike, n: int | None = None) -
     left_out = np.asarray(replicates, dtype=np.float64)
     groups = len(left_out)
     n = groups if n is None else n
-    if groups < 2:
+    if groups < FEWEST:
         return Interval(float(value), np.nan, np.nan, n)
     error = np.sqrt((groups - 1) / groups * np.square(left_out - left_out.mean()).sum())
     reach = float(stdtrit(groups - 1, 0.975) * error)
     return Interval(float(value), float(value) - reach, float(value) + reach, n)
+
+
+def within_bounds(value: float, low: float, high: float, bounds: tuple[float, float]) -> tuple[float, float]:
+    """An interval no further out than its value can be; never short of the value itself, since some bounds, such as
+    EAD's, are those of an expectation. NaN stays.
+
+    >>> within_bounds(0.25, -0.1, 0.6, (0.0, 1.0))
+    (0.0, 0.6)
+    """
+    least, most = bounds
+    return (
+        low if math.isnan(low) else min(value, max(low, least)),
+        high if math.isnan(high) else max(value, min(high, most)),
+    )
 
 
 def paired_change(now: ArrayLike, reference: ArrayLike, aggregate: str = "mean") -> PairedChange:

@@ -82,7 +82,7 @@ def test_the_json_has_means_intervals_and_null_for_what_is_undefined(
     assert [row["k_correct"] for row in report["per_prompt"]] == [2, None, None]
     assert [row["sbert"] is None for row in report["per_prompt"]] == [False, False, True]
     sbert = report["metrics"]["sbert"]
-    assert sbert["n"] == 2 and sbert["ci95"][0] < sbert["mean"] < sbert["ci95"][1]
+    assert sbert["n"] == 2 and sbert["ci95"] == [None, None], "two prompts tell little of the spread"
     assert report["metrics"]["sbert_correct"]["ci95"] == [None, None]
     assert report["metrics"]["across_sbert"]["n"] == 3 and "across_sbert" not in report["per_prompt"][0]
     assert report["settings"]["models"] == {"encoder": "minilm"} and report["settings"]["nli_sentences"] == 3

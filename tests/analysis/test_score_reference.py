@@ -13,7 +13,6 @@ from test_score_task import SUMS, run, write
 
 from divmon.cli import main
 from divmon.scoring.decomposition import decompose
-from divmon.scoring.stats import paired_change
 
 
 def code_row(id: str, programs: str, correct: list[bool | None] | None = None) -> dict[str, Any]:
@@ -63,12 +62,11 @@ def test_the_decomposition_of_two_files_is_that_of_their_distances(
     assert sum(found[term] for term in terms) == pytest.approx(found["change"], abs=1e-9)
     assert {"reference", "now", "seen", "support", "correct_pair_change", "bracket", "ci95"} <= set(found)
     changes = report["changes"]
-    wanted = paired_change([3 / 4, 2 / 4, 1], [2 / 4, 1 / 3, 1])
     accuracy = changes["accuracy"]
     assert [accuracy[name] for name in ("reference", "now", "change", "n")] == pytest.approx(
         [11 / 18, 3 / 4, 5 / 36, 3]
     )
-    assert accuracy["ci95"] == pytest.approx([wanted.low, wanted.high])
+    assert accuracy["ci95"] == [None, None], "three prompts tell little of the spread"
     assert set(changes) == {*report["metrics"], *report["reference"]["metrics"]}
     table = capsys.readouterr().out
     assert "ast_subtree: from " in table and f"{found['narrowing_correct']:+.4f}" in table

@@ -75,8 +75,8 @@ def test_quality_is_among_the_metrics_with_votes_of_what_was_judged_here(tmp_pat
     assert code == 0 and [p["correct"] for p in report["per_prompt"]] == [[True, True, False, None], [True, True]]
     metrics = report["metrics"]
     verdicts = [[True, True, False, None], [True, True]]
-    cut_off = [[False, False, False, True], [False, False]]
-    for name, value_P in quality(verdicts, 4, no_answer=cut_off).items():
+    no_answer = [[False, False, False, True], [False, False]]
+    for name, value_P in quality(verdicts, 4, no_answer=no_answer).items():
         assert metrics[name]["n"] == (~np.isnan(value_P)).sum()
         if metrics[name]["n"]:
             assert metrics[name]["mean"] == pytest.approx(np.nanmean(value_P))

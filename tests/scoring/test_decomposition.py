@@ -15,6 +15,7 @@ from scipy import stats as scipy_stats
 
 from divmon.scoring.decomposition import STRATA, decompose, pairs
 from divmon.scoring.metrics import ast_subtree, code_embedding, nli, sbert
+from divmon.scoring.stats import FEWEST
 from divmon.types import TERMS
 
 VERDICTS = st.sampled_from([True, False, None])
@@ -33,7 +34,7 @@ def sides(draw: st.DrawFn, prompts: int) -> tuple[np.ndarray, list]:
 
 @st.composite
 def both_sides(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, list, list]:
-    prompts = draw(st.integers(0, 6))
+    prompts = draw(st.integers(0, 8))
     (reference, before), (now, after) = draw(sides(prompts)), draw(sides(prompts))
     return reference, now, before, after
 
@@ -107,7 +108,7 @@ def test_the_parts_add_up_and_equal_the_design_written_out(given_sides: tuple) -
 def test_intervals_equal_recomputation_with_each_prompt_left_out(given_sides: tuple) -> None:
     parts, prompts = decompose(*given_sides), plainly(*given_sides)["_prompts"]
     n = len(prompts)
-    if n < 2:
+    if n < FEWEST:
         assert all(math.isnan(bound) for interval in parts.ci95.values() for bound in interval)
         return
     left_out = [estimate(prompts[:p] + prompts[p + 1 :]) for p in range(n)]
@@ -187,12 +188,15 @@ def test_what_was_seen_is_at_most_doubled(
 
 
 def test_the_change_of_a_correct_pair_weighs_prompts_by_their_pairs() -> None:
-    before = after = [[True, True, True, False], [True, True, False, False], [False, False, False, True]]
-    then, now = (np.zeros((3, 4, 4)) + np.array([a, b, 9.0])[:, None, None] for a, b in ((0.3, 0.4), (0.2, 0.0)))
+    three, one, none = [True, True, True, False], [True, True, False, False], [False, False, False, True]
+    before = after = [three, one] * 3 + [none]
+    levels = (([a, b] * 3, 9.0) for a, b in ((0.3, 0.4), (0.2, 0.0)))
+    then, now = (np.zeros((7, 4, 4)) + np.array([*level, rest])[:, None, None] for level, rest in levels)
     parts = decompose(then, now, before, after)
-    assert parts.correct_pair_change == pytest.approx((3 * -0.1 + 1 * -0.4) / 4) and parts.n_supported["correct"] == 2
-    left_out = np.array([-0.4, -0.1])
-    reach = scipy_stats.t.ppf(0.975, 1) * math.sqrt(0.5 * np.square(left_out - left_out.mean()).sum())
+    assert parts.correct_pair_change == pytest.approx((3 * -0.1 + 1 * -0.4) / 4) and parts.n_supported["correct"] == 6
+    without_three, without_one = (2 * 3 * -0.1 + 3 * -0.4) / 9, (3 * 3 * -0.1 + 2 * -0.4) / 11
+    left_out = np.array([without_three, without_one] * 3)
+    reach = scipy_stats.t.ppf(0.975, 5) * math.sqrt(5 / 6 * np.square(left_out - left_out.mean()).sum())
     low, high = parts.ci95["correct_pair_change"]
     assert (low, high) == pytest.approx((-0.175 - reach, -0.175 + reach))
 
@@ -221,8 +225,8 @@ def test_unjudged_samples_count_neither_way_and_prompts_with_one_judged_are_left
 
 
 def test_rounding_of_one_value_is_not_called_an_opposite_sign() -> None:
-    then = by_stratum([[True, True, False]] * 3, correct=0.3, wrong=0.3, cross=0.7) + np.arange(3)[:, None, None] / 97
-    verdicts = [[True, True, False]] * 3
+    verdicts = [[True, True, False]] * FEWEST
+    then = by_stratum(verdicts, correct=0.3, wrong=0.3, cross=0.7) + np.arange(FEWEST)[:, None, None] / 97
     shares = decompose(then, then / 3, verdicts, verdicts).share_percent
     assert shares is not None and shares["quality_control"] == pytest.approx(0, abs=1e-9)
 
@@ -258,8 +262,9 @@ def test_any_pairwise_metric_goes_in_as_it_comes_out(distances: object) -> None:
 
 
 def test_it_reads_as_json_with_the_documented_keys() -> None:
-    then, now = by_stratum(BEFORE, correct=0.3, wrong=0.5, cross=0.4), by_stratum(AFTER, correct=0.1, wrong=0, cross=0)
-    entry = json.loads(json.dumps(decompose(then, now, BEFORE, AFTER).as_dict(), allow_nan=False))
+    before, after = BEFORE * 2, AFTER * 2
+    then, now = by_stratum(before, correct=0.3, wrong=0.5, cross=0.4), by_stratum(after, correct=0.1, wrong=0, cross=0)
+    entry = json.loads(json.dumps(decompose(then, now, before, after).as_dict(), allow_nan=False))
     assert {
         "reference",
         "now",

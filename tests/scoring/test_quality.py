@@ -121,10 +121,12 @@ def test_a_larger_reference_of_real_size_is_exact_and_quick() -> None:
 
 
 def test_scores_carry_mean_interval_and_values() -> None:
-    found = {score.metric: score for score in scores("gsm8k", quality([[True, True], [False, True], [None]], 2))}
+    rows = [[True, True], [False, True], [None]]
+    found = {score.metric: score for score in scores("gsm8k", quality(rows * 3, 2))}
     accuracy = found["accuracy"]
-    assert (accuracy.task, accuracy.mean, accuracy.n) == ("gsm8k", 0.75, 2)
+    assert (accuracy.task, accuracy.mean, accuracy.n) == ("gsm8k", 0.75, 6)
     assert accuracy.low < 0.75 < accuracy.high and math.isnan(accuracy.values[2])
+    assert math.isnan(scores("gsm8k", quality(rows, 2))[0].low), "two prompts tell little of the spread"
     assert found["solve_all"].mean == 0.5 and found["mixed"].mean == 0.5
 
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from divmon.scoring.stats import from_replicates, jackknife, mean_interval, paired_change
+from divmon.scoring.stats import FEWEST, from_replicates, jackknife, mean_interval, paired_change
 
-values = st.lists(st.floats(0.1, 50), min_size=2, max_size=20)
+values = st.lists(st.floats(0.1, 50), min_size=FEWEST, max_size=20)
 
 
 def harmonic(values_P: np.ndarray) -> float:
@@ -38,6 +38,12 @@ def test_closed_forms_equal_recomputation_with_each_prompt_left_out(values_P: li
         )
 
 
+def test_fewer_than_five_prompts_have_a_value_and_no_interval() -> None:
+    four, five = mean_interval([0.1, 0.9, 0.4, math.nan, 0.2]), mean_interval([0.1, 0.9, 0.4, 0.3, 0.2])
+    assert four.n == 4 and four.value == pytest.approx(0.4) and math.isnan(four.low) and math.isnan(four.high)
+    assert five.low < five.value < five.high
+
+
 def test_undefined_prompts_are_left_out_and_counted() -> None:
     interval = mean_interval([1.0, math.nan, 3.0, math.nan])
     assert interval.value == 2.0 and interval.n == 2
@@ -57,7 +63,7 @@ def test_a_statistic_of_rows_is_recomputed_row_by_row() -> None:
     assert ratio == from_replicates(ratio.value, [a / b for a, b in left_out], n=30)
 
 
-@given(st.lists(st.tuples(st.floats(0.1, 9), st.floats(0.1, 9)), min_size=2, max_size=15))
+@given(st.lists(st.tuples(st.floats(0.1, 9), st.floats(0.1, 9)), min_size=FEWEST, max_size=15))
 def test_the_paired_change_is_the_interval_of_the_differences(pairs: list[tuple[float, float]]) -> None:
     now, reference = np.array(pairs).T
     change, differences = paired_change(now, reference), mean_interval(now - reference)

@@ -32,7 +32,14 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pa
     return run
 
 
-@pytest.mark.parametrize(("how", "stored"), [("sampling", [0, 4]), ("writing", [0, 4]), ("training", [0, 4, 8])])
+@pytest.mark.parametrize(
+    ("how", "stored"),
+    [
+        pytest.param("sampling", [0, 4], marks=pytest.mark.slow),
+        ("writing", [0, 4]),
+        pytest.param("training", [0, 4, 8], marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_run_resumes_without_gaps_or_doubles(
     process: Callable[[str, str], Path], how: str, stored: list[int]
 ) -> None:

@@ -26,6 +26,7 @@ from divmon.analysis.comparison.alignment import Task
 from divmon.analysis.comparison.looks import Looks, interpolated
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.curves import left_out
+from divmon.scoring.stats import FEWEST
 
 Array = NDArray[np.float64]
 
@@ -116,7 +117,7 @@ def estimates(figure: Along, *groups: Sequence[Member]) -> Estimates:
             squares_L = np.square(by_prompt_L) / df_L + (np.square(by_seed_GL) / free_G).sum(0)
             df_L = np.fmin(np.square(by_prompt_L + by_seed_GL.sum(0)) / squares_L, df_L)
         error_L = np.where(count_L > 1, np.sqrt(variance_L), np.nan)
-        reach_L = stdtrit(df_L, 0.975) * error_L
+        reach_L = np.where(n_L >= FEWEST, stdtrit(df_L, 0.975) * error_L, np.nan)
     return Estimates(value_L, value_L - reach_L, value_L + reach_L, n_L, error_L, df_L, seeds)
 
 

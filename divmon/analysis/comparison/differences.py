@@ -13,6 +13,7 @@ from divmon.analysis.comparison.contrasts import Estimates, along, estimates, pu
 from divmon.analysis.comparison.looks import Looks, looks
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.comparison.parting import LEVEL, holm, sign_flips
+from divmon.scoring.stats import within_bounds
 
 Row = dict[str, Any]
 
@@ -35,7 +36,7 @@ def levels(tasks: Sequence[Task]) -> Iterator[Row]:
                         "step": step,
                         "tokens": tokens,
                         "examples": examples,
-                        **_row(found, look, "value"),
+                        **_row(found, look, "value", own[0].curves.figures[figure].bounds),
                         "runs": len(own),
                         "trouble": _trouble(own, shared, task, look),
                     }
@@ -74,6 +75,7 @@ def _pair(places: Looks, task: Task, figure: str, sides: Sequence[Sequence[Membe
     """Two groups at every evaluation, and whether they diverge."""
     seen = along(places, task, figure)
     first, second = sides
+    least, most = first[0].curves.figures[figure].bounds
     found = estimates(seen, first, second)
     levels = [np.mean([seen.value[m] for m in side], axis=0).tolist() for side in sides]
     steps = [np.mean([places.step(m) for m in side], axis=0).tolist() for side in sides]
@@ -86,7 +88,7 @@ def _pair(places: Looks, task: Task, figure: str, sides: Sequence[Sequence[Membe
                 "step_second": steps[1][look],
                 "value_first": levels[0][look],
                 "value_second": levels[1][look],
-                **_row(found, look, "difference"),
+                **_row(found, look, "difference", (least - most, most - least)),
                 "passes": int(places.passes_L[look]),
                 "trouble": _trouble([*first, *second], places, task, look),
             }
@@ -110,8 +112,9 @@ def _pair(places: Looks, task: Task, figure: str, sides: Sequence[Sequence[Membe
     }
 
 
-def _row(e: Estimates, look: int, name: str) -> Row:
+def _row(e: Estimates, look: int, name: str, bounds: tuple[float, float]) -> Row:
     value, low, high, n = (side[look].item() for side in (e.value, e.low, e.high, e.n))
+    low, high = within_bounds(value, low, high, bounds)
     return {name: value, "low": low, "high": high, "n": n, "seeds": e.seeds}
 
 

@@ -18,6 +18,7 @@ from divmon.analysis.comparison.alignment import Task
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.curves import Curves, left_out
 from divmon.scoring.figures import Registry
+from divmon.scoring.stats import FEWEST
 from divmon.storage.reader import read_run
 
 if TYPE_CHECKING:
@@ -168,6 +169,8 @@ def _mean(parts: Sequence[tuple[float, Array]]) -> tuple[float, float, float]:
     squares_T = np.array([np.square(rest - rest.mean()).sum() for _, rest in parts])
     variance_T = (count_T - 1) / count_T * squares_T / len(parts) ** 2
     total = float(variance_T.sum())
+    if count_T.sum() < FEWEST:
+        return value, float("nan"), float("nan")
     if not total > 0:  # no spread, as in the base itself; or undefined
         return value, value + 0 * total, value + 0 * total
     df = total**2 / float((variance_T**2 / (count_T - 1)).sum())

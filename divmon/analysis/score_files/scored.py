@@ -62,7 +62,8 @@ def sides(files: Sequence[tuple[str, Sequence[Row], Sequence[str]]], scorer: Sco
         outputs = Outputs(TASK, [str(row.id) for row in rows], categories, [row.outputs for row in rows], correct)
         scored = scorer.score([outputs], num_samples, distances=judged and len(files) > 1, at_ends=False)
         quality = quality_scores(TASK, rows, verdicts_P, num_samples) if verdicts_P and any_judged(verdicts_P) else []
-        found.append(Side(name, rows, verdicts_P, scored, [*scored.scores, *quality], num_samples))
+        scores = scorer.figures.bounded([*scored.scores, *quality])
+        found.append(Side(name, rows, verdicts_P, scored, scores, num_samples))
     return found
 
 

@@ -150,7 +150,8 @@ def templating(before: Figures, now: Figures, delta: float) -> Finding | None:
     for score in sides:
         if score is None or math.isnan(score.low) or score.n < LEAST_PROMPTS:
             return None
-        errors.append((score.high - score.low) / 2 / float(stdtrit(score.n - 1, 0.975)))
+        reach = max(score.high - score.mean, score.mean - score.low)  # one of the two may end at what can be
+        errors.append(reach / float(stdtrit(score.n - 1, 0.975)))
         least = min(least, score.n)
     then, today = (score.mean for score in sides if score is not None)
     df = int(least) - 1

@@ -83,6 +83,7 @@ class GroupScorer:
             *_rates(probe, flat),
             *_quality(samples_PG, size),
         ]
+        scores = self.scorer.figures.bounded(scores)
         measured = Measurement(
             Snapshot(
                 step=step,
@@ -112,6 +113,7 @@ class GroupScorer:
         }
         if self.reference is None:
             self.reference = measured
+        changes = self.scorer.figures.bounded_changes(changes)
         return measured.snapshot.replace(changes=changes, decomposition=decomposition)
 
     def remember(self, snapshot: Snapshot) -> None:

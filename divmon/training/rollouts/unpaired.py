@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
 from divmon.scoring.decomposition import STRATA, Decomposition, Pairs
-from divmon.scoring.stats import Interval, leave_one_out, mean_interval
+from divmon.scoring.stats import FEWEST, Interval, leave_one_out, mean_interval
 from divmon.types import TERMS
 
 Array = NDArray[np.float64]
@@ -25,8 +25,8 @@ def two_sample_interval(value: float, now: ArrayLike, reference: ArrayLike) -> I
     """The interval of a value that two independent sets of groups went into.
 
     Args:
-        now, reference: its values with each group of the one and of the other side left out; below two on a side the
-            bounds are NaN.
+        now, reference: its values with each group of the one and of the other side left out; below `FEWEST` on a
+            side the bounds are NaN.
 
     Returns:
         `n` is the smaller number of groups.
@@ -34,7 +34,7 @@ def two_sample_interval(value: float, now: ArrayLike, reference: ArrayLike) -> I
     sides = [np.asarray(values, dtype=np.float64) for values in (now, reference)]
     groups = np.array([len(values) for values in sides])
     n = int(groups.min())
-    if n < 2:
+    if n < FEWEST:
         return Interval(float(value), math.nan, math.nan, n)
     spread = np.array([np.square(values - values.mean()).sum() for values in sides])
     variance = (groups - 1) / groups * spread
