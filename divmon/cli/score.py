@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from divmon import __version__
 from divmon.analysis.score_files.correctness import judged_tasks, summary, task_of
+from divmon.cli.command import argument, command, flag
+from divmon.cli.flags import whole_number
+from divmon.loggers.terminal import show, show_json
 from divmon.prompts import tasks
 from divmon.storage.completion_files import Row, read_rows
 
@@ -19,21 +22,7 @@ if TYPE_CHECKING:
     from divmon.analysis.score_files.scored import Side
     from divmon.scoring.scorer import Scorer
 
-OK, NOTHING, PARTLY = 0, 2, 3
-
-_DESCRIPTION = """Scores the diversity of completions that exist already.
-
-FILE.jsonl holds one prompt a line:
-  {"id"?, "prompt", "outputs": [...], "correct"?: [true|false|null, ...], "task"?, "gold"?, "row"?}
-"prompt" is text or a list of messages. In "outputs" null stands for a completion without an answer, in "correct" for
-one that could not be judged. The number of outputs may differ; without an id, line 7 is called "line-7". Rows of the
-tasks humaneval, mbpp and cruxeval are code; so are rows without a task when a metric of programs is named.
-
-Verdicts: "correct" is taken as it is, and wins over judging. Rows without it are judged where they or --task name a
-task with a verifier, by "gold", the right answer, or by "row", the row of the task's data set, for tasks whose gold is
-more than a text (humaneval, mbpp, ifeval, truthfulqa).
-
-With --reference a loss of diversity is split into quality control (wrong answers removed) and narrowing."""
+OK, PARTLY = 0, 3
 
 _EPILOG = """A table goes to the terminal; --out writes JSON beside it:
   {"n_prompts", "metrics": {name: {"mean", "ci95": [low, high], "n"}}, "per_prompt": [{"id", name: value or null}], ...}
@@ -51,23 +40,68 @@ exit code: 0 all was done; 2 wrong usage, or nothing could be scored or compared
 or --task could judge nothing, each named with its reason on stderr, and the rest was done."""
 
 
-def main(argv: Sequence[str]) -> int:
+def _sentences(text: str) -> int | None:
+    return None if text == "all" else whole_number(text)
+
+
+@dataclass
+class Flags:
+    """Scores the diversity of completions that exist already.
+
+    FILE.jsonl holds one prompt a line:
+      {"id"?, "prompt", "outputs": [...], "correct"?: [true|false|null, ...], "task"?, "gold"?, "row"?}
+    "prompt" is text or a list of messages. In "outputs" null stands for a completion without an answer, in "correct"
+    for one that could not be judged. The number of outputs may differ; without an id, line 7 is called "line-7". Rows
+    of the tasks humaneval, mbpp and cruxeval are code; so are rows without a task when a metric of programs is named.
+
+    Verdicts: "correct" is taken as it is, and wins over judging. Rows without it are judged where they or --task name a
+    task with a verifier, by "gold", the right answer, or by "row", the row of the task's data set, for tasks whose gold
+    is more than a text (humaneval, mbpp, ifeval, truthfulqa).
+
+    With --reference a loss of diversity is split into quality control (wrong answers removed) and narrowing."""
+
+    file: str = argument("FILE")
+    """The completions."""
+    task: str | None = flag(metavar="NAME")
+    """Grade the outputs as answers to this task, except those of rows that bring 'correct' or name another task; the
+    names are listed by divmon tasks."""
+    allow_unsandboxed_code: bool = False
+    """Run generated programs even where bubblewrap cannot contain them: they run as you, with your files
+    and network."""
+    reference: str | None = flag(metavar="BEFORE")
+    """Outputs of an earlier model on the same prompts, matched by id: adds the paired changes since and, with
+    correctness, the decomposition."""
+    metrics: str = flag("auto", metavar="NAMES")
+    """auto (all but nli, those of programs where there is code), or names with commas, or file.py:function."""
+    embedder: str = flag("auto", metavar="NAME")
+    """Text encoder: a hub id or a folder, or minilm, the small one of divmon[demo]; auto takes all-mpnet-base-v2 where
+    it can be had, else minilm."""
+    ead_vocab_size: int = flag(50257, read=whole_number, metavar="V")
+    """The tokenizer's size, for EAD."""
+    nli_model: str | None = flag(metavar="NAME")
+    """Hub id or folder of the NLI classifier (roberta-large-mnli); naming one adds nli to auto."""
+    nli_sentences: int | None = flag(3, read=_sentences, metavar="N|all")
+    """Aligned sentences sampled for each pair of outputs; 3, as in the paper."""
+    device: str | None = flag(metavar="NAME")
+    """cpu, cuda, cuda:1, ...; a GPU where there is one, if not told."""
+    out: str | None = flag(metavar="FILE.json")
+    """Write JSON there; - writes it to stdout and the table to stderr."""
+
+
+@command("divmon score", epilog=_EPILOG)
+def main(given: Flags) -> int:
     """Runs the command and returns its exit code."""
-    given = _parser().parse_args(argv)
-    try:
-        _check(given)
-        rows, problems = _read(given.file)
-        before, before_problems = _read(given.reference) if given.reference else ([], [])
-        match = _match(rows, before, given) if given.reference else None
-        categories = _categories(rows, given)
-        scorer = _scorer(given, categories)
-    except (OSError, ValueError, RuntimeError) as error:
-        return _fail(str(error))
+    _check(given)
+    rows, problems = _read(given.file)
+    before, before_problems = _read(given.reference) if given.reference else ([], [])
+    match = _match(rows, before, given) if given.reference else None
+    categories = _categories(rows, given)
+    scorer = _scorer(given, categories)
 
     from divmon.analysis.score_files.scored import report, sides
 
     files = [(given.file, rows, categories)]
-    if match is not None:
+    if match is not None and given.reference is not None:
         matched = [before[p] for p in match.reference]
         files.append((given.reference, matched, [categories[p] for p in match.now]))
     _say("; ".join(f"{len(r)} prompts, {sum(len(row.outputs) for row in r)} outputs" for _, r, _ in files) + " ...")
@@ -78,11 +112,11 @@ def main(argv: Sequence[str]) -> int:
         found = _compared(found, of_reference, scored, match, scorer)
     _write(found | {"settings": {"models": scorer.encoders(), **vars(given), "divmon": __version__}}, given.out)
     if not scored[0].scored.scores:
-        return _fail("no metric could be computed")
+        raise ValueError("no metric could be computed")
     return PARTLY if problems or before_problems or _is_partial(scored, match, given.task) else OK
 
 
-def _check(given: argparse.Namespace) -> None:
+def _check(given: Flags) -> None:
     if given.out not in (None, "-") and not Path(given.out).parent.is_dir():
         raise ValueError(f"--out: there is no folder {Path(given.out).parent}")
     if given.out and Path(given.out).is_dir():
@@ -102,7 +136,7 @@ def _read(file: str) -> tuple[list[Row], list[dict[str, Any]]]:
     return rows, [{"line": line, "reason": reason} for line, reason in problems]
 
 
-def _match(rows: Sequence[Row], before: Sequence[Row], given: argparse.Namespace) -> Match:
+def _match(rows: Sequence[Row], before: Sequence[Row], given: Flags) -> Match:
     from divmon.analysis.score_files.comparison import listed, match
 
     found = match(rows, before)
@@ -138,14 +172,14 @@ def _write(report: dict[str, Any], out: str | None) -> None:
     from divmon.analysis.score_files.tables import tables
 
     text = json.dumps(report, allow_nan=False, ensure_ascii=False, indent=1)
-    print(tables(report), file=sys.stderr if out == "-" else sys.stdout)
+    show(*tables(report), file=sys.stderr if out == "-" else sys.stdout, gap="\n\n")
     if out == "-":
-        print(text)
+        show_json(text)
     elif out:
         Path(out).write_text(text + "\n", encoding="utf-8")
 
 
-def _categories(rows: Sequence[Row], given: argparse.Namespace) -> list[str]:
+def _categories(rows: Sequence[Row], given: Flags) -> list[str]:
     from divmon.scoring import metrics
 
     named = [name.strip() for name in given.metrics.split(",") if name.strip() not in ("", "auto")]
@@ -161,7 +195,7 @@ def _categories(rows: Sequence[Row], given: argparse.Namespace) -> list[str]:
     return ["code" if code else "other" for code in is_code]
 
 
-def _scorer(given: argparse.Namespace, categories: Sequence[str]) -> Scorer:
+def _scorer(given: Flags, categories: Sequence[str]) -> Scorer:
     import torch
 
     from divmon.scoring.encoders import MNLI
@@ -184,77 +218,5 @@ def _scorer(given: argparse.Namespace, categories: Sequence[str]) -> Scorer:
     )
 
 
-def _fail(message: str) -> int:
-    _say(f"divmon score: {message}")
-    return NOTHING
-
-
 def _say(message: str) -> None:
-    print(message, file=sys.stderr)
-
-
-def _parser() -> argparse.ArgumentParser:
-    from divmon.scoring.metrics import available
-
-    parser = argparse.ArgumentParser(
-        prog="divmon score",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("file", metavar="FILE.jsonl")
-    add(
-        "--task",
-        metavar="NAME",
-        help="judge the outputs as answers to this task, but those of rows that bring 'correct' or name another task;"
-        f" one of {','.join(judged_tasks())}",
-    )
-    add(
-        "--allow-unsandboxed-code",
-        action="store_true",
-        help="judge generated programs even where bubblewrap cannot contain them: they run as you, with your files and"
-        " network",
-    )
-    add(
-        "--reference",
-        metavar="BEFORE.jsonl",
-        help="outputs of an earlier model on the same prompts, matched by id: adds the paired changes since and, with"
-        " verdicts, the decomposition",
-    )
-    add(
-        "--metrics",
-        default="auto",
-        metavar="NAMES",
-        help=f"auto (all but nli, those of programs where there is code), or some of {','.join(available())}, or"
-        " file.py:function; separated by commas",
-    )
-    add(
-        "--embedder",
-        default="auto",
-        metavar="NAME",
-        help="hub id or folder of the text encoder, or minilm, the small one of divmon[demo]; auto (the default) takes"
-        " all-mpnet-base-v2 where it can be had, else minilm",
-    )
-    add("--ead-vocab-size", type=_whole_number, default=50257, metavar="V", help="tokenizer's size for EAD (50257)")
-    add(
-        "--nli-model",
-        metavar="NAME",
-        help="hub id or folder of the NLI classifier (roberta-large-mnli); naming one adds nli to auto",
-    )
-    add(
-        "--nli-sentences",
-        type=lambda text: None if text == "all" else _whole_number(text),
-        default=3,
-        metavar="N|all",
-        help="aligned sentences drawn for each pair of outputs (3, as in the paper)",
-    )
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...; a GPU where there is one, if not told")
-    add("--out", metavar="FILE.json", help="write JSON there; - writes it to stdout and the table to stderr")
-    return parser
-
-
-def _whole_number(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
-    return int(text)
+    show(message, file=sys.stderr)

@@ -47,6 +47,7 @@ KNOWS: dict[str, set[str]] = {
     "cli": {
         *(
             "types",
+            "options",
             "storage",
             "loggers",
             "prompts",
