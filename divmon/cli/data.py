@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,15 @@ def report(composition: Any) -> str:
 
 
 def _compose(given: Flags) -> Any:
+    import datasets
+
     from divmon.loggers.console import progress_bar
     from divmon.scoring.model_loading import Unavailable
     from divmon.training.composition import compose
     from divmon.training.composition.rows import parts_of
 
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()  # debris in a log file
     tokenizer = None
     if given.tokenizer:
         from transformers import AutoTokenizer
