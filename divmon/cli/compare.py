@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from divmon.cli.command import argument, command, flag
 from divmon.cli.flags import names_of
-from divmon.cli.report import Exports, export
+from divmon.cli.report import Exports
 from divmon.loggers.terminal import show, show_json
 from divmon.types import strict_json
 
@@ -68,9 +68,10 @@ def main(given: Flags) -> int:
 
 def write(comparison: Comparison, given: Flags) -> None:
     """Everything that was asked for, each from the same comparison."""
-    if given.csv is not None:
-        from divmon.storage.data_frames import write_csv
+    from divmon.analysis.report import report
+    from divmon.storage.data_frames import write_csv
 
+    if given.csv is not None:
         given.csv.mkdir(parents=True, exist_ok=True)
         for name, frame in comparison.frames().items():
             write_csv(frame, given.csv / f"{name}.csv")
@@ -81,7 +82,8 @@ def write(comparison: Comparison, given: Flags) -> None:
 
         show(*blocks(comparison, given.metric), gap="\n\n")
     if given.out is not None or given.png is not None:
-        show(*export(comparison, given.out, None, given.png, given.groups), file=sys.stderr)
+        written = report(comparison, given.out, png=given.png, groups=given.groups)
+        show(*written.lines(), file=sys.stderr)
 
 
 def _runs(names: Sequence[str]) -> list[str] | dict[str, list[str]]:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from divmon.cli.command import argument, command, flag
 from divmon.loggers.terminal import show
-
-if TYPE_CHECKING:
-    from divmon.analysis.comparison.compare import Comparison
 
 OK = 0
 
@@ -43,34 +40,7 @@ class Flags(Exports):
 @command("divmon report")
 def main(given: Flags) -> int:
     """Writes the page and what else was asked for."""
-    from divmon.analysis.comparison.compare import compare
+    from divmon.analysis.report import report
 
-    show(*export(compare([given.run]), given.out, given.csv, given.png, given.groups))
+    show(*report(given.run, given.out, csv=given.csv, png=given.png, groups=given.groups).lines())
     return OK
-
-
-def export(
-    comparison: Comparison, out: Path | None, csv: Path | None, png: Path | None, groups: str = "auto"
-) -> list[str]:
-    """Writes what is asked for; returns a line for each.
-
-    Raises:
-        NotADirectoryError, OSError: a place cannot be written.
-        ImportError: the extra `report` is not installed.
-        RuntimeError: completions cannot be grouped as asked.
-    """
-    from divmon.analysis.report import export as exports
-    from divmon.analysis.report import write
-
-    for folder in filter(None, (csv, png)):
-        if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(f"{folder} is a file, expected a folder")
-    said = []
-    if out is not None:
-        path = write(comparison, out, groups)
-        said.append(f"{path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
-    if csv is not None:
-        said.append(f"{len(exports.csv(comparison, csv))} tables in {csv}")
-    if png is not None:
-        said.append(f"{len(exports.png(comparison, png))} pictures in {png}")
-    return said

@@ -56,7 +56,9 @@ def test_a_flag_of_an_option_says_what_the_option_says() -> None:
     [
         ("scroe", "divmon: no such command 'scroe'; did you mean 'score'?"),
         ("score a.jsonl --metrix ead", "divmon score: no such option '--metrix'; did you mean '--metrics'?"),
-        ("score a.jsonl --ead-vocab-size x", "expected a whole number from 1 on, got 'x'"),
+        ("score a.jsonl --ead-vocab-size x", "'x' is not a valid integer"),
+        ("score a.jsonl --ead-vocab-size 0", "ead_vocab_size: expected a whole number from 1 on, got 0"),
+        ("score a.jsonl --nli-sentences few", "expected a whole number from 1 on, got 'few'"),
         ("score", "divmon score: missing argument 'FILE'"),
         ("compare a b --by stp", "'stp' is not one of 'step', 'tokens', 'examples', 'accuracy'"),
         ("compare nowhere nowhere2", "divmon compare: "),
