@@ -158,7 +158,7 @@ def _fields(
     row = {name: None if value != value else value for name, value in row.items()}  # pandas' NaN
     if own is not None:
         found = own.read(row, file) | {"long": own.long}
-        if found["id"] in asked and own.name == "batch output":
+        if found.get("id") in asked and own.name == "batch output":
             found |= {"prompt": asked[found["id"]], "long": True, "id": None}
         return found
     found = _usual(row, columns)
@@ -307,7 +307,7 @@ def _check_known(row: Mapping[str, Any], columns: Columns, file: str) -> None:
     if (prompt is not None and output is not None) or not row:
         return
     others = [name for name in row if name not in (prompt, output)]
-    texts = [name for name in others if isinstance(_cell(row[name]), str | list)]
+    texts = [name for name in others if isinstance(_cell(row[name]), str | list) and not str(row[name]).isdigit()]
     lists = [name for name in texts if isinstance(_cell(row[name]), list)]
     guess_output = output or next(iter([*lists, *texts[::-1]]), "COLUMN")
     guess_prompt = prompt or next((name for name in texts if name != guess_output), "COLUMN")

@@ -60,7 +60,9 @@ def read_records(path: str | os.PathLike[str]) -> list[Record]:
         return _lines(path)
     try:
         return _placed(path, READERS[kind](path))
-    except (OSError, EOFError, lzma.LZMAError, UnicodeError, zipfile.BadZipFile, ImportError) as error:
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zipfile.BadZipFile, ImportError) as error:
+        if str(error).startswith(str(path)):
+            raise
         raise ValueError(f"{path}: cannot be read as {kind}: {error}") from error
 
 
