@@ -22,6 +22,7 @@ from divmon.analysis.score_files.tables import tables
 from divmon.loggers.terminal import Block
 from divmon.prompts import tasks
 from divmon.prompts.rows.completions import Columns, Completions, Row, read_completions
+from divmon.scoring.segmentation import SEGMENTATION
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +132,7 @@ def scored(
         "reference": None if before is None else names[1],
         **asdict(settings),
     }
-    whole["settings"] = told | {"format": now.format, "divmon": __version__}
+    whole["settings"] = told | {"format": now.format, "words": SEGMENTATION, "divmon": __version__}
     partial = bool(now.problems or (before and before.problems)) or _is_partial(both, found, settings.task, say)
     return Scores(whole, partial)
 
