@@ -23,7 +23,9 @@ _WHERE = {
     "Think": "divmon.prompts.rendering",
     "compare": "divmon.analysis.comparison.compare",
     "read_run": "divmon.storage.writer",
+    "report": "divmon.analysis.report",
     "sample": "divmon.sampling.engines.live",
+    "score": "divmon.analysis.score_files.score",
 }
 __all__ = [
     "DiversityCallback",
@@ -34,11 +36,15 @@ __all__ = [
     "Think",
     "compare",
     "read_run",
+    "report",
     "sample",
+    "score",
 ]
 
 if TYPE_CHECKING:  # for editors and type checkers; the table above says the same at run time
     from divmon.analysis.comparison.compare import compare
+    from divmon.analysis.report import report
+    from divmon.analysis.score_files.score import score
     from divmon.callback import DiversityCallback
     from divmon.monitor import DiversityMonitor
     from divmon.prompts.rendering import Think
@@ -61,7 +67,7 @@ def __dir__() -> list[str]:
 # -- module paths of version 0.1, which work until 0.3
 
 _RENAMED = """
-    drawing=sampling samplers=sampling.engines serving=sampling.serving verifiers=grading.verifiers score=cli.score
+    drawing=sampling samplers=sampling.engines serving=sampling.serving verifiers=grading.verifiers
     programs=grading.program_extraction judging=grading.grader isolation=grading.sandbox encode=scoring.encoders
     inputs=scoring.metric_inputs within=scoring.within_strata health=scoring.soundness paper=scoring.paper_view
     obtain=scoring.model_loading store=storage.writer reading=storage.reader frames=storage.data_frames
@@ -72,7 +78,7 @@ _RENAMED = """
 _MOVED = {
     **{name: f"scoring.{name}" for name in ("alerts", "decomposition", "metrics", "quality", "reference", "stats")},
     **{name: f"training.{name}" for name in ("budget", "composition", "config", "manifest", "rewards", "rollouts")},
-    **{name: f"analysis.{name}" for name in ("comparison", "curves", "report")},
+    **{name: f"analysis.{name}" for name in ("comparison", "curves")},
     **{name: f"prompts.{name}" for name in ("probes", "rendering", "tasks")},
     **{name: f"lineages.{name}" for name in ("miniature", "recipes", "replay", "watch")},
     **dict(pair.split("=") for pair in _RENAMED.split()),

@@ -1,56 +1,89 @@
 """The command line: `divmon <command> ...`.
 
-A command is a module with `main(argv) -> int`, the exit code; it is imported when it is called, so that help is quick.
-To add one, write the module and put a line into `COMMANDS`.
+A command is a module with `main(argv) -> int`, the exit code, made by `divmon.cli.command`; it is imported when it is
+called, so that help is quick. To add one, write the module and put a line into `COMMANDS`.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
-import sys
 from collections.abc import Sequence
 
+import click
+
+from divmon import __version__
+from divmon.cli.command import SHOWN, Command, run
+
 COMMANDS = {
-    "score": ("divmon.cli.score", "score completions that exist already, from a JSONL file"),
+    "score": ("divmon.cli.score", "score completions that exist already, from a file"),
     "rollouts": ("divmon.cli.rollouts", "score the completions that a GRPO or RLOO run logged"),
-    "compare": ("divmon.cli.compare", "compare runs: who kept more diversity, from where on, at equal accuracy"),
-    "report": ("divmon.cli.report", "a run as one HTML file to look at, with its samples; tables and pictures too"),
-    "tasks": ("divmon.cli.tasks", "list the tasks, and try their gold answers on their verifiers"),
+    "compare": ("divmon.cli.compare", "compare runs: who kept more diversity, where they diverge, at equal accuracy"),
+    "report": ("divmon.cli.report", "write a run as one HTML file, with its completions; tables and pictures too"),
+    "tasks": ("divmon.cli.tasks", "list the tasks, and try their reference answers on their verifiers"),
     "attach": ("divmon.cli.attach", "run a training program that takes no callbacks, with one"),
     "replay": ("divmon.cli.replay", "train the stages of a published lineage in order, with the monitor on"),
     "watch": ("divmon.cli.watch", "measure checkpoints as a training run writes them"),
-    "data": ("divmon.cli.data", "say what a mixture of training data is made of, before training on it"),
+    "data": ("divmon.cli.data", "describe a mixture of training data before training on it"),
     "demo": ("divmon.cli.demo", "train a miniature model on narrow and on broad data and watch its diversity"),
 }
+COMPLETE = "_DIVMON_COMPLETE"
+"""Set by a shell that asks for completions; https://click.palletsprojects.com/shell-completion"""
+
+_EPILOG = """'divmon COMMAND --help' says more about one.
+
+Completion of commands and flags in the shell:
+  bash   eval "$(_DIVMON_COMPLETE=bash_source divmon)"      in ~/.bashrc
+  zsh    eval "$(_DIVMON_COMPLETE=zsh_source divmon)"       in ~/.zshrc
+  fish   _DIVMON_COMPLETE=fish_source divmon | source       in ~/.config/fish/completions/divmon.fish
+
+exit code: 0 all is well; 2 wrong input, with one line that says what; 3 a part was left out, each named with its
+reason; 130 interrupted. The help of a command names others that it has."""
+
+
+class _Commands(click.Group):
+    """The commands by name, each imported when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> Command | None:
+        return importlib.import_module(COMMANDS[name][0]).main if name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.exceptions.NoSuchCommand(args[0], possibilities=COMMANDS, ctx=ctx)
+        name, command, rest = super().resolve_command(ctx, args)
+        if name == "replay" and any(word.partition("=")[0] == "--checkpoints" for word in rest):
+            from divmon.cli import replay_checkpoints
+
+            command = replay_checkpoints.main
+        return name, command, rest
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help) for name, (_, help) in COMMANDS.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write(f"\n{_EPILOG}\n")
+
+
+_divmon = click.version_option(__version__, prog_name="divmon", message="%(prog)s %(version)s")(
+    _Commands(
+        "divmon",
+        help="Watch the output diversity of a language model during post-training.",
+        no_args_is_help=True,
+        context_settings={"max_content_width": SHOWN, "help_option_names": ["-h", "--help"]},
+    )
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code; 2 where there is none of that name.
+    """Runs a command and returns its exit code."""
+    if instruction := os.environ.get(COMPLETE):
+        from click.shell_completion import shell_complete
 
-    Where what reads its output has gone (`divmon tasks | head -1`), the command ends without a word, with 141 as a
-    shell counts the signal that ends other programs then.
-    """
-    listing = "\n".join(f"  {name:8}{help}" for name, (_, help) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog="divmon",
-        description="Watch the output diversity of a language model while it is post-trained.",
-        epilog=f"commands:\n{listing}\n\n'divmon COMMAND --help' says more about one.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=", ".join(COMMANDS))
-    parser.add_argument("arguments", nargs="*", default=[], help="those of the command")
-    argv = sys.argv[1:] if argv is None else argv
-    module, _ = COMMANDS[parser.parse_args(argv[:1]).command]  # the rest unread: argparse would take a -- out of it
-    try:
-        code = int(importlib.import_module(module).main(argv[1:]))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        try:
-            print(flush=True)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # flushed once more as the interpreter ends
-            return 141
-        raise  # of another pipe
-    return code
+        return shell_complete(_divmon, {}, "divmon", COMPLETE, instruction)
+    return run(_divmon, argv, "divmon")

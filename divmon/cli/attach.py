@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import importlib.abc
@@ -12,12 +11,16 @@ import runpy
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from divmon.cli.flags import add_options, config_of
+import click
 
-USAGE = 2
+from divmon.cli.command import Command, command
+from divmon.cli.flags import Measured
+from divmon.loggers.terminal import show
+
 TRAINER = "transformers.trainer"
 LAUNCHERS = ("accelerate", "axolotl", "deepspeed", "torchrun", "trl")
 """Programs that train in processes of their own, which what is patched in this one does not reach."""
@@ -36,24 +39,39 @@ Programs that start others (trl, axolotl, torchrun) are out of reach; put divmon
 The exit code is the program's; 2 where the options are wrong, before it is started."""
 
 
-def main(argv: Sequence[str]) -> int:
+@dataclass
+class Flags(Measured):
+    """Watches a training program that takes no callbacks: TRL's command line, Axolotl, LLaMA-Factory."""
+
+    program: list[str] = field(default_factory=list, metadata={"hidden": True})
+    """What comes after --."""
+
+
+class _Split(Command):
+    """Ours is what stands before the first `--`; what comes after it is the program's, unread."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        cut = args.index("--") if "--" in args else len(args)
+        rest = super().parse_args(ctx, args[:cut])
+        ctx.params["program"] = args[cut + 1 :]
+        return rest
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return ["[OPTIONS]", "--", "PROGRAM [ARGUMENT ...]"]
+
+
+class Refused(ValueError):
+    """The options or the program are wrong; nothing was started."""
+
+
+@command("divmon attach", epilog=_EPILOG, fails=(Refused,), kind=_Split)
+def main(given: Flags) -> int:
     """Runs the program after `--`; what it raises, SystemExit included, passes through."""
-    ours, program = _split(argv)
-    parser = argparse.ArgumentParser(
-        prog="divmon attach",
-        usage="divmon attach [--config FILE] [--divmon_<option> VALUE ...] -- PROGRAM [ARGUMENT ...]",
-        description="Watch a training program that takes no callbacks: TRL's command line, Axolotl, LLaMA-Factory.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_options(parser)
-    given = parser.parse_args(ours)
     try:
-        config = config_of(given)
-        run = _runner(program)
+        config = given.resolved()
+        run = _runner(given.program)
     except (OSError, ValueError) as error:
-        print(f"divmon attach: {error}", file=sys.stderr)
-        return USAGE
+        raise Refused(str(error)) from error
     with attached(config) as trained:
         try:
             run()
@@ -161,13 +179,6 @@ class _OnImport(importlib.abc.MetaPathFinder):
         return spec
 
 
-def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What is ours, before the first `--`, and the program after it."""
-    argv = list(argv)
-    cut = argv.index("--") if "--" in argv else len(argv)
-    return argv[:cut], argv[cut + 1 :]
-
-
 def _runner(program: Sequence[str]) -> Callable[[], Any]:
     """Runs the program in this process as Python would start it: its `__main__`, `sys.argv` and `sys.path[0]`.
 
@@ -217,6 +228,4 @@ def _script(name: str) -> str:
 
 def _say_if_none(trained: list[str], code: Any) -> None:
     if not trained and not code and os.environ.get("RANK", "0") == "0":
-        print(
-            f"divmon attach: no transformers Trainer trained in this process. If the program starts others, {_INSIDE}"
-        )
+        show(f"divmon attach: no transformers Trainer trained in this process. If the program starts others, {_INSIDE}")

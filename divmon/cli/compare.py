@@ -2,64 +2,88 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from divmon.cli.command import argument, command, flag
 from divmon.cli.flags import names_of
-from divmon.cli.report import add_exports, export
+from divmon.cli.report import Exports
+from divmon.loggers.terminal import show, show_json
 from divmon.types import strict_json
 
 if TYPE_CHECKING:
     from divmon.analysis.comparison.compare import Comparison
 
-OK, NOTHING, PARTLY = 0, 2, 3
-
-_DESCRIPTION = """Compares runs on the prompts they share: paired differences with 95 percent intervals at matched
-steps, tokens or examples and at equal accuracy, where the curves diverge and whether that is more than chance over the
-whole curve, the decomposition of each run's change, and what each stage of a lineage took.
-
-A RUN is a run directory or the output_dir that holds one. Seeds of one recipe are grouped:
-  divmon compare narrow=runs/n1,runs/n2,runs/n3 broad=runs/b1,runs/b2,runs/b3
-With several runs in every group the intervals cover training seeds too."""
+OK, PARTLY = 0, 3
 
 _EPILOG = """exit code: 0 all was compared; 2 wrong usage, or nothing could be compared; 3 a run was left out of a task
 or of some metrics, each named with its reason, and the rest was compared."""
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command and returns its exit code."""
-    given = _parser().parse_args(argv)
-    try:
-        runs = _runs(given.runs)
-        if given.csv is not None and given.csv.exists() and not given.csv.is_dir():
-            raise ValueError(f"--csv: {given.csv} is a file, expected a folder")
-        from divmon.analysis.comparison.compare import compare
+@dataclass
+class Flags(Exports):
+    """Compares runs on the prompts they share: paired differences with 95 percent intervals at matched steps, tokens or
+    examples and at equal accuracy, where the curves diverge and whether that is more than chance over the whole curve,
+    the decomposition of each run's change, and what each stage of a lineage took.
 
-        comparison = compare(runs, given.by, given.metric, tasks=given.task, chain=given.chain, rescore=given.rescore)
-        write(comparison, given)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        print(f"divmon compare: {error}", file=sys.stderr)
-        return NOTHING
+    A RUN is a run directory or the output_dir that holds one. Seeds of one recipe are grouped:
+      divmon compare narrow=runs/n1,runs/n2,runs/n3 broad=runs/b1,runs/b2,runs/b3
+    With several runs in every group the intervals cover training seeds too."""
+
+    runs: list[str] = argument("RUN", many=True)
+    """Run directories, or groups of them: NAME=RUN[,RUN...]."""
+    by: Literal["step", "tokens", "examples", "accuracy"] = "step"
+    """What runs are matched by; at equal accuracy they are compared in any case."""
+    metric: list[str] | None = flag(read=names_of, metavar="NAMES")
+    """Metrics to compare, with commas; all, showing sbert, if not told."""
+    task: list[str] | None = flag(read=names_of, metavar="NAMES")
+    """Tasks to compare, with commas; all if not told."""
+    chain: bool = False
+    """The runs are the stages of one lineage, in this order."""
+    rescore: str | None = flag(bare="", metavar="[MODEL]")
+    """Score the stored completions of all runs again, alike: with the first run's encoder, or MODEL (a hub id, a
+    folder, or minilm), and the fewest completions that all have."""
+    out: Path | None = flag(metavar="FILE.html")
+    """Write it as one page to look at, with the runs' completions."""
+    json: bool = False
+    """Print JSON in place of tables."""
+
+
+@command("divmon compare", epilog=_EPILOG)
+def main(given: Flags) -> int:
+    """Runs the command and returns its exit code."""
+    runs = _runs(given.runs)
+    if given.csv is not None and given.csv.exists() and not given.csv.is_dir():
+        raise ValueError(f"--csv: {given.csv} is a file, expected a folder")
+    from divmon.analysis.comparison.compare import compare
+
+    rescore = False if given.rescore is None else given.rescore or True
+    comparison = compare(runs, given.by, given.metric, tasks=given.task, chain=given.chain, rescore=rescore)
+    write(comparison, given)
     return PARTLY if len(comparison.refused) else OK
 
 
-def write(comparison: Comparison, given: argparse.Namespace) -> None:
+def write(comparison: Comparison, given: Flags) -> None:
     """Everything that was asked for, each from the same comparison."""
+    from divmon.analysis.report import report
+    from divmon.storage.data_frames import write_csv
+
     if given.csv is not None:
         given.csv.mkdir(parents=True, exist_ok=True)
         for name, frame in comparison.frames().items():
-            frame.to_csv(given.csv / f"{name}.csv", index=False)
+            write_csv(frame, given.csv / f"{name}.csv")
     if given.json:
-        print(strict_json(comparison.as_dict(), indent=1).decode())
+        show_json(strict_json(comparison.as_dict(), indent=1).decode())
     else:
-        from divmon.analysis.comparison.table import text
+        from divmon.analysis.comparison.table import blocks
 
-        print(text(comparison, given.metric))
+        show(*blocks(comparison, given.metric), gap="\n\n")
     if given.out is not None or given.png is not None:
-        print("\n".join(export(comparison, given.out, None, given.png, given.groups)), file=sys.stderr)
+        written = report(comparison, given.out, png=given.png, groups=given.groups)
+        show(*written.lines(), file=sys.stderr)
 
 
 def _runs(names: Sequence[str]) -> list[str] | dict[str, list[str]]:
@@ -80,41 +104,3 @@ def _runs(names: Sequence[str]) -> list[str] | dict[str, list[str]]:
             raise ValueError(f"{group}={runs}: expected each group once, as NAME=RUN[,RUN...]")
         groups[group] = [run for run in runs.split(",") if run]
     return groups
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="divmon compare",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("runs", nargs="+", metavar="RUN", help="run directories, or groups of them: NAME=RUN[,RUN...]")
-    add(
-        "--by",
-        choices=("step", "tokens", "examples", "accuracy"),
-        default="step",
-        help="what runs are matched by (step); at equal accuracy they are compared in any case",
-    )
-    add(
-        "--metric",
-        type=names_of,
-        metavar="NAMES",
-        help="metrics to compare, by commas; all, showing sbert, if not told",
-    )
-    add("--task", type=names_of, metavar="NAMES", help="tasks to compare, by commas; all if not told")
-    add("--chain", action="store_true", help="the runs are the stages of one lineage, in this order")
-    add(
-        "--rescore",
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="MODEL",
-        help="score the stored samples of all runs again, alike: with the first run's encoder, or MODEL (a hub id, a"
-        " folder, or minilm), and the fewest samples that all have",
-    )
-    add("--out", type=Path, metavar="FILE.html", help="write it as one page to look at, with the runs' samples")
-    add_exports(parser)
-    add("--json", action="store_true", help="print JSON in place of tables")
-    return parser

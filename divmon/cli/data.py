@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-OK, HOMOGENEOUS, WRONG = 0, 1, 2
+from divmon.cli.command import argument, command, flag
+from divmon.loggers.terminal import show
 
-_DESCRIPTION = """Counts the rows and tokens of each source of a mixture, exactly, and scores how diverse a sample of
-each source's completions is: within the source, across sources, and among completions of the same prompt."""
+OK, HOMOGENEOUS, WRONG = 0, 1, 2
 
 _EPILOG = """DATASET is a file (.jsonl, .json, .parquet, .csv), a hub id, or name=FILE; several are one mixture, each a
 source of its own unless --source-column names the sources.
@@ -23,19 +22,40 @@ begin with the same three words.
 exit code: 0 all is well; 1 one or two homogeneous sources dominate; 2 the data cannot be read."""
 
 
-def main(argv: Sequence[str]) -> int:
+@dataclass
+class Flags:
+    """Counts the rows and tokens of each source of a mixture, exactly, and scores how diverse a sample of each source's
+    completions is: within the source, across sources, and among completions of the same prompt."""
+
+    dataset: list[str] = argument("DATASET", many=True)
+    """A file, a hub id, or name=FILE."""
+    source_column: str | None = None
+    """The column that says where a row comes from."""
+    split: str = "train"
+    """Split of a hub id."""
+    tokenizer: str | None = flag(metavar="NAME")
+    """Counts tokens; characters are counted without it."""
+    samples: int = 64
+    """Completions of a source that its figures are computed on."""
+    metrics: str = "auto"
+    """As the callback's option."""
+    embedder: str = flag("auto", metavar="NAME")
+    """Text encoder: a hub id or a folder."""
+    seed: int = 0
+    """Seed of the sample."""
+    json: Path | None = flag(metavar="FILE")
+    """Write all of it there."""
+
+
+@command("divmon data", epilog=_EPILOG)
+def main(given: Flags) -> int:
     """Runs the command and returns its exit code."""
-    given = _parser().parse_args(argv)
-    try:
-        composition = _compose(given)
-    except (OSError, ValueError) as error:
-        print(f"divmon data: {error}", file=sys.stderr)
-        return WRONG
-    print(report(composition))
+    composition = _compose(given)
+    show(report(composition))
     if given.json:
         from divmon.types import plain, strict_json
 
-        Path(given.json).write_bytes(strict_json(plain(composition.as_dict()), indent=1) + b"\n")
+        given.json.write_bytes(strict_json(plain(composition.as_dict()), indent=1) + b"\n")
     return HOMOGENEOUS if composition.warning() else OK
 
 
@@ -63,12 +83,16 @@ def report(composition: Any) -> str:
     return "\n".join(lines + (["", f"warning: {warning}"] if warning else []))
 
 
-def _compose(given: argparse.Namespace) -> Any:
+def _compose(given: Flags) -> Any:
+    import datasets
+
     from divmon.loggers.console import progress_bar
     from divmon.scoring.model_loading import Unavailable
     from divmon.training.composition import compose
     from divmon.training.composition.rows import parts_of
 
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()  # debris in a log file
     tokenizer = None
     if given.tokenizer:
         from transformers import AutoTokenizer
@@ -78,31 +102,10 @@ def _compose(given: argparse.Namespace) -> Any:
     for dataset in given.dataset:
         name, equals, path = dataset.partition("=")
         parts += parts_of({name: path} if equals else {Path(dataset).stem: dataset}, given.source_column, given.split)
-    settings = {"metrics": given.metrics, "num_samples": given.samples, "embedder": given.embedder, "seed": given.seed}
+    settings: dict[str, Any] = {"metrics": given.metrics, "num_samples": given.samples}
+    settings |= {"embedder": given.embedder, "seed": given.seed}
     try:
         with progress_bar("divmon data", sum(map(len, parts))) as done:
             return compose(parts, tokenizer=tokenizer, progress=done, **settings)
     except Unavailable as error:
         raise ValueError(f"{error}; --metrics ead,distinct_n,compression needs no encoder") from None
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="divmon data",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("dataset", nargs="+", metavar="DATASET", help="a file, a hub id, or name=FILE")
-    add("--source-column", help="the column that says where a row comes from")
-    add("--split", default="train", help="of a hub id (%(default)s)")
-    add("--tokenizer", help="counts tokens; characters are counted without it")
-    add(
-        "--samples", type=int, default=64, help="completions of a source that its figures are computed on (%(default)s)"
-    )
-    add("--metrics", default="auto", help="as the callback's option (%(default)s)")
-    add("--embedder", default="auto", help="text encoder (%(default)s)")
-    add("--seed", type=int, default=0, help="of the sample (%(default)s)")
-    add("--json", metavar="FILE", help="write all of it there")
-    return parser

@@ -6,17 +6,18 @@ with the `demo` extra. Everything that decides a number is seeded.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import importlib.util
 import json
 import shutil
-import sys
 import time
 import warnings
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from divmon.cli.command import command, flag
+from divmon.loggers.terminal import show
 
 if TYPE_CHECKING:
     from divmon.lineages.miniature.base import BaseConfig
@@ -34,24 +35,25 @@ class DemoError(Exception):
     """The demo cannot run here; the message says why and what to do."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the demo; 0 when it is through, 1 when something is missing, with the reason on the error stream."""
-    parser = argparse.ArgumentParser(
-        prog="divmon demo",
-        description="Train a miniature model on narrow and on broad data and watch its diversity collapse or stay. "
-        "At most four minutes on two CPU cores the first time, about half once the base model is cached.",
-    )
-    parser.add_argument("--out", type=Path, default=Path("divmon-demo"), help="folder for the results (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the base model, the data and the samples (%(default)s)")
-    parser.add_argument("--steps", type=int, default=60, help="fine-tuning steps of each run (%(default)s)")
-    given = parser.parse_args(argv)
+@dataclass
+class Flags:
+    """Trains a miniature model on narrow and on broad data and watches its diversity collapse or stay.
+    At most four minutes on two CPU cores the first time, about half once the base model is cached."""
+
+    out: Path = flag(Path("divmon-demo"), metavar="DIR")
+    """Folder for the results."""
+    seed: int = 0
+    """Seed of the base model, the data and the samples."""
+    steps: int = flag(60, metavar="N")
+    """Fine-tuning steps of each run."""
+
+
+@command("divmon demo", fails=(DemoError,))
+def main(given: Flags) -> int:
+    """Runs the demo; 0 when it is through, 2 when something is missing, with the reason on the error stream."""
     if given.steps < 4:
-        parser.error(f"--steps: expected at least 4, one for each measurement after the first, got {given.steps}")
-    try:
-        run(given.out, given.seed, steps=given.steps)
-    except DemoError as error:
-        print(f"divmon demo: {error}", file=sys.stderr)
-        return 1
+        raise DemoError(f"--steps: expected at least 4, one for each measurement after the first, got {given.steps}")
+    run(given.out, given.seed, steps=given.steps)
     return 0
 
 
@@ -88,19 +90,19 @@ def run(
 
     _quieten()
     torch.set_num_threads(1)  # on shared cores two threads are slower, and sums in one repeat bit for bit
-    print(f"divmon demo: about three minutes on two quiet cores, one when it has run before; results go to {out}")
+    show(f"divmon demo: about three minutes on two quiet cores, one when it has run before; results go to {out}")
     model, tokenizer = _base_model(seed, base)
     asked = probe(num_prompts, seed)
     runs = {}
     for i, (name, what) in enumerate(RUNS.items(), 2):
-        print(f"\n[{i}/3] Fine-tuning it on {what}, {steps} steps with TRL's SFTTrainer and the DiversityCallback")
+        show(f"\n[{i}/3] Fine-tuning it on {what}, {steps} steps with TRL's SFTTrainer and the DiversityCallback")
         _fine_tune(out / name, name, copy.deepcopy(model), tokenizer, asked, seed, steps, num_samples)
         runs[name] = read_run(out / name)
     picture = out / "curves.png"
     display.draw(runs, picture, num_prompts, num_samples)
     (out / MARKER).write_text(json.dumps({"seed": seed, "steps": steps, "finished": True}))
-    print(display.summary(runs, asked, num_samples))
-    print(display.where(out, picture, time.perf_counter() - began))
+    show(display.summary(runs, asked, num_samples))
+    show(display.where(out, picture, time.perf_counter() - began))
     return runs
 
 
@@ -110,16 +112,16 @@ def _base_model(seed: int, config: BaseConfig | None) -> tuple[Any, Any]:
 
     config = config or BaseConfig()
     if is_cached(seed, config):
-        print(f"[1/3] Base model: from the cache in {cache_folder()}")
+        show(f"[1/3] Base model: from the cache in {cache_folder()}")
         return base_model(seed, config=config)
-    print(
+    show(
         "[1/3] Base model: a small Olmo 3 learns to solve word problems in ten styles, some wrongly\n"
         f"      (about a minute; kept in {cache_folder()})"
     )
     began = time.perf_counter()
     with progress_bar("base model", config.steps) as done:
         model, tokenizer = base_model(seed, config=config, progress=lambda *_: done(1))
-    print(f"      {model.num_parameters():,} parameters, {config.steps} steps, {time.perf_counter() - began:.0f} s")
+    show(f"      {model.num_parameters():,} parameters, {config.steps} steps, {time.perf_counter() - began:.0f} s")
     return model, tokenizer
 
 

@@ -1,44 +1,78 @@
-"""The options as flags of a command, `--config divmon.yaml --divmon_every 50`, checked before anything is loaded."""
+"""Flags that several commands share: the options of the measurement, and how checkpoints are loaded and sampled."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import types
-import typing
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
-from divmon.training.config import PREFIX, DiversityConfig, check_metrics, check_probes, read_options
+import click
 
+from divmon.cli.command import docstrings, flag
+from divmon.options import Options, checked, option_types, takes
+from divmon.training.config import PREFIX, DiversityConfig, check_metrics, check_probes, from_text, read_options
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Gives a parser `--config`, `--probes`, and every option as `--divmon_<name>`, which stands above the file's."""
-    parser.add_argument("--config", metavar="FILE", help="options as YAML, 'name: value' lines")
-    what = "what to ask, short for --divmon_probes (starter)"
-    parser.add_argument("--probes", dest="divmon_probes", default=argparse.SUPPRESS, metavar="PROBES", help=what)
-    group = parser.add_argument_group("options of the measurement", "as in divmon/options.py; these win over --config")
-    for field in dataclasses.fields(DiversityConfig):
-        metavar = field.name.removeprefix(PREFIX).upper()
-        group.add_argument(f"--{field.name}", default=argparse.SUPPRESS, metavar=metavar, **_reading(field.type))
+SECTION = "Options of the measurement (divmon/options.py; these win over --config)"
 
 
-def add_model_flags(parser: argparse.ArgumentParser, tokenizer: str) -> None:
-    """Gives a parser what measuring checkpoints takes: where and how they are loaded, or the server that draws.
+@dataclass
+class Measured:
+    """`--config`, `--probes`, and every option as `--divmon_<name>`, which wins over the file's."""
 
-    Args:
-        tokenizer: what the tokenizer's name stands in place of.
-    """
-    add = parser.add_argument
-    add("--device", default="auto", help="cuda:1, cpu, ...; a GPU where there is one (auto)")
-    add("--dtype", default="auto", help="float32, bfloat16, float16; as the weights were saved (auto)")
-    add("--tokenizer", metavar="NAME", help=tokenizer)
-    add(
-        "--serve",
-        metavar="COMMAND",
-        help="draw from a completion server, started for each checkpoint: 'vllm serve {checkpoint} --port {port}'",
-    )
-    add("--serve-model", metavar="NAME", help="as the server names the model, where it serves several")
-    add("--serve-timeout", type=float, default=900.0, metavar="SECONDS", help="until it answers (%(default)g)")
+    config: Path | None = flag(metavar="FILE")
+    """Options as YAML, 'name: value' lines."""
+    probes: str | None = flag(metavar="PROBES")
+    """What to ask, short for --divmon_probes; starter where neither says."""
+    options: dict[str, Any] = field(default_factory=dict, metadata={"hidden": True})
+    """Those given as --divmon_<name>, by name."""
+
+    @classmethod
+    def more(cls) -> dict[str, list[click.Parameter]]:
+        """The options' own flags: their help is the docstring of the option."""
+        help = docstrings(Options)
+        return {SECTION: [_option(name, help[name]) for name in option_types()]}
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Any:
+        """The flags of what was parsed."""
+        options = {
+            name.removeprefix(PREFIX): value
+            for name, value in values.items()
+            if name.startswith(PREFIX) and value is not None
+        }
+        own = {name: value for name, value in values.items() if not name.startswith(PREFIX)}
+        return cls(**own, options=options)
+
+    def resolved(self, **defaults: Any) -> Any:
+        """The `DiversityConfig` of defaults of the command's own, the file, and the flags, the last of which wins.
+
+        Raises:
+            ValueError: the file cannot be read, or an option, or a task, metric or file that it names, is not there or
+                out of range.
+        """
+        given = ({} if self.probes is None else {"probes": self.probes}) | self.options
+        config = DiversityConfig(**defaults | (read_options(self.config) if self.config else {}) | given)
+        check_metrics(config.options)
+        check_probes(config.options)
+        return config
+
+
+@dataclass
+class LoadedModels:
+    """Where and how checkpoints are loaded, or the server that samples."""
+
+    device: str = flag("auto", metavar="NAME")
+    """cuda:1, cpu, ...; auto is a GPU where there is one."""
+    dtype: str = flag("auto", metavar="NAME")
+    """float32, bfloat16, float16; auto is as the weights were saved."""
+    tokenizer: str | None = flag(metavar="NAME")
+    """In place of the checkpoints' own."""
+    serve: str | None = flag(metavar="COMMAND")
+    """Sample from a completion server, started for each checkpoint: 'vllm serve {checkpoint} --port {port}'."""
+    serve_model: str | None = flag(metavar="NAME")
+    """As the server names the model, where it serves several."""
+    serve_timeout: float = flag(900.0, metavar="SECONDS")
+    """Until the server answers."""
 
 
 def names_of(text: str) -> list[str]:
@@ -46,34 +80,45 @@ def names_of(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def config_of(given: argparse.Namespace, **defaults: Any) -> Any:
-    """The `DiversityConfig` of a parsed command line.
-
-    Args:
-        defaults: options of the command's own, below the file's and the flags.
+def whole_number(text: str) -> int:
+    """A whole number from 1 on.
 
     Raises:
-        ValueError: the file cannot be read, or an option, or a task, metric or file that it names, is not there or out
-            of range.
+        ValueError: it is none.
     """
-    flags = {name.removeprefix(PREFIX): value for name, value in vars(given).items() if name.startswith(PREFIX)}
-    config = DiversityConfig(**defaults | (read_options(given.config) if given.config else {}) | flags)
-    check_metrics(config.options)
-    check_probes(config.options)
-    return config
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"expected a whole number from 1 on, got {text!r}")
+    return int(text)
 
 
-def _reading(annotation: Any) -> dict[str, Any]:
-    """How argparse reads an option of that type."""
-    union = isinstance(annotation, types.UnionType)
-    kind = next(a for a in typing.get_args(annotation) if a is not type(None)) if union else annotation
-    if typing.get_origin(kind) is list:
-        return {"nargs": "+", "type": typing.get_args(kind)[0]}
-    return {"type": _boolean if kind is bool else kind}
+class _OptionFlag(click.Option):
+    """`--divmon_<name>`: read as in a YAML file, several words as a list."""
+
+    variadic = False
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        words = super().process_value(ctx, value)
+        if not words:
+            return None
+        name, text = str(self.name).removeprefix(PREFIX), ", ".join(words)
+        if option_types()[name] is bool:
+            text = {"1": "true", "0": "false"}.get(text, text)
+        try:
+            return checked(name, from_text(name, text))
+        except ValueError as error:
+            raise click.BadParameter(str(error).removeprefix(f"{name}: "), ctx, self) from None
 
 
-def _boolean(text: str) -> bool:
-    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-    if text.lower() not in words:
-        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
-    return words[text.lower()]
+def _option(name: str, help: str) -> click.Option:
+    hint, default = option_types()[name], Options.__dataclass_fields__[name].default
+    shown = "" if default is None else f"  [default: {str(default).lower() if isinstance(default, bool) else default}]"
+    made = _OptionFlag([f"--{PREFIX}{name}"], metavar=_metavar(hint), multiple=True, help=help + shown)
+    made.variadic = takes(hint, list) and not takes(hint, str)
+    return made
+
+
+def _metavar(hint: Any) -> str:
+    """What the help shows for a value of that type."""
+    choices = next((get_args(part) for part in (hint, *get_args(hint)) if get_origin(part) is Literal), ())
+    words = {str: "TEXT", bool: "true|false", float: "X", int: "N", list: "N ..."}
+    return "|".join(choices) or next((word for kind, word in words.items() if takes(hint, kind)), "VALUE")

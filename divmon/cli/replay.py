@@ -7,22 +7,27 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from divmon.lineages.recipes import Recipe, Scale, Stage, load, names
+from divmon.cli.command import argument, command, flag
+from divmon.lineages.recipes import Recipe, Stage, load, names
 from divmon.lineages.recipes.file import RecipeError
 from divmon.lineages.recipes.plan import accelerate_file, accelerate_settings, plan
 from divmon.lineages.replay.lineage import Lineage, ReplayError, is_main
 from divmon.lineages.replay.run import run
 from divmon.loggers import say
+from divmon.loggers.terminal import show
 
-_EPILOG = """examples:
+_EPILOG = f"""recipes that come with divmon: {", ".join(names())}
+
+examples:
   divmon replay think --dry-run
   divmon replay think --stage dpo --set dpo.start=allenai/Olmo-3-7B-Think-SFT
   divmon replay my_recipe.yaml --set sft.accelerate=my_config.yaml --set sft.data.path=rows.jsonl
@@ -31,51 +36,70 @@ _EPILOG = """examples:
 A replay that was stopped goes on at its last whole checkpoint when the same command is given again."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@dataclass
+class Flags:
+    """Trains the stages of a published lineage in order, with the monitor on."""
+
+    recipe: str = argument("RECIPE")
+    """One that comes with divmon, or a YAML file."""
+    stage: list[str] = flag([], metavar="NAME")
+    """Only this stage; may be given again, or a,b."""
+    set: list[str] = flag([], metavar="KEY=VALUE")
+    """Change the recipe: sft.args.learning_rate=1e-5."""
+    scale: Literal["full", "miniature"] = "full"
+    """Size of models and data."""
+    out: str = flag("replays", metavar="DIR")
+    """Folder for all lineages."""
+    seed: int | None = None
+    """Seed of training, in place of the recipe's."""
+    dry_run: bool = False
+    """Check the recipe and print the plan, nothing else."""
+
+
+@command("divmon replay", epilog=_EPILOG, fails=(ReplayError, RecipeError))
+def main(given: Flags) -> int:
     """Runs the command; 0 when it is through, 1 when it cannot go on, 2 when the recipe is wrong."""
-    argv = sys.argv[1:] if argv is None else argv
-    if any(word.partition("=")[0] == "--checkpoints" for word in argv):
-        from divmon.cli import replay_checkpoints as replay_checkpoints_command
+    from divmon.lineages.recipes.checks import check
 
-        return replay_checkpoints_command.main(argv)
-    given = _parser().parse_args(argv)
     chosen = [name for names in given.stage for name in names.split(",")]
+    recipe = load(given.recipe, scale=given.scale, sets=given.set)
+    check(recipe, chosen)
+    if given.dry_run:
+        show(plan(recipe, chosen), "\nto run", *(f"  {line}" for line in _commands(recipe, chosen, given)))
+        return 0
     try:
-        from divmon.lineages.recipes.checks import check
-
-        recipe = load(given.recipe, scale=given.scale, sets=given.set)
-        check(recipe, chosen)
-        if given.dry_run:
-            print(plan(recipe, chosen))
-            print("\nto run\n" + "\n".join(f"  {line}" for line in _commands(recipe, chosen, given)))
-            return 0
-    except RecipeError as error:
-        print(f"divmon replay: {error}", file=sys.stderr)
-        return 2
-    try:
-        lineage = Lineage(recipe, Path(given.out), given.seed)
-        for name in chosen or recipe.stages:
-            stage = recipe.stages[name]
-            if stage.recipe != recipe.name or lineage.is_done(stage):
-                run(lineage, stage)
-                continue
-            if LAUNCHED in os.environ and "WORLD_SIZE" not in os.environ:
-                raise ReplayError(
-                    f"accelerate started one process and not those of {accelerate_file(stage)} (on CPUs alone it does"
-                    f" not start several); for one process: --set {name}.accelerate=null"
-                )
-            if _is_launched() or int(accelerate_settings(stage)["num_processes"]) == 1:
-                run(lineage, stage)
-            else:
-                _launch(stage, given)
+        _train(recipe, chosen, given)
     except (ReplayError, RecipeError) as error:
-        print(f"divmon replay: {error}", file=sys.stderr)
+        show(f"divmon replay: {error}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _train(recipe: Recipe, chosen: Sequence[str], given: Flags) -> None:
+    """Its stages in order.
+
+    Raises:
+        ReplayError, RecipeError: it cannot go on.
+    """
+    lineage = Lineage(recipe, Path(given.out), given.seed)
+    for name in chosen or recipe.stages:
+        stage = recipe.stages[name]
+        if stage.recipe != recipe.name or lineage.is_done(stage):
+            run(lineage, stage)
+            continue
+        if LAUNCHED in os.environ and "WORLD_SIZE" not in os.environ:
+            raise ReplayError(
+                f"accelerate started one process and not those of {accelerate_file(stage)} (on CPUs alone it does"
+                f" not start several); for one process: --set {name}.accelerate=null"
+            )
+        if _is_launched() or int(accelerate_settings(stage)["num_processes"]) == 1:
+            run(lineage, stage)
+        else:
+            _launch(stage, given)
     if is_main() and not _is_launched():
         from divmon.lineages.replay.timetable import timetable
 
         say(f"divmon replay: {recipe.name} is through; its time\n{timetable(lineage)}")
-    return 0
 
 
 LAUNCHED = "DIVMON_LAUNCHED"
@@ -87,7 +111,7 @@ def _is_launched() -> bool:
     return "WORLD_SIZE" in os.environ or LAUNCHED in os.environ
 
 
-def _again(stage: Stage, given: argparse.Namespace) -> list[str]:
+def _again(stage: Stage, given: Flags) -> list[str]:
     """The arguments of this command, for one stage."""
     line = ["replay", str(given.recipe), "--stage", stage.name, "--out", str(given.out), "--scale", given.scale]
     for value in given.set:
@@ -99,7 +123,7 @@ def _launcher(stage: Stage) -> list[str]:
     return ["accelerate", "launch", "--config_file", str(accelerate_file(stage))]
 
 
-def _commands(recipe: Recipe, chosen: Sequence[str], given: argparse.Namespace) -> list[str]:
+def _commands(recipe: Recipe, chosen: Sequence[str], given: Flags) -> list[str]:
     """What to type for each stage."""
     lines = []
     for name in chosen or recipe.stages:
@@ -119,7 +143,7 @@ def _commands(recipe: Recipe, chosen: Sequence[str], given: argparse.Namespace) 
     return lines
 
 
-def _launch(stage: Stage, given: argparse.Namespace) -> None:
+def _launch(stage: Stage, given: Flags) -> None:
     """Starts the stage's processes on this machine, with its accelerate config."""
     settings = accelerate_settings(stage)
     command = [*_launcher(stage), "-m", "divmon", *_again(stage, given)]
@@ -136,24 +160,3 @@ def _launch(stage: Stage, given: argparse.Namespace) -> None:
         raise ReplayError(
             f"stage {stage.name!r} ended with exit code {done.returncode}; the same command goes on with it"
         )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="divmon replay",
-        description="Train the stages of a published lineage in order, with the monitor on.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("recipe", help=f"one of {', '.join(names())}, or a YAML file")
-    add("--stage", action="append", default=[], metavar="NAME", help="only this stage; may be given again, or a,b")
-    add(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe: sft.args.learning_rate=1e-5"
-    )
-    scales: list[Scale] = ["full", "miniature"]
-    add("--scale", choices=scales, default="full", help="%(default)s unless told")
-    add("--out", default="replays", help="folder for all lineages (%(default)s)")
-    add("--seed", type=int, help="of training, in place of the recipe's")
-    add("--dry-run", action="store_true", help="check the recipe and print the plan, nothing else")
-    return parser

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from divmon import __version__
+from divmon.cli.command import argument, command, flag
 from divmon.cli.flags import names_of
+from divmon.loggers.terminal import Table, show, show_json
 
 if TYPE_CHECKING:
     from divmon.training.rollouts.completions_log import CompletionsLog
     from divmon.types import Snapshot
 
-OK, NOTHING, PARTLY = 0, 2, 3
+OK, PARTLY = 0, 3
 
 BY_STEP = (
     "reward",
@@ -34,14 +36,6 @@ BY_STEP = (
 )
 """Figures of the table by step, those that there are."""
 
-_DESCRIPTION = """Scores the groups of completions that GRPO or RLOO logged: OUTPUT_DIR/completions/*.parquet, which
-TRL writes with log_completions=True. Each file is the last generation batch before a logging step. What changed is
-taken since the first file; prompts differ from file to file, so unless the same prompts come again it is unpaired.
-
-Right or wrong: above --threshold; or by --verifier, where a reward function logged the gold answer as a column; or,
-where there is one reward and it is 0 or 1, above 0.5. Else nothing is judged. The files do not tell which completions
-were cut off, so of these none is left out."""
-
 _EPILOG = """frac_reward_zero_std is the share of groups whose rewards are all equal, so that they train nothing;
 solve_all and solve_none the shares of groups all right and all wrong.
 
@@ -49,24 +43,88 @@ exit code: 0 all was done; 2 wrong usage, or nothing could be scored; 3 some fil
 with its reason on stderr, and the rest was done."""
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command and returns its exit code."""
-    given = _parser().parse_args(argv)
+def threshold(text: str) -> float | dict[str, float]:
+    """ "0.5", of the total reward, or "accuracy=0.5,format=0", of reward functions by name.
+
+    Raises:
+        ValueError: it is neither.
+
+    >>> threshold("accuracy=0.5")
+    {'accuracy': 0.5}
+    """
     try:
-        snapshots, log = _scored(given)
-    except (OSError, ValueError, RuntimeError) as error:
-        _say(f"divmon rollouts: {error}")
-        return NOTHING
+        if "=" not in text:
+            return float(text)
+        return {name.strip(): float(value) for name, _, value in (part.rpartition("=") for part in text.split(","))}
+    except ValueError:
+        raise ValueError(f"expected a number, or name=number[,name=number], got {text!r}") from None
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers with commas between them; raises ValueError where one is none."""
+    return [float(value) for value in names_of(text)]
+
+
+def _warn(message: str) -> None:
+    show(message, file=sys.stderr)
+
+
+@dataclass
+class Flags:
+    """Scores the groups of completions that GRPO or RLOO logged: OUTPUT_DIR/completions/*.parquet, which TRL writes
+    with log_completions=True. Each file is the last generation batch before a logging step. What changed is relative to
+    the first file; prompts differ from file to file, so unless the same prompts come again it is unpaired.
+
+    Correct or wrong: above --threshold; or by --verifier, where a reward function logged the reference answer as a
+    column; or, where there is one reward and it is 0 or 1, above 0.5. Else nothing is graded. The files do not tell
+    which completions were truncated, so none of these is left out."""
+
+    output_dir: Path = argument("OUTPUT_DIR")
+    """The run's, or its folder of completions."""
+    threshold: Any = flag(read=threshold, metavar="T")
+    """Correct is a total reward above T, or name=T[,name=T] of reward functions by name."""
+    verifier: str | None = flag(metavar="NAME")
+    """Grade with this verifier, a name or file.py:function."""
+    allow_unsandboxed_code: bool = False
+    """Run generated programs even where bubblewrap cannot contain them."""
+    num_generations: int | None = flag(metavar="G")
+    """Completions per prompt; as the prompts repeat, if not told."""
+    rewards: list[str] | None = flag(read=names_of, metavar="NAMES")
+    """Columns that are rewards; all that hold numbers, if not told."""
+    weights: list[float] | None = flag(read=numbers, metavar="W,W")
+    """reward_weights of the run, in the columns' order; 1 each if not told."""
+    metrics: str = flag("auto", metavar="NAMES")
+    """As for divmon score."""
+    embedder: str = flag("auto", metavar="NAME")
+    """As for divmon score."""
+    device: str | None = flag(metavar="NAME")
+    """cpu, cuda, cuda:1, ...; a GPU where there is one, if not told."""
+    ead_vocab_size: int = flag(50257, metavar="V")
+    """The tokenizer's size, for EAD."""
+    max_groups: int = flag(64, metavar="N")
+    """Groups of a file that are scored, at most."""
+    seed: int = 0
+    """Seed of which prompts those are, where there are more."""
+    out: Path | None = flag(metavar="DIR")
+    """Also write a run directory there, which divmon.read_run reads."""
+    json: bool = False
+    """All figures as JSON in place of the tables."""
+
+
+@command("divmon rollouts", epilog=_EPILOG)
+def main(given: Flags) -> int:
+    """Runs the command and returns its exit code."""
+    snapshots, log = _scored(given)
     if given.json:
-        print(json.dumps(_report(snapshots, log), allow_nan=False, ensure_ascii=False, indent=1))
+        show_json(json.dumps(_report(snapshots, log), allow_nan=False, ensure_ascii=False, indent=1))
     else:
-        print(_tables(snapshots, log))
+        show(*_tables(snapshots, log), gap="\n\n")
     for step, reason in log.left_out.items():
-        _say(f"step {step} left out: {reason}")
+        _warn(f"step {step} left out: {reason}")
     return PARTLY if log.left_out or any(s.provenance["left_out"] for s in snapshots) else OK
 
 
-def _scored(given: argparse.Namespace) -> tuple[list[Snapshot], CompletionsLog]:
+def _scored(given: Flags) -> tuple[list[Snapshot], CompletionsLog]:
     from divmon.scoring.scorer import Scorer
     from divmon.training.rollouts.completions_log import read_completions
     from divmon.training.rollouts.groups import Draw
@@ -82,13 +140,13 @@ def _scored(given: argparse.Namespace) -> tuple[list[Snapshot], CompletionsLog]:
         threshold=given.threshold,
         verifier=given.verifier,
         allow_unsandboxed_code=given.allow_unsandboxed_code,
-        say=_say,
+        say=_warn,
     )
     scorer = Scorer(
         given.metrics, embedder=given.embedder, device=given.device, vocab_size=given.ead_vocab_size, seed=given.seed
     )
     scoring = GroupScorer(scorer, judge)
-    store = _store(given, log, scorer) if given.out else None
+    store = _store(given.out, given, log, scorer) if given.out else None
     snapshots = []
     for step in log.steps:
         draw = Draw(given.max_groups, given.seed)
@@ -102,10 +160,10 @@ def _scored(given: argparse.Namespace) -> tuple[list[Snapshot], CompletionsLog]:
     return snapshots, log
 
 
-def _store(given: argparse.Namespace, log: CompletionsLog, scorer: Any) -> Any:
+def _store(out: Path, given: Flags, log: CompletionsLog, scorer: Any) -> Any:
     from divmon.storage.writer import Store
 
-    return Store(given.out, max_samples_mb=1e6, say=_say).open(  # no more than the logs, which lie there already
+    return Store(out, max_samples_mb=1e6, say=_warn).open(  # no more than the logs, which lie there already
         {
             "kind": "rollouts",
             "completions": str(given.output_dir),
@@ -121,17 +179,16 @@ def _store(given: argparse.Namespace, log: CompletionsLog, scorer: Any) -> Any:
     )
 
 
-def _tables(snapshots: Sequence[Snapshot], log: CompletionsLog) -> str:
-    from divmon.analysis.score_files.tables import aligned
-
+def _tables(snapshots: Sequence[Snapshot], log: CompletionsLog) -> list[Table | str]:
     first, last = snapshots[0], snapshots[-1]
     there = [name for name in BY_STEP if any(score.metric == name for score in first.scores)]
     rows = [
         [str(s.step), str(s.provenance["groups"]), *(_number(_score(s, name)) for name in there)] for s in snapshots
     ]
-    blocks = [
-        f"groups of {log.num_generations} completions; rewards: {', '.join(log.names)}; {last.provenance['verdicts']}",
-        aligned(["step", "groups", *there], rows),
+    rewards = ", ".join(log.names)
+    blocks: list[Table | str] = [
+        f"groups of {log.num_generations} completions; rewards: {rewards}; {last.provenance['verdicts']}",
+        Table(["step", "groups", *there], rows),
     ]
     if last.changes:
         shown = [c for c in last.changes if c.metric in there or "/" in c.metric]
@@ -139,11 +196,9 @@ def _tables(snapshots: Sequence[Snapshot], log: CompletionsLog) -> str:
             [c.metric, *map(_number, (c.reference, c.now)), _number(c.change, "+"), _interval(c.low, c.high)]
             for c in shown
         ]
-        blocks.append(
-            f"step {last.step} {last.provenance['compared']}\n"
-            + aligned(["metric", "then", "now", "change", "95% interval"], changes)
-        )
-    return "\n\n".join(blocks)
+        head = ["metric", "then", "now", "change", "95% interval"]
+        blocks.append(Table(head, changes, title=f"step {last.step} {last.provenance['compared']}"))
+    return blocks
 
 
 def _report(snapshots: Sequence[Snapshot], log: CompletionsLog) -> dict[str, Any]:
@@ -184,60 +239,3 @@ def _number(value: float, sign: str = "") -> str:
 
 def _interval(low: float, high: float) -> str:
     return "" if math.isnan(low) else f"{_number(low, '+')} to {_number(high, '+')}"
-
-
-def threshold(text: str) -> float | dict[str, float]:
-    """ "0.5", of the total reward, or "accuracy=0.5,format=0", of reward functions by name.
-
-    >>> threshold("accuracy=0.5")
-    {'accuracy': 0.5}
-    """
-    try:
-        if "=" not in text:
-            return float(text)
-        return {name.strip(): float(value) for name, _, value in (part.rpartition("=") for part in text.split(","))}
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number, or name=number[,name=number], got {text!r}") from None
-
-
-def _numbers(text: str) -> list[float]:
-    return [float(value) for value in names_of(text)]
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="divmon rollouts",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("output_dir", type=Path, metavar="OUTPUT_DIR", help="the run's, or its folder of completions")
-    add(
-        "--threshold",
-        type=threshold,
-        metavar="T",
-        help="correct is a total reward above T, or name=T[,name=T] of reward functions by name",
-    )
-    add("--verifier", metavar="NAME", help="judge with this verifier, a name or file.py:function")
-    add(
-        "--allow-unsandboxed-code", action="store_true", help="judge programs even where bubblewrap cannot contain them"
-    )
-    add("--num-generations", type=int, metavar="G", help="completions of a prompt; as the prompts repeat, if not told")
-    add(
-        "--rewards", type=names_of, metavar="NAMES", help="columns that are rewards; all that hold numbers, if not told"
-    )
-    add("--weights", type=_numbers, metavar="W,W", help="reward_weights of the run, in the columns' order; 1 each")
-    add("--metrics", default="auto", metavar="NAMES", help="as for divmon score")
-    add("--embedder", default="auto", metavar="NAME", help="as for divmon score")
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...; a GPU where there is one, if not told")
-    add("--ead-vocab-size", type=int, default=50257, metavar="V", help="tokenizer's size for EAD (50257)")
-    add("--max-groups", type=int, default=64, metavar="N", help="groups of a file that are scored, at most (64)")
-    add("--seed", type=int, default=0, help="of which prompts those are, where there are more (0)")
-    add("--out", type=Path, metavar="DIR", help="also write a run directory there, which divmon.read_run reads")
-    add("--json", action="store_true", help="all figures as JSON in place of the tables")
-    return parser

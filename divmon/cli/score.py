@@ -1,39 +1,18 @@
-"""`divmon score FILE.jsonl`: the scores of completions that exist already, and what changed since another file."""
+"""`divmon score FILE`: the scores of completions that exist already, and what changed since another file."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from divmon import __version__
-from divmon.analysis.score_files.correctness import judged_tasks, summary, task_of
-from divmon.prompts import tasks
-from divmon.storage.completion_files import Row, read_rows
+from divmon.analysis.score_files.settings import Settings
+from divmon.cli.command import argument, command, flag
+from divmon.cli.flags import whole_number
+from divmon.loggers.terminal import show, show_json
 
-if TYPE_CHECKING:
-    from divmon.analysis.score_files.comparison import Match
-    from divmon.analysis.score_files.scored import Side
-    from divmon.scoring.scorer import Scorer
-
-OK, NOTHING, PARTLY = 0, 2, 3
-
-_DESCRIPTION = """Scores the diversity of completions that exist already.
-
-FILE.jsonl holds one prompt a line:
-  {"id"?, "prompt", "outputs": [...], "correct"?: [true|false|null, ...], "task"?, "gold"?, "row"?}
-"prompt" is text or a list of messages. In "outputs" null stands for a completion without an answer, in "correct" for
-one that could not be judged. The number of outputs may differ; without an id, line 7 is called "line-7". Rows of the
-tasks humaneval, mbpp and cruxeval are code; so are rows without a task when a metric of programs is named.
-
-Verdicts: "correct" is taken as it is, and wins over judging. Rows without it are judged where they or --task name a
-task with a verifier, by "gold", the right answer, or by "row", the row of the task's data set, for tasks whose gold is
-more than a text (humaneval, mbpp, ifeval, truthfulqa).
-
-With --reference a loss of diversity is split into quality control (wrong answers removed) and narrowing."""
+OK, PARTLY = 0, 3
 
 _EPILOG = """A table goes to the terminal; --out writes JSON beside it:
   {"n_prompts", "metrics": {name: {"mean", "ci95": [low, high], "n"}}, "per_prompt": [{"id", name: value or null}], ...}
@@ -51,210 +30,60 @@ exit code: 0 all was done; 2 wrong usage, or nothing could be scored or compared
 or --task could judge nothing, each named with its reason on stderr, and the rest was done."""
 
 
-def main(argv: Sequence[str]) -> int:
+def _sentences(text: str) -> int | None:
+    return None if text == "all" else whole_number(text)
+
+
+@dataclass
+class Flags(Settings):
+    """Scores the diversity of completions that exist already.
+
+    FILE.jsonl holds one prompt a line:
+      {"id"?, "prompt", "outputs": [...], "correct"?: [true|false|null, ...], "task"?, "gold"?, "row"?}
+    "prompt" is text or a list of messages. In "outputs" null stands for a completion without an answer, in "correct"
+    for one that could not be judged. The number of outputs may differ; without an id, line 7 is called "line-7". Rows
+    of the tasks humaneval, mbpp and cruxeval are code; so are rows without a task when a metric of programs is named.
+
+    Verdicts: "correct" is taken as it is, and wins over judging. Rows without it are judged where they or --task name a
+    task with a verifier, by "gold", the right answer, or by "row", the row of the task's data set, for tasks whose gold
+    is more than a text (humaneval, mbpp, ifeval, truthfulqa).
+
+    With --reference a loss of diversity is split into quality control (wrong answers removed) and narrowing."""
+
+    file: str = argument("FILE")
+    """The completions."""
+    reference: str | None = flag(metavar="BEFORE")
+    """Outputs of an earlier model on the same prompts, matched by id: adds the paired changes since and, with
+    correctness, the decomposition."""
+    nli_sentences: int | None = flag(3, read=_sentences, metavar="N|all")
+    """Aligned sentences sampled for each pair of outputs; 3, as in the paper."""
+    out: str | None = flag(metavar="FILE.json")
+    """Write JSON there; - writes it to stdout and the table to stderr."""
+
+
+@command("divmon score", epilog=_EPILOG)
+def main(given: Flags) -> int:
     """Runs the command and returns its exit code."""
-    given = _parser().parse_args(argv)
-    try:
-        _check(given)
-        rows, problems = _read(given.file)
-        before, before_problems = _read(given.reference) if given.reference else ([], [])
-        match = _match(rows, before, given) if given.reference else None
-        categories = _categories(rows, given)
-        scorer = _scorer(given, categories)
-    except (OSError, ValueError, RuntimeError) as error:
-        return _fail(str(error))
+    _check(given.out)
+    from divmon.analysis.score_files.score import scored
 
-    from divmon.analysis.score_files.scored import report, sides
-
-    files = [(given.file, rows, categories)]
-    if match is not None:
-        matched = [before[p] for p in match.reference]
-        files.append((given.reference, matched, [categories[p] for p in match.now]))
-    _say("; ".join(f"{len(r)} prompts, {sum(len(row.outputs) for row in r)} outputs" for _, r, _ in files) + " ...")
-    scored = sides(files, scorer, given)
-    found = report(scored[0]) | {"bad_rows": problems}
-    if match is not None:
-        of_reference = report(scored[1]) | {"n_prompts": len(before), "bad_rows": before_problems}
-        found = _compared(found, of_reference, scored, match, scorer)
-    _write(found | {"settings": {"models": scorer.encoders(), **vars(given), "divmon": __version__}}, given.out)
-    if not scored[0].scored.scores:
-        return _fail("no metric could be computed")
-    return PARTLY if problems or before_problems or _is_partial(scored, match, given.task) else OK
+    settings = Settings(**{field.name: getattr(given, field.name) for field in fields(Settings)})
+    scores = scored(given.file, given.reference, settings, _say, loud=True)
+    text = json.dumps(scores.report, allow_nan=False, ensure_ascii=False, indent=1)
+    show(*scores.blocks(), file=sys.stderr if given.out == "-" else sys.stdout, gap="\n\n")
+    if given.out == "-":
+        show_json(text)
+    elif given.out:
+        Path(given.out).write_text(text + "\n", encoding="utf-8")
+    return PARTLY if scores.partial else OK
 
 
-def _check(given: argparse.Namespace) -> None:
-    if given.out not in (None, "-") and not Path(given.out).parent.is_dir():
-        raise ValueError(f"--out: there is no folder {Path(given.out).parent}")
-    if given.out and Path(given.out).is_dir():
-        raise ValueError(f"--out: {given.out} is a folder, expected a file's name")
-    if given.task and given.task not in judged_tasks():
-        what = f"nothing judges the task {given.task!r}" if given.task in tasks.available() else "no such task"
-        raise ValueError(f"--task {given.task}: {what}; there are {', '.join(judged_tasks())}")
-
-
-def _read(file: str) -> tuple[list[Row], list[dict[str, Any]]]:
-    """The good rows, of which there is one at least, and the bad ones, which are named."""
-    rows, problems = read_rows(Path(file))
-    for line, reason in problems:
-        _say(f"{file}:{line}: {reason}")
-    if not rows:
-        raise ValueError(f"{file}: nothing to score, {len(problems)} bad rows and no good one")
-    return rows, [{"line": line, "reason": reason} for line, reason in problems]
-
-
-def _match(rows: Sequence[Row], before: Sequence[Row], given: argparse.Namespace) -> Match:
-    from divmon.analysis.score_files.comparison import listed, match
-
-    found = match(rows, before)
-    for file, ids in ((given.file, found.only_now), (given.reference, found.only_reference)):
-        if ids:
-            _say(f"{file}: {len(ids)} prompts are in this file only and left out of the comparison: {listed(ids)}")
-    return found
-
-
-def _compared(
-    found: dict[str, Any], of_reference: dict[str, Any], sides: Sequence[Side], match: Match, scorer: Scorer
-) -> dict[str, Any]:
-    """The report with the comparison."""
-    from divmon.analysis.score_files.comparison import compare
-
-    now, reference = sides
-    compared = compare(now, reference, match, scorer)
-    ids = {"n_matched": len(match.now), "only_now": match.only_now, "only_reference": match.only_reference}
-    notes = [*found["notes"], *of_reference.pop("notes"), *compared["notes"]]
-    return found | {"reference": of_reference | ids} | compared | {"notes": notes}
-
-
-def _is_partial(sides: Sequence[Side], match: Match | None, task: str | None) -> bool:
-    """Whether something was left out; what has not been said yet is said."""
-    unjudged = [side for side in sides if task and not side.judged]
-    for side in unjudged:
-        _say(f"{side.name}: --task {task} could judge nothing: {'; '.join(summary(side.verdicts or [])['reasons'])}")
-    only = match is not None and bool(match.only_now or match.only_reference)
-    return only or bool(unjudged) or any(side.left_out for side in sides)
-
-
-def _write(report: dict[str, Any], out: str | None) -> None:
-    from divmon.analysis.score_files.tables import tables
-
-    text = json.dumps(report, allow_nan=False, ensure_ascii=False, indent=1)
-    print(tables(report), file=sys.stderr if out == "-" else sys.stdout)
-    if out == "-":
-        print(text)
-    elif out:
-        Path(out).write_text(text + "\n", encoding="utf-8")
-
-
-def _categories(rows: Sequence[Row], given: argparse.Namespace) -> list[str]:
-    from divmon.scoring import metrics
-
-    named = [name.strip() for name in given.metrics.split(",") if name.strip() not in ("", "auto")]
-    programs = [name for name in named if metrics.load(name).reads_programs]
-    code = tasks.groups()["code"]
-    names = [task_of(row, given.task) or row.task for row in rows]
-    is_code = [name in code or (name is None and bool(programs)) for name in names]
-    if programs and not any(is_code):
-        raise ValueError(
-            f"{', '.join(programs)} asked for, but no row is code; rows of the tasks {', '.join(code)} and rows without"
-            " a task are"
-        )
-    return ["code" if code else "other" for code in is_code]
-
-
-def _scorer(given: argparse.Namespace, categories: Sequence[str]) -> Scorer:
-    import torch
-
-    from divmon.scoring.encoders import MNLI
-    from divmon.scoring.scorer import Scorer
-
-    if given.device is not None:
-        try:
-            torch.empty(0, device=given.device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"--device {given.device}: {str(error).splitlines()[0]}") from None
-    names = "auto,nli" if given.metrics == "auto" and given.nli_model else given.metrics
-    return Scorer(
-        names,
-        categories=set(categories),
-        embedder=given.embedder,
-        nli_model=given.nli_model or MNLI,
-        nli_sentences=given.nli_sentences,
-        device=given.device,
-        vocab_size=given.ead_vocab_size,
-    )
-
-
-def _fail(message: str) -> int:
-    _say(f"divmon score: {message}")
-    return NOTHING
+def _check(out: str | None) -> None:
+    if out not in (None, "-") and not Path(str(out)).parent.is_dir():
+        raise ValueError(f"--out: there is no folder {Path(str(out)).parent}")
+    if out and Path(out).is_dir():
+        raise ValueError(f"--out: {out} is a folder, expected a file's name")
 
 
 def _say(message: str) -> None:
-    print(message, file=sys.stderr)
-
-
-def _parser() -> argparse.ArgumentParser:
-    from divmon.scoring.metrics import available
-
-    parser = argparse.ArgumentParser(
-        prog="divmon score",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("file", metavar="FILE.jsonl")
-    add(
-        "--task",
-        metavar="NAME",
-        help="judge the outputs as answers to this task, but those of rows that bring 'correct' or name another task;"
-        f" one of {','.join(judged_tasks())}",
-    )
-    add(
-        "--allow-unsandboxed-code",
-        action="store_true",
-        help="judge generated programs even where bubblewrap cannot contain them: they run as you, with your files and"
-        " network",
-    )
-    add(
-        "--reference",
-        metavar="BEFORE.jsonl",
-        help="outputs of an earlier model on the same prompts, matched by id: adds the paired changes since and, with"
-        " verdicts, the decomposition",
-    )
-    add(
-        "--metrics",
-        default="auto",
-        metavar="NAMES",
-        help=f"auto (all but nli, those of programs where there is code), or some of {','.join(available())}, or"
-        " file.py:function; separated by commas",
-    )
-    add(
-        "--embedder",
-        default="auto",
-        metavar="NAME",
-        help="hub id or folder of the text encoder, or minilm, the small one of divmon[demo]; auto (the default) takes"
-        " all-mpnet-base-v2 where it can be had, else minilm",
-    )
-    add("--ead-vocab-size", type=_whole_number, default=50257, metavar="V", help="tokenizer's size for EAD (50257)")
-    add(
-        "--nli-model",
-        metavar="NAME",
-        help="hub id or folder of the NLI classifier (roberta-large-mnli); naming one adds nli to auto",
-    )
-    add(
-        "--nli-sentences",
-        type=lambda text: None if text == "all" else _whole_number(text),
-        default=3,
-        metavar="N|all",
-        help="aligned sentences drawn for each pair of outputs (3, as in the paper)",
-    )
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...; a GPU where there is one, if not told")
-    add("--out", metavar="FILE.json", help="write JSON there; - writes it to stdout and the table to stderr")
-    return parser
-
-
-def _whole_number(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
-    return int(text)
+    show(message, file=sys.stderr)

@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from divmon.cli.command import argument, command, flag
+from divmon.loggers.terminal import Table, show
 from divmon.prompts import tasks
 from divmon.prompts.tasks import Task
 
-OK, WRONG, NOTHING, PARTLY = 0, 1, 2, 3
+OK, WRONG, PARTLY = 0, 1, 3
 SHOWN = 5
 """Gold answers that did not pass, listed for each task."""
-
-_DESCRIPTION = """Lists the tasks: rows upstream, category, verifier, data set, and whether the data can be had here and
-now (in the package, in DIR, in the cache of the datasets library, or on the hub)."""
 
 _EPILOG = """exit code: 0 all is well; 1 a gold answer did not pass; 2 wrong usage; 3 with --check, some rows could not
 be had or some gold answers not judged, each named with its reason."""
 
 
-def main(argv: Sequence[str]) -> int:
+@dataclass
+class Flags:
+    """Lists the tasks: rows upstream, category, verifier, data set, and whether the data can be had here and now (in
+    the package, in DIR, in the cache of the datasets library, or on the hub)."""
+
+    names: list[str] = argument("NAME", many=True, required=False)
+    """Tasks or groups; all of them if not told."""
+    data: Path | None = flag(metavar="DIR")
+    """A folder with <task>.jsonl files in the data sets' schemas."""
+    check: bool = False
+    """Run each task's reference answers through its verifier."""
+    num_prompts: int = flag(10**9, metavar="N")
+    """With --check, rows of each task; all if not told."""
+    allow_unsandboxed_code: bool = False
+    """Run reference programs without a sandbox, if there is none."""
+
+
+@command("divmon tasks", epilog=_EPILOG)
+def main(given: Flags) -> int:
     """Runs the command and returns its exit code."""
-    given = _parser().parse_args(argv)
-    try:
-        chosen = _chosen(given.names)
-        if given.data and not given.data.is_dir():
-            raise ValueError(f"--data: there is no folder {str(given.data)!r}; expected one with <task>.jsonl files")
-    except ValueError as error:
-        print(f"divmon tasks: {error}", file=sys.stderr)
-        return NOTHING
+    chosen = _chosen(given.names)
+    if given.data and not given.data.is_dir():
+        raise ValueError(f"--data: there is no folder {str(given.data)!r}; expected one with <task>.jsonl files")
     from divmon.prompts.tasks._reach import reach
 
     there = reach(chosen, given.data)
     if not given.check:
-        print(table(chosen, there))
+        show(*table(chosen, there))
         return OK
     worst = OK
     for task in chosen:
@@ -46,25 +57,23 @@ def main(argv: Sequence[str]) -> int:
             code, line = check(task, source, given.num_prompts, given.allow_unsandboxed_code)
         else:
             code, line = PARTLY, where
-        print(f"{task.name:16}{line}")
+        show(f"{task.name:16}{line}")
         worst = worst if worst == WRONG else WRONG if code == WRONG else max(worst, code)
     return worst
 
 
-def table(chosen: Sequence[Task], there: dict[str, tuple[bool, str]]) -> str:
+def table(chosen: Sequence[Task], there: dict[str, tuple[bool, str]]) -> list[Table | str]:
     """One line a task, and one for each group."""
-    sources = {task.name: " ".join(filter(None, (task.dataset or "package", task.subset))) for task in chosen}
-    width = max(map(len, sources.values())) + 2
-    lines = [f"{'task':16}{'rows':>7}  {'category':15}{'verifier':14}{'data set':{width}}here and now"]
+    rows = []
     for task in chosen:
         whether, where = there[task.name]
-        lines.append(
-            f"{task.name:16}{task.rows:>7,}  {task.category:15}{task.verifier or '-':14}{sources[task.name]:{width}}"
-            f"{'yes' if whether else 'no'}, {where}"
-        )
+        source = " ".join(filter(None, (task.dataset or "package", task.subset)))
+        here = f"{'yes' if whether else 'no'}, {where}"
+        rows.append([task.name, f"{task.rows:,}", task.category, task.verifier or "-", source, here])
     names = {task.name for task in chosen}
     groups = [f"  {group:16}{', '.join(of)}" for group, of in tasks.groups().items() if set(of) <= names]
-    return "\n".join(lines + (["", "groups, to be named like a task:", *groups] if groups else []))
+    shown = Table(["task", "rows", "category", "verifier", "data set", "here and now"], rows, left=(0, 2, 3, 4, 5))
+    return [shown, *(["", "groups, to be named like a task:", *groups] if groups else [])]
 
 
 def check(task: Task, source: Path | None, num_prompts: int, allow_unsandboxed_code: bool = False) -> tuple[int, str]:
@@ -104,24 +113,3 @@ def _chosen(names: Sequence[str]) -> list[Task]:
     wanted = names or [*tasks.PAPER, *(name for name in tasks.available() if name not in tasks.PAPER)]
     members = [member for name in wanted for member in tasks.groups().get(name, [name])]
     return [tasks.load(name) for name in dict.fromkeys(members)]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="divmon tasks",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", help="tasks or groups; all of them if not told")
-    add(
-        "--data",
-        type=Path,
-        metavar="DIR",
-        help="a folder with <task>.jsonl files in the data sets' schemas",
-    )
-    add("--check", action="store_true", help="run each task's gold answers through its verifier")
-    add("--num-prompts", type=int, default=10**9, metavar="N", help="with --check, rows of each task (all)")
-    add("--allow-unsandboxed-code", action="store_true", help="run gold programs without a sandbox, if there is none")
-    return parser

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from divmon.cli.flags import add_model_flags, add_options, config_of
+from divmon.cli.command import argument, command, flag
+from divmon.cli.flags import LoadedModels, Measured
 from divmon.lineages.watch import Watch, Wrong
 from divmon.lineages.watch.checkpoints import Loader
 from divmon.lineages.watch.served import ServerCommand
-
-USAGE = 2
-
-_DESCRIPTION = """Measures each checkpoint-N in OUTPUT_DIR as it appears, and stores and draws the same curves as the
-callback, in OUTPUT_DIR/_divmon_watch. It may run on another GPU, or on another machine with the file system; training
-pays nothing. Started again, it goes on where it stopped. Where training goes back to an earlier checkpoint and writes
-later ones anew, they are measured anew."""
+from divmon.loggers.terminal import show
 
 _EPILOG = """Checkpoints deleted before they were measured (save_total_limit) leave a gap, which is recorded.
 
@@ -32,28 +27,54 @@ class Stopped(BaseException):
     """A signal asks the process to end; a BaseException, so that it is not taken for a failure."""
 
 
-def main(argv: Sequence[str]) -> int:
+@dataclass
+class Flags(LoadedModels, Measured):
+    """Measures each checkpoint-N in OUTPUT_DIR as it appears, and stores and draws the same curves as the callback, in
+    OUTPUT_DIR/_divmon_watch. It may run on another GPU, or on another machine with the file system; training pays
+    nothing. Started again, it continues where it stopped. Where training goes back to an earlier checkpoint and writes
+    later ones anew, they are measured anew."""
+
+    output_dir: Path = argument("OUTPUT_DIR")
+    """The trainer's."""
+    reference: str | None = flag(metavar="MODEL")
+    """Measured first, as step 0; else the first checkpoint found is the reference."""
+    once: bool = False
+    """End when the checkpoints that are there are measured."""
+    until_end: bool = False
+    """End when the last checkpoint of the training is measured (at max_steps, or where it was stopped early; without
+    one, as after a crash, it waits on)."""
+    poll: float = flag(30.0, metavar="SECONDS")
+    """Between looks into the folder."""
+    base: str | None = flag(metavar="MODEL")
+    """The model that training began with, where adapter_config.json names another."""
+    trust_remote_code: bool = False
+    """Run code that comes with a model."""
+
+
+@command("divmon watch", epilog=_EPILOG, fails=(Wrong,))
+def main(given: Flags) -> int:
     """Runs the command and returns its exit code."""
-    given = _parser().parse_args(argv)
+    return until_stopped("divmon watch", lambda: _watch(given).run())
+
+
+def until_stopped(name: str, work: Callable[[], int]) -> int:
+    """The exit code of the work, or of the signal that stopped it, which is said."""
     try:
         with stopping():
-            return _watch(given).run()
-    except Wrong as error:
-        print(f"divmon watch: {error}", file=sys.stderr)
-        return USAGE
+            return work()
     except Stopped as stop:
         (number,) = stop.args
-        print(f"divmon watch: stopped by {signal.Signals(number).name}; started again it goes on", file=sys.stderr)
+        show(f"{name}: stopped by {signal.Signals(number).name}; started again it continues", file=sys.stderr)
         return 128 + number
 
 
-def _watch(given: argparse.Namespace) -> Watch:
+def _watch(given: Flags) -> Watch:
     """
     Raises:
         Wrong: an option is out of range.
     """
     try:
-        config = config_of(given)
+        config = given.resolved()
         server = None
         if given.serve:
             server = ServerCommand(given.serve, model=given.serve_model, timeout=given.serve_timeout)
@@ -81,36 +102,6 @@ def _watch(given: argparse.Namespace) -> Watch:
         poll=given.poll,
         until="measured" if given.once else "trained" if given.until_end else None,
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="divmon watch",
-        usage="divmon watch OUTPUT_DIR [--config FILE] [--probes PROBES] [--<option> VALUE ...]",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("output_dir", type=Path, metavar="OUTPUT_DIR", help="the trainer's")
-    add(
-        "--reference",
-        metavar="MODEL",
-        help="measured first, as step 0; else the first checkpoint found is the reference",
-    )
-    add("--once", action="store_true", help="end when the checkpoints that are there are measured")
-    add(
-        "--until-end",
-        action="store_true",
-        help="end when the last checkpoint of the training is measured (at max_steps, or where it was stopped early;"
-        " without one, as after a crash, it waits on)",
-    )
-    add("--poll", type=float, default=30.0, metavar="SECONDS", help="between looks (%(default)g)")
-    add("--base", metavar="MODEL", help="the model that training began with, where adapter_config.json names another")
-    add("--trust-remote-code", action="store_true", help="run code that comes with a model")
-    add_model_flags(parser, tokenizer="in place of the checkpoints' own")
-    add_options(parser)
-    return parser
 
 
 @contextmanager

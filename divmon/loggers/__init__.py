@@ -19,9 +19,19 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from divmon.loggers.terminal import clean, encodable, said
 from divmon.types import Change, Figure, Probe, Prompt, Sample, Score, Snapshot
 
 logger = logging.getLogger("divmon")
+
+
+def _clean(record: logging.LogRecord) -> bool:
+    """Warnings quote what others wrote (a server, a verifier) and mostly end in a terminal."""
+    record.msg, record.args = clean(record.getMessage()), ()
+    return True
+
+
+logger.addFilter(_clean)
 
 _Named = TypeVar("_Named", Score, Change)
 
@@ -57,10 +67,12 @@ def close_all(loggers: Sequence[Logger]) -> None:
 
 
 def say(line: str) -> None:
-    """Show a person one line, past any progress bar that is on the screen."""
+    """Show a person one line, past any progress bar that is on the screen; what a terminal would obey is taken out."""
+    if sys.stdout is None:
+        return
     from tqdm.auto import tqdm
 
-    tqdm.write(line, file=sys.stdout)
+    tqdm.write(encodable(said(line), sys.stdout), file=sys.stdout)
     sys.stdout.flush()
 
 

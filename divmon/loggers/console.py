@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from divmon.loggers import headline, say
+from divmon.loggers.terminal import red
 from divmon.types import TERMS, TRUNCATED_LIMIT, Change, Probe, Score, Snapshot
 
 CLOSING = 3
@@ -165,12 +165,6 @@ def unanswered(share: float, at_limit: float, limit: int | None, reasoning: bool
     if reasoning is None:
         raised = "max_new_tokens (max_reasoning_tokens where the model reasons)"
     return f"{100 * share:.0f} % of its completions are truncated before their answer, at {at}; raise {raised}"
-
-
-def red(line: str) -> str:
-    """In red, on a terminal that shows colors (https://no-color.org)."""
-    shows = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    return f"\x1b[31m{line}\x1b[0m" if shows else line
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ Built by columns: of a thousand snapshots there are 80,000 figures, and five mil
 from __future__ import annotations
 
 import itertools
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +18,22 @@ from numpy.typing import ArrayLike, NDArray
 from divmon.types import TERMS, Probe
 
 Markers = Mapping[int, dict[str, Any]]
+
+
+_FORMULA, _NUMBER = ("=", "+", "-", "@", "\t", "\r"), re.compile(r"-|[+-]?[\d.,]+(e[+-]?\d+)?")
+
+
+def write_csv(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Writes a frame as CSV. A text that a spreadsheet would run as a formula gets an apostrophe in front, the column
+    names too (https://owasp.org/www-community/attacks/CSV_Injection)."""
+
+    def harmless(value: Any) -> Any:
+        formula = isinstance(value, str) and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value)
+        return f"'{value}" if formula else value
+
+    texts = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
+    safe = frame.assign(**{name: frame[name].map(harmless) for name in texts})
+    safe.rename(columns=harmless).to_csv(path, index=False)
 
 
 def figures(markers: Markers, part: str, *numbers: str) -> pd.DataFrame:

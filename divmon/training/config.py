@@ -12,7 +12,7 @@ from typing import Any, Literal, TypedDict
 
 from divmon.options import Options, check_names, checked, current, fits, option_types, takes
 from divmon.prompts import tasks
-from divmon.prompts.tasks._rows import SUFFIXES
+from divmon.prompts.rows.files import is_file_of_rows
 from divmon.scoring import metrics
 from divmon.training.yaml_file import read_value, read_yaml
 
@@ -199,7 +199,7 @@ def check_probes(options: Options) -> None:
         return
     for part in map(str.strip, options.probes.split(",")):
         name, _, source = part.partition("@")
-        file = source or (part if Path(part).suffix in SUFFIXES else "")
+        file = source or (part if is_file_of_rows(part) else "")
         if file and not os.path.exists(file):
             raise ValueError(f"probes: there is no file {file!r}")
         if not file and name != "eval" and name not in tasks.groups():

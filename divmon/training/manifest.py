@@ -7,6 +7,7 @@ from typing import Any
 from divmon import __version__
 from divmon.options import Options
 from divmon.scoring.scorer import Scorer
+from divmon.scoring.segmentation import SEGMENTATION
 from divmon.training.protocol import Asking
 
 
@@ -28,6 +29,7 @@ def manifest(options: Options, asking: Asking, scorer: Scorer, model: Any, proce
         "model": name or type(model).__name__,
         "tokenizer": getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__,
         "vocab_size": len(tokenizer),
+        "words": SEGMENTATION,
         "metrics": scorer.names,
         "figures": scorer.figures.record(),
         "verifiers": {probe.name: str(asking.verifier(probe)) for probe in asking.probes},

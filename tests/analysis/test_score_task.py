@@ -156,7 +156,7 @@ def test_code_is_not_run_without_a_sandbox_unless_it_is_allowed(tmp_path: Path) 
             assert report["verdicts"]["not_judged"] == 2 and "without a sandbox" in next(
                 iter(report["verdicts"]["reasons"])
             )
-            assert "--task mbpp could judge nothing: generated code is not run" in done.stderr
+            assert "task mbpp could judge nothing: generated code is not run" in done.stderr
         else:
             assert report["per_prompt"][0]["correct"] == [True, False] and "2 of 2 outputs judged" in done.stdout
 
@@ -194,8 +194,8 @@ def test_reasons_of_one_kind_are_counted_together() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--task", "gsm9k"], "--task gsm9k: no such task; there are cruxeval, gsm8k, "),
-        (["--task", "prism"], "--task prism: nothing judges the task 'prism'; there are "),
+        (["--task", "gsm9k"], "task gsm9k: no such task; there are cruxeval, gsm8k, "),
+        (["--task", "prism"], "task prism: nothing judges the task 'prism'; there are "),
         (["--reference", "none.jsonl"], "none.jsonl"),
     ],
 )

@@ -85,8 +85,8 @@ def test_a_program_runs_as_python_runs_it(tmp_path: Path, form: list[str], argum
             "wrong.yaml:1: evry: no option named 'evry'; did you mean 'every'?",
         ),
         (["--config", "list.yaml", "--", "program.py"], "list.yaml: expected 'key: value' lines"),
-        (["--divmon_evry", "3", "--", "program.py"], "unrecognized arguments: --divmon_evry"),
-        (["program.py"], "unrecognized arguments: program.py"),
+        (["--divmon_evry", "3", "--", "program.py"], "no such option '--divmon_evry'; did you mean '--divmon_every'?"),
+        (["program.py"], "got unexpected extra argument (program.py)"),
         (["--divmon_every", "3"], "expected the program after --"),
         (["--", "-m"], "expected the program after --"),
         (["--", "python", "program.py"], "leave 'python' out"),
@@ -107,15 +107,12 @@ def test_what_is_wrong_is_said_before_the_program_starts(tmp_path: Path, line: l
 
 
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
-    import argparse
-
-    from divmon.cli.flags import add_options, config_of
+    from divmon.cli.attach import Flags, main
 
     (tmp_path / "divmon.yaml").write_text("divmon_every: 7\nnum_samples: 4\nat: [1]\nchat: false\nat_end: false\n")
-    parser = argparse.ArgumentParser()
-    add_options(parser)
     line = ["--divmon_num_samples", "8", "--divmon_at", "2", "3", "--divmon_chat", "on", "--divmon_at_end", "yes"]
-    options = config_of(parser.parse_args(["--config", str(tmp_path / "divmon.yaml"), *line])).options
+    with main.make_context("divmon attach", ["--config", str(tmp_path / "divmon.yaml"), *line]) as context:
+        options = Flags.of(context.params).resolved().options
     assert (options.every, options.num_samples, options.reference_samples) == (7, 8, 32)
     assert (options.at, options.chat, options.at_end) == ([2, 3], True, True)
 

@@ -21,9 +21,8 @@ import divmon.loggers
 from divmon.loggers import flat, kept_step, say, scalars, texts
 from divmon.types import Change, Probe, Prompt, Sample, Score, Snapshot
 
-LOGGERS = [
-    m.name for m in pkgutil.iter_modules(divmon.loggers.__path__) if m.name not in ("decomposition_chart", "places")
-]
+SHARED = ("decomposition_chart", "places", "terminal")
+LOGGERS = [m.name for m in pkgutil.iter_modules(divmon.loggers.__path__) if m.name not in SHARED]
 
 
 @pytest.mark.parametrize("name", LOGGERS)

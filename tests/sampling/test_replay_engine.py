@@ -148,7 +148,7 @@ def test_a_file_of_completions(tmp_path: Path, renderer: Renderer) -> None:
 def test_sources_that_are_none(tmp_path: Path, run: Path, renderer: Renderer) -> None:
     with pytest.raises(FileNotFoundError, match="no divmon run in"):
         Replay(tmp_path / "nothing")
-    with pytest.raises(ValueError, match=r"outputs.jsonl:1: no 'outputs'; the row has 'prompt'; 1 lines"):
+    with pytest.raises(ValueError, match=r"outputs.jsonl: no column of completions is known; its columns are prompt"):
         Replay(rows(tmp_path / "outputs.jsonl", {"prompt": "what is"}))
     damaged = tmp_path / "run"
     (damaged / "snapshots").mkdir(parents=True)

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Sequence
 
 from divmon.loggers.console import number
+from divmon.loggers.terminal import Table
 
 BAR, WIDTH = 10, 118
 """Characters of a full bar, and of a line of words."""
@@ -60,15 +61,17 @@ def _block() -> str:
     return "█"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:
-    """Aligned columns; those named to the left, the others to the right."""
-    filled = [[*row, *[""] * (len(head) - len(row))] for row in (head, *rows)]
-    widths = [max(map(len, column)) for column in zip(*filled, strict=True)]
-    lines = []
-    for row in filled:
-        cells = (c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        lines.append("  " + "  ".join(cells).rstrip())
-    return "\n".join(lines)
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int], title: str = "", *after: str
+) -> Table:
+    """A table whose rows may be shorter than its head.
+
+    Args:
+        left: columns aligned to the left, the others to the right.
+        after: lines below it.
+    """
+    filled = [[*row, *[""] * (len(head) - len(row))] for row in rows]
+    return Table(head, filled, left, title, after)
 
 
 def wrapped(line: str) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from divmon.analysis.comparison.cells import accuracies, bar, interval, p_value, place, signed, table, wrapped
 from divmon.analysis.comparison.stages import MEAN
-from divmon.loggers.console import number, red
+from divmon.loggers.console import number
+from divmon.loggers.terminal import Block, red
 from divmon.types import TERMS
 
 if TYPE_CHECKING:
@@ -22,7 +23,12 @@ MOST_LOOKS, PART_COLUMNS, SOURCES = 4, 3, 6
 
 
 def text(comparison: Findings, figures: Sequence[str] | None = None) -> str:
-    """What `divmon compare` prints.
+    """What `divmon compare` prints, without a terminal's width; see `blocks`."""
+    return "\n\n".join(map(str, blocks(comparison, figures)))
+
+
+def blocks(comparison: Findings, figures: Sequence[str] | None = None) -> list[Block]:
+    """What `divmon compare` prints: texts and tables, an empty line between them.
 
     Args:
         figures: shown evaluation by evaluation; the first diversity metric that there is where None.
@@ -33,11 +39,11 @@ def text(comparison: Findings, figures: Sequence[str] | None = None) -> str:
     rivals = [] if c.chain else list(itertools.combinations(c.groups, 2))
     pairs = [(t.name, f, *pair) for t in c.tasks for f in figures for pair in rivals]
     looks = [block for pair in pairs if (block := _looks(c, *pair))]
-    blocks = [_problems(c), _left_out(c), _glance(c, figures)]
-    blocks += looks if len(looks) <= MOST_LOOKS else [_too_many(len(looks))]
-    blocks += [_made_of(c, task.name, figure) for task in c.tasks for figure in figures]
-    blocks += [_stages(c, figures), _composition(c), wrapped(c.covers) if len(c.groups) > 1 else ""]
-    return "\n\n".join(block for block in blocks if block)
+    blocks: list[Block] = [_problems(c), _left_out(c), *_glance(c, figures)]
+    blocks += itertools.chain(*looks) if len(looks) <= MOST_LOOKS else [_too_many(len(looks))]
+    blocks += itertools.chain(*(_made_of(c, task.name, figure) for task in c.tasks for figure in figures))
+    blocks += [*_stages(c, figures), _composition(c), wrapped(c.covers) if len(c.groups) > 1 else ""]
+    return [block for block in blocks if block]
 
 
 def _problems(c: Findings) -> str:
@@ -58,7 +64,7 @@ def _left_out(c: Findings) -> str:
     return "\n".join(map(wrapped, [*lines, *(f"note: {note}" for note in c.notes)]))
 
 
-def _glance(c: Findings, figures: Sequence[str]) -> str:
+def _glance(c: Findings, figures: Sequence[str]) -> list[Block]:
     """A line a task and group: what it kept, its accuracy, and where and by how much it differs from the first."""
     first, *others = c.groups
     others = [] if c.chain else others
@@ -76,7 +82,7 @@ def _glance(c: Findings, figures: Sequence[str]) -> str:
         if shares[1] not in ("-", shares[0]):
             no_answer.append(f"{row['task']}, {row['group']}: {shares[1]}")
         rows.append(cells + ([_parted(c, row), _at_equal_accuracy(c, row)] if row["group"] in others else []))
-    lines = [table(head, rows, left=(0, 1, 2, 8, 9))] if rows else []
+    lines: list[str] = []
     if no_answer:
         lines.append(
             wrapped(
@@ -86,7 +92,7 @@ def _glance(c: Findings, figures: Sequence[str]) -> str:
     if alone:
         each = ", ".join(dict.fromkeys(alone))
         lines.append(wrapped(f"  Nothing can be said about change yet of one snapshot that can be compared: {each}"))
-    return "\n".join(lines)
+    return [table(head, rows, (0, 1, 2, 8, 9), "", *lines)] if rows else ["\n".join(lines)]
 
 
 def _kept(row: dict[str, Any]) -> str:
@@ -117,9 +123,9 @@ def _at_equal_accuracy(c: Findings, row: dict[str, Any]) -> str:
     return f"{_difference(last)} at {place('accuracy', last['at'])}"
 
 
-def _looks(c: Findings, task: str, figure: str, first: str, second: str) -> str:
+def _looks(c: Findings, task: str, figure: str, first: str, second: str) -> list[Block]:
     """Two groups at every evaluation, along the axis and at equal accuracy."""
-    blocks = []
+    blocks: list[Block] = []
     for axis in dict.fromkeys((c.by, "accuracy")):
         pair = {"task": task, "metric": figure, "by": axis, "first": first, "second": second}
         rows, verdict = _of(c.differences, **pair), _of(c.parting, **pair)
@@ -138,8 +144,8 @@ def _looks(c: Findings, task: str, figure: str, first: str, second: str) -> str:
         head = [axis, *itertools.chain(*each), f"{second} - {first}", "n", "family-wise", ""]
         left = [i for i, name in enumerate(head) if i and name in (first, second, "")]
         title = f"{task}: {figure} {'at equal accuracy' if axis == 'accuracy' else f'by {axis}'}"
-        blocks.append(f"{title}\n{table(head, cells, left)}\n{_sentence(axis, verdict.iloc[0])}")
-    return "\n\n".join(blocks)
+        blocks.append(table(head, cells, left, title, _sentence(axis, verdict.iloc[0])))
+    return blocks
 
 
 def _between(c: Findings, row: dict[str, Any], side: str) -> str:
@@ -179,10 +185,10 @@ def _evaluations(number: int) -> str:
     return f"{number} evaluation{'' if number == 1 else 's'}"
 
 
-def _made_of(c: Findings, task: str, figure: str) -> str:
+def _made_of(c: Findings, task: str, figure: str) -> list[Block]:
     """Of what each run's change since its reference consists, at the end of each stage that it names or of the run; and
     where it was computed, that of the difference of two."""
-    blocks = []
+    blocks: list[Block] = []
     own = _of(c.decomposition, task=task, metric=figure)
     if len(own):
         last = own.groupby(["run", own["stage"].fillna("")], sort=False)["step"].transform("max") == own["step"]
@@ -190,19 +196,19 @@ def _made_of(c: Findings, task: str, figure: str) -> str:
             f"{run}{f' {stage}' if isinstance(stage, str) else ''}, step {step}": parts
             for (run, stage, step), parts in own[last].groupby(["run", "stage", "step"], sort=False, dropna=False)
         }
-        blocks.append(_parts(f"{task}: decomposition of the change of {figure} since each run's reference", columns))
+        blocks += _parts(f"{task}: decomposition of the change of {figure} since each run's reference", columns)
     both = _of(c.between, task=task, metric=figure)
     if len(both):
         columns = {
             f"{second} - {first}": parts for (first, second), parts in both.groupby(["first", "second"], sort=False)
         }
-        blocks.append(_parts(f"{task}: decomposition of the difference of {figure} between runs", columns))
-    return "\n\n".join(blocks)
+        blocks += _parts(f"{task}: decomposition of the difference of {figure} between runs", columns)
+    return blocks
 
 
-def _parts(title: str, columns: dict[str, pd.DataFrame]) -> str:
+def _parts(title: str, columns: dict[str, pd.DataFrame]) -> list[Block]:
     """The parts one below the other, the columns as many as a line holds."""
-    tables = [f"{title} (minus: lost)"]
+    tables: list[Block] = []
     for first in range(0, len(columns), PART_COLUMNS):
         shown = dict(list(columns.items())[first : first + PART_COLUMNS])
         rows: list[list[str]] = []
@@ -212,11 +218,11 @@ def _parts(title: str, columns: dict[str, pd.DataFrame]) -> str:
                 row = parts[parts["part"] == part].iloc[0]
                 label = f" {row['label']}" if isinstance(row["label"], str) else ""
                 rows[-1].append(f"{signed(row['value'])} {interval(row['low'], row['high'], '+.3f')}{label}")
-        tables.append(table(["", *shown], rows, left=(0,)))
-    return "\n".join(tables)
+        tables.append(table(["", *shown], rows, (0,), "" if first else f"{title} (minus: lost)"))
+    return tables
 
 
-def _stages(c: Findings, figures: Sequence[str]) -> str:
+def _stages(c: Findings, figures: Sequence[str]) -> list[Block]:
     """The paper's table 1: percent of the base, the mean over tasks."""
     rows = [
         [
@@ -233,7 +239,7 @@ def _stages(c: Findings, figures: Sequence[str]) -> str:
     ]
     title = f"What each stage takes of the base model's {', '.join(figures)}, percent of the base (mean over tasks)"
     head = ["lineage", "stage", "change", "kept after it", "tasks", "prompts"]
-    return f"{title}\n{table(head, rows, left=(0, 1))}" if rows else ""
+    return [table(head, rows, (0, 1), title)] if rows else []
 
 
 def _composition(c: Findings) -> str:

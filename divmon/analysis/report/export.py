@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from divmon.analysis.report import chart_rows, charts, facts
 from divmon.analysis.report.headline import headline
 from divmon.analysis.report.words import what
+from divmon.storage.data_frames import write_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +36,7 @@ def csv(comparison: Comparison, folder: Path) -> list[Path]:
     written = []
     for name, frame in frames.items():
         written.append(folder / f"{name}.csv")
-        frame.to_csv(written[-1], index=False)
+        write_csv(frame, written[-1])
     return written
 
 

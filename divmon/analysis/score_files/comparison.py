@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from divmon.analysis.score_files.correctness import corrects
+from divmon.prompts.rows.completions import Row
 from divmon.scoring.decomposition import decompose, plain
 from divmon.scoring.figures import Registry
 from divmon.scoring.paper_view import paper_view
-from divmon.storage.completion_files import Row
 
 if TYPE_CHECKING:
     from divmon.analysis.score_files.scored import Side

@@ -9,7 +9,7 @@ from typing import Any
 
 from divmon.grading import grader
 from divmon.prompts import tasks
-from divmon.storage.completion_files import Row
+from divmon.prompts.rows.completions import Row
 from divmon.types import Prompt, Score, Verdict
 
 MOST_VOTES = 64

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from divmon.analysis.score_files.correctness import any_judged, corrects, judge_rows, quality_scores, reasons, summary
+from divmon.prompts.rows.completions import Row
 from divmon.scoring.metric_inputs import Outputs
 from divmon.scoring.scorer import Scored, Scorer
-from divmon.storage.completion_files import Row
 from divmon.types import TRUNCATED_LIMIT, Score, Verdict
 
 TASK = "file"

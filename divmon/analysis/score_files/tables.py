@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from divmon.loggers.terminal import Block, Table
 from divmon.scoring.figures import Registry
 from divmon.types import TERMS
 
@@ -12,16 +13,16 @@ REASONS = 5
 """Shown of why outputs were not judged, the commonest; the JSON has all."""
 
 
-def tables(report: dict[str, Any]) -> str:
+def tables(report: dict[str, Any]) -> list[Block]:
     """All of a report that a terminal has room for; of pass@k and the like only powers of two."""
-    blocks = [_metrics(report)]
+    blocks: list[Block] = [_metrics(report)]
     if "changes" in report:
         blocks.append(_changes(report))
         blocks += [_decomposition(name, parts) for name, parts in report["decomposition"].items()]
     if report.get("paper"):
         blocks.append(_paper(report["paper"]))
     blocks += [f"note: {note}" for note in report["notes"]]
-    return "\n\n".join(blocks)
+    return blocks
 
 
 def verdict_line(found: dict[str, Any]) -> str:
@@ -33,33 +34,32 @@ def verdict_line(found: dict[str, Any]) -> str:
     return line + (f"; not judged: {'; '.join(reasons[:REASONS] + more)}" if reasons else "")
 
 
-def _metrics(report: dict[str, Any]) -> str:
+def _metrics(report: dict[str, Any]) -> Table:
     rows = [
         [name, _mean(figure["mean"]), _interval(figure["ci95"]), str(figure["n"])]
         for name, figure in _shown(report["metrics"]).items()
     ]
-    lines = [aligned(["metric", "mean", "95% interval", "prompts"], rows)]
     models = ", ".join(f"{cost.replace('_', ' ')} {name}" for cost, name in report["settings"]["models"].items())
-    lines += [f"by {models}"] if models else []
-    lines += [f"verdicts: {verdict_line(report['verdicts'])}"] if report.get("verdicts") else []
-    return "\n".join(lines)
+    lines = [f"by {models}"] if models else []
+    lines += [f"correctness: {verdict_line(report['verdicts'])}"] if report.get("verdicts") else []
+    return Table(["metric", "mean", "95% interval", "prompts"], rows, after=lines)
 
 
-def _changes(report: dict[str, Any]) -> str:
+def _changes(report: dict[str, Any]) -> Table:
     reference = report["reference"]
     title = f"change since {report['settings']['reference']}, on {reference['n_matched']} prompts of both"
     rows = [
         [name, _mean(c["reference"]), _mean(c["now"]), _signed(c["change"]), _interval(c["ci95"], "+"), str(c["n"])]
         for name, c in _shown(report["changes"]).items()
     ]
-    table = aligned(["metric", "reference", "now", "change", "95% interval", "prompts"], rows)
-    lines = [title, table]
+    lines = []
     if reference["verdicts"]:
         lines.append(f"verdicts of the reference: {verdict_line(reference['verdicts'])}")
-    return "\n".join(lines)
+    head = ["metric", "reference", "now", "change", "95% interval", "prompts"]
+    return Table(head, rows, title=title, after=lines)
 
 
-def _decomposition(metric: str, parts: dict[str, Any]) -> str:
+def _decomposition(metric: str, parts: dict[str, Any]) -> Table:
     title = (
         f"{metric}: from {_mean(parts['reference'])} to {_mean(parts['now'])} on {parts['n']} prompts with two judged"
         " outputs on both sides"
@@ -80,7 +80,7 @@ def _decomposition(metric: str, parts: dict[str, Any]) -> str:
         [pair, _signed(parts["correct_pair_change"]), _interval(parts["ci95"]["correct_pair_change"], "+"), *[""] * 4]
     )
     head = ["part", "change", "95% interval", "reference's weights", "present weights", "seen", "support"]
-    return f"{title}\n{aligned(head, rows)}"
+    return Table(head, rows, title=title)
 
 
 def _support(support: float | None, label: str | None) -> str:
@@ -88,32 +88,19 @@ def _support(support: float | None, label: str | None) -> str:
     return ", ".join(part for part in (share, label) if part)
 
 
-def _paper(view: dict[str, Any]) -> str:
+def _paper(view: dict[str, Any]) -> Table:
     names = {"d_all": "D, all", "d_correct": "D, correct", "v_all": "Vendi, all", "v_correct": "Vendi, correct"}
     rows = [
         [name, _mean(v["reference"]), str(v["n_reference"]), _mean(v["now"]), str(v["n_now"])]
         for key, name in names.items()
         for v in [view[key]]
     ]
-    table = aligned(["figure", "reference", "prompts", "now", "prompts"], rows)
-    return (
+    title = (
         "as the paper shows it, to compare with published numbers; its prompts with two correct answers are others on"
-        f" each side\n{table}\nloss of D correct over loss of D all: {_mean(view['residual_share'])}"
+        " each side"
     )
-
-
-def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns, the first to the left and the others to the right."""
-    columns = list(zip(head, *rows, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    lines = []
-    for row in (head, *rows):
-        first, *others = (
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join([first, *others]).rstrip())
-    return "\n".join(lines)
+    after = [f"loss of D correct over loss of D all: {_mean(view['residual_share'])}"]
+    return Table(["figure", "reference", "prompts", "now", "prompts"], rows, title=title, after=after)
 
 
 def _shown(figures: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from divmon.lineages.published.hub import TOKENIZER, CannotBeHad, Hub, HubUnreac
 from divmon.lineages.watch.checkpoints import Loader, Unusable
 from divmon.lineages.watch.served import ServerCommand
 from divmon.loggers import say
+from divmon.loggers.terminal import show
+from divmon.storage.data_frames import write_csv
 from divmon.storage.reader import FOLDER, list_steps, read_run
 from divmon.types import Probe, plain, strict_json
 
@@ -258,8 +260,8 @@ class Replay:
             from divmon.lineages.published import overlay as paper_overlay
 
             frame = paper_overlay.overlay(read_run(self.run_directory))
-            frame.to_csv(self.folder / "paper_overlay.csv", index=False)
-            print(paper_overlay.text(frame))
+            write_csv(frame, self.folder / "paper_overlay.csv")
+            show(paper_overlay.text(frame))
             say(f"divmon replay: {len(there)} snapshots in {self.run_directory}, the overlay beside them")
             missing = list(_missing(self.run_directory))
         by_reason: dict[str, list[str]] = {}
@@ -267,9 +269,9 @@ class Replay:
             if _key(checkpoint) not in there:
                 by_reason.setdefault(self.failures.get(checkpoint.name, "unknown"), []).append(checkpoint.name)
         for reason, names in by_reason.items():
-            print(f"divmon replay: not measured: {', '.join(names)}: {reason}", file=sys.stderr)
+            show(f"divmon replay: not measured: {', '.join(names)}: {reason}", file=sys.stderr)
         for line in missing:
-            print(f"divmon replay: {line}", file=sys.stderr)
+            show(f"divmon replay: {line}", file=sys.stderr)
         return PARTLY if by_reason or missing else DONE
 
 

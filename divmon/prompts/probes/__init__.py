@@ -11,7 +11,8 @@ from typing import Any
 
 from divmon.prompts import tasks
 from divmon.prompts.probes.prompt_rows import read_prompt, trained_prompt
-from divmon.prompts.tasks._rows import SUFFIXES, draw, read_rows
+from divmon.prompts.rows.files import is_file_of_rows
+from divmon.prompts.tasks._rows import draw, read_rows
 from divmon.types import Probe, Prompt
 
 
@@ -90,7 +91,7 @@ def _named(name: str, wanted: _Wanted) -> list[Probe]:
         return [probe for member in tasks.groups()[task] for probe in _named(member + at + source, wanted)]
     if at and not os.path.isfile(name):
         return [tasks.load(task).probe(wanted.num_prompts, wanted.seed, Path(source))]
-    if name not in tasks.available() and (os.path.isfile(name) or Path(name).suffix in SUFFIXES):
+    if name not in tasks.available() and (os.path.isfile(name) or is_file_of_rows(name)):
         return _file(Path(name), wanted)
     return [tasks.load(name).probe(wanted.num_prompts, wanted.seed)]
 
@@ -113,7 +114,7 @@ def _list(items: list[Any], wanted: _Wanted) -> list[Probe]:
 def _is_spec(item: Any) -> bool:
     """Whether an item of a list names a probe; a string that does not is a prompt."""
     if isinstance(item, str):
-        is_path = Path(item).suffix in SUFFIXES and not any(map(str.isspace, item))
+        is_path = is_file_of_rows(item) and not any(map(str.isspace, item))
         is_task = item.partition("@")[0] in (*tasks.available(), *tasks.groups())
         return item == "eval" or is_task or is_path or os.path.isfile(item)
     return isinstance(item, Probe | Path) or _is_dataset(item)

@@ -2,77 +2,33 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import random
 from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]
+from divmon.prompts.rows.files import read_records
 
-SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
+Row = dict[str, Any]
 
 
 def read_rows(path: str | Path) -> list[tuple[str, Row]]:
     """All rows of a local file as (where, row); `where` reads "prompts.jsonl, line 3".
 
-    JSON Lines by default; .json (a list of objects), .parquet and .csv by their suffix.
-
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a line is not a JSON object, or there are no rows.
+        ValueError: a row is no JSON object, the file cannot be read, or there are no rows.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no file {str(path)!r} (looked in {Path.cwd()}); expected one of {', '.join(SUFFIXES)}"
-        )
-    readers = {".json": _read_json, ".parquet": _read_parquet, ".csv": _read_csv}
-    rows = readers.get(path.suffix.lower(), _read_jsonl)(path)
+    rows = []
+    for record in read_records(path):
+        if record.problem:
+            raise ValueError(f"{record.where}: expected one JSON object a line, came what is {record.problem}")
+        if not isinstance(record.row, dict):
+            came = f"{type(record.row).__name__}: {str(record.row)[:60]!r}"
+            raise ValueError(f"{record.where}: expected a JSON object, came {came}")
+        rows.append((record.where, record.row))
     if not rows:
         raise ValueError(f"{path} has no rows; expected at least one")
-    for where, row in rows:
-        if not isinstance(row, dict):
-            raise ValueError(f"{where}: expected a JSON object, came {type(row).__name__}: {str(row)[:60]!r}")
     return rows
-
-
-def _read_jsonl(path: Path) -> list[tuple[str, Row]]:
-    rows = []
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                rows.append((f"{path}, line {number}", json.loads(line)))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: expected one JSON object a line, came {error}") from error
-    return rows
-
-
-def _read_json(path: Path) -> list[tuple[str, Row]]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: expected a JSON list of objects, came {error}") from error
-    if not isinstance(rows, list):
-        raise ValueError(f"{path}: expected a JSON list of objects, came one {type(rows).__name__}")
-    return _numbered(path, rows)
-
-
-def _read_parquet(path: Path) -> list[tuple[str, Row]]:
-    import pyarrow.parquet
-
-    return _numbered(path, pyarrow.parquet.read_table(path).to_pylist())
-
-
-def _read_csv(path: Path) -> list[tuple[str, Row]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return _numbered(path, list(csv.DictReader(file)))
-
-
-def _numbered(path: Path, rows: list[Row]) -> list[tuple[str, Row]]:
-    return [(f"{path}, row {index} (counted from 0)", row) for index, row in enumerate(rows)]
 
 
 def draw(n: int, num_prompts: int, seed: int) -> list[int]:

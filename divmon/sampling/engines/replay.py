@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from divmon.prompts.rows.completions import read_completions
 from divmon.sampling import Drawing, Key, Request
-from divmon.storage.completion_files import read_rows
 from divmon.storage.reader import find_folder, list_steps, read_manifest, read_probes, read_snapshot
 from divmon.storage.snapshot_files import read_samples
 from divmon.types import RenderedPrompt, Sample
@@ -22,9 +22,9 @@ class Replay:
     """Gives stored samples.
 
     Args:
-        source: a run directory, the output_dir that holds one, or a JSONL file of rows {"id", "prompt", "outputs"}, as
-            `divmon score` reads them. A file's samples are the same at every step, and answers as they stand; how they
-            ended is not known, and null is a completion without an answer.
+        source: a run directory, the output_dir that holds one, or a file of completions, as `divmon score`
+            reads it. A file's samples are the same at every step, with their reasoning split off; how they ended is not
+            known, and null is a completion without an answer.
 
     Raises:
         FileNotFoundError: there is neither; the message says what was looked for.
@@ -122,12 +122,12 @@ def _of_run(folder: Path, step: int) -> _Stored:
 
 
 def _of_file(path: Path) -> _Stored:
-    rows, problems = read_rows(path)
-    if problems:
-        line, reason = problems[0]
-        raise ValueError(f"{path}:{line}: {reason}; {len(problems)} lines are no rows of completions")
+    found = read_completions(path)
+    if found.problems:
+        line, reason = found.problems[0]
+        raise ValueError(f"{path}:{line}: {reason}; {len(found.problems)} lines are no rows of completions")
     stored = _Stored()
-    for row in rows:
+    for row in found.rows:
         key = (row.task or "", str(row.id))
         stored.asked[key] = row.prompt
         stored.samples[key] = [

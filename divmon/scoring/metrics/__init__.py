@@ -28,6 +28,7 @@ from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from divmon.options import from_file
+from divmon.scoring.segmentation import words as words
 from divmon.types import Figure
 
 INPUTS = {

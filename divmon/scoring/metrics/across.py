@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from divmon.scoring.metrics import Figure, metric
+from divmon.scoring.metrics import Figure, metric, words
 
 _MAX_N = 5
 _TIE = 1e-6  # cosines closer than float32 embeddings can tell apart
@@ -177,7 +177,7 @@ def _ngrams(texts_PK: list[list[str | None]]) -> tuple[Tensor, Tensor, Tensor]:
     """Of the prompts' first answers: distinct n-grams [5], all of each answer [5, P], distinct in no other [5, P]."""
     prompts = len(texts_PK)
     firsts = (next((text for text in texts if text is not None), "") for texts in texts_PK)
-    tokens_P = [text.replace(".", "").replace("\n", "").split() for text in firsts]
+    tokens_P = [words(text.replace(".", "").replace("\n", "")) for text in firsts]
     number: dict[str, int] = {}
     word_T = torch.tensor([number.setdefault(word, len(number)) for tokens in tokens_P for word in tokens]).long()
     answer_T = torch.arange(prompts).repeat_interleave(torch.tensor([len(tokens) for tokens in tokens_P]).long())

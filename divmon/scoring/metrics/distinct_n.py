@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from divmon.scoring.metrics import Figure, metric
+from divmon.scoring.metrics import Figure, metric, words
 
 _ORDERS = (1, 2, 3, 4)
 
@@ -21,7 +21,8 @@ _ORDERS = (1, 2, 3, 4)
 def distinct_n(texts_PK: list[list[str | None]]) -> dict[str, Tensor]:
     """Share of n-grams that are distinct, over a prompt's texts.
 
-    The n-grams of all K texts are pooled and tokens split at white space. It falls with more and longer texts, so it
+    The n-grams of all K texts are pooled and tokens split at white space, and where a script has no
+    spaces each character is one. It falls with more and longer texts, so it
     compares at equal K and similar length only.
 
     Returns:
@@ -31,7 +32,7 @@ def distinct_n(texts_PK: list[list[str | None]]) -> dict[str, Tensor]:
     >>> distinct_n([["a b", "a c"]])["distinct_1"]
     tensor([0.7500], dtype=torch.float64)
     """
-    tokens_PK = [[text.split() for text in texts if text is not None] for texts in texts_PK]
+    tokens_PK = [[words(text) for text in texts if text is not None] for texts in texts_PK]
     return {
         f"distinct_{n}": torch.tensor([_distinct(tokens_K, n) for tokens_K in tokens_PK], dtype=torch.float64)
         for n in _ORDERS

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from divmon.scoring.metrics import Figure, metric
+from divmon.scoring.metrics import Figure, metric, words
 
 _MAX_N = 5
 
@@ -25,7 +25,8 @@ def ead(texts_PK: list[list[str | None]], vocab_size: int = 50257) -> Tensor:
 
     The n-grams of a prompt's K texts are pooled: U distinct of T. EAD_n = U / (V (1 - ((V - 1) / V)^T)), what was seen
     over what a uniform sample of T from V would give. With V near 50,000 the adjustment is small at usual lengths, so
-    the value still follows length. As in the paper, tokens are split at white space after "." and newlines are deleted.
+    the value still follows length. As in the paper, tokens are split at white space after "." and newlines are deleted;
+    where a script has no spaces each character is a token.
 
     Args:
         vocab_size: V, the size of the tokenizer's vocabulary.
@@ -44,7 +45,7 @@ def _pooled(texts: list[str], vocab_size: int) -> float:
     if len(texts) < 2:
         return float("nan")
     copies = Counter(texts)  # a copy adds n-grams, but none that is new
-    tokens_N = [text.replace(".", "").replace("\n", "").split() for text in copies]
+    tokens_N = [words(text.replace(".", "").replace("\n", "")) for text in copies]
     # n-grams of each text, for n = 1 to 5
     grams_NO = np.maximum(np.array([[len(tokens)] for tokens in tokens_N]) - np.arange(_MAX_N), 0)
     drawn_O = list(copies.values()) @ grams_NO

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from divmon.scoring.metrics import Figure, metric
+from divmon.scoring.metrics import Figure, metric, words
 
 
 @metric(
@@ -27,7 +27,7 @@ def length(texts_PK: list[list[str | None]], lengths_PK: Tensor | None = None) -
     >>> length([["one two", "one"], [None, None]])["length_words"]
     tensor([1.5000,    nan], dtype=torch.float64)
     """
-    words_PK = [[len(text.split()) for text in texts if text is not None] for texts in texts_PK]
+    words_PK = [[len(words(text)) for text in texts if text is not None] for texts in texts_PK]
     mean_P = [sum(words) / len(words) if words else torch.nan for words in words_PK]
     figures = {"length_words": torch.tensor(mean_P, dtype=torch.float64)}
     if lengths_PK is not None:
