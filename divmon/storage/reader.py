@@ -8,6 +8,7 @@ What lies in a run directory (format 1):
     manifest.json                         what the run is: probes, configuration, model, versions
     snapshots/00000100.samples.jsonl.gz   the samples of step 100, one a line
     snapshots/00000100.json               its scores, changes and provenance; written last: where it is, all is
+                                          (this and the manifest end with their own sha256)
     superseded/                           snapshots after the step from which the run was resumed
 """
 
@@ -18,13 +19,15 @@ import json
 import math
 import os
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from divmon.storage.data_frames import floats
 from divmon.storage.problems import Problems, find_problems
-from divmon.storage.snapshot_files import marker_path, read_marker, read_samples, samples_path, unreadable
+from divmon.storage.sealing import Changed, unseal
+from divmon.storage.snapshot_files import marker_path, read_marker, read_samples, unreadable
 from divmon.types import Change, Figure, Probe, Prompt, Sample, Score, Snapshot, Verdict
 
 if TYPE_CHECKING:
@@ -63,47 +66,80 @@ def list_steps(folder: Path) -> list[int]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest as plain data.
+    """The manifest as plain data, without the parts that are damaged.
 
     Raises:
         ValueError: it is no manifest, or a newer divmon wrote it.
     """
-    file = folder / "manifest.json"
+    return checked_manifest(folder)[0]
+
+
+def checked_manifest(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """The manifest, and what is wrong with it, a line each; parts that cannot be used are left out.
+
+    Raises:
+        ValueError: without format or with other probes than divmon writes it is no manifest; or a newer divmon wrote
+            it.
+    """
+    file, faults = folder / "manifest.json", []
     try:
-        manifest = json.loads(file.read_bytes())
-        version = int(manifest["format"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is no manifest of a divmon run: {error!r}") from error
-    if version > FORMAT:
+        manifest, vouched = unseal(file.read_bytes())
+    except Changed as changed:
+        manifest, vouched = changed.value, False
+        faults.append(f"{changed}; its options and prompts may not be those of the run")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} is no manifest of a divmon run: {error or type(error).__name__}") from error
+    version = manifest.get("format")
+    if isinstance(version, int) and version > FORMAT:
         raise ValueError(
             f"{file} has format {version}, written by divmon {manifest.get('divmon', '(unknown version)')};"
             f" this divmon reads up to format {FORMAT}: upgrade divmon"
         )
-    return manifest
+    if not vouched:
+        from divmon.storage.validation import Manifest, wrong_keys  # pydantic, which a run with digests does not need
+
+        for key, fault in wrong_keys(manifest, Manifest):
+            if key in ("format", "probes"):
+                raise ValueError(f"{file} is no manifest of a divmon run: {fault}")
+            faults.append(f"{fault}; '{key}' is left out")
+            manifest.pop(key, None)
+        read_probes(manifest, file)
+    return manifest, [f"{file.name}: {fault}" for fault in faults]
 
 
-def read_probes(manifest: dict[str, Any]) -> tuple[Probe, ...]:
-    """The probes of a manifest, equal to those the run was opened with."""
+def read_probes(manifest: dict[str, Any], file: Path | str = "the manifest") -> tuple[Probe, ...]:
+    """The probes of a manifest, equal to those the run was opened with.
+
+    Raises:
+        ValueError: they are none.
+    """
 
     def prompt(row: dict[str, Any]) -> Prompt:
         content = row["content"]
-        return Prompt(**{**row, "content": content if isinstance(content, str) else tuple(content)})
+        return _of(Prompt, {**row, "content": content if isinstance(content, str) else tuple(content)})
 
-    return tuple(
-        Probe(**{**probe, "prompts": tuple(map(prompt, probe["prompts"])), "stop": tuple(probe["stop"])})
-        for probe in manifest.get("probes", ())
-    )
+    try:
+        return tuple(
+            _of(Probe, {**probe, "prompts": tuple(map(prompt, probe["prompts"])), "stop": tuple(probe["stop"])})
+            for probe in manifest.get("probes", ())
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the probes of {file} are damaged: {error}") from error
+
+
+def _of(kind: Any, row: dict[str, Any]) -> Any:
+    """A dataclass from a stored row; a later divmon may have added some fields."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{name: value for name, value in row.items() if name in known})
 
 
 def read_figures(manifest: dict[str, Any]) -> dict[str, Figure]:
     """What the figures of a run are, by name; none where an older divmon wrote it. A resumed run may have gone on with
     other metrics."""
-    known = {field.name for field in dataclasses.fields(Figure)}  # a later divmon may have added some
     found = {}
     for segment in (manifest, *manifest.get("resumed", ())):
         for name, row in segment.get("figures", {}).items():
-            facts: dict[str, Any] = {key: _tupled(value) for key, value in row.items() if key in known}
-            found[name] = Figure(**facts)
+            found[name] = _of(Figure, {key: _tupled(value) for key, value in row.items()})
     return found
 
 
@@ -131,7 +167,7 @@ def read_snapshot(folder: Path, step: int, *, samples: bool = True) -> Snapshot:
     if not marker_path(folder, step).is_file():
         raise KeyError(f"no snapshot of step {step} in {folder}; there are {list_steps(folder)}")
     marker = read_marker(folder, step, json.loads)
-    rows = read_samples(folder, step, json.loads) if samples else []
+    rows = read_samples(folder, step, json.loads, marker) if samples else []
     kept = ("task", "prompt_id", "index", "reasoning", "finish", "n_tokens", "answered")
     return Snapshot(
         step=step,
@@ -156,15 +192,17 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         ValueError: a newer divmon wrote it.
     """
     folder = find_folder(path)
-    return Run(folder, read_manifest(folder))
+    return Run(folder, *checked_manifest(folder))
 
 
 class Run:
     """A run as data frames, each built when first asked for. What is damaged is named in a warning and left out."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Any], faults: Sequence[str] = ()) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._faults = tuple(faults)
+        """What is wrong with the manifest, a line each."""
         self._damaged: dict[int, str] = {}
 
     def __repr__(self) -> str:
@@ -187,8 +225,8 @@ class Run:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is damaged is among the problems
             markers = self._markers
-        samples = {step: why for step in markers if (why := unreadable(samples_path(self.folder, step)))}
-        return find_problems(self.manifest, markers, self._damaged, samples)
+        samples = {step: why for step, marker in markers.items() if (why := unreadable(self.folder, step, marker))}
+        return find_problems(self.manifest, markers, self._damaged, samples, self._faults)
 
     @property
     def steps(self) -> list[int]:
@@ -258,9 +296,9 @@ class Run:
 
         names = ("task", "prompt_id", "index", "text", "reasoning", "finish", "n_tokens", "answered")
         columns: dict[str, list[Any]] = {name: [] for name in ("step", *names, "correct", "reason", "cut")}
-        for step in self._markers:
+        for step, marker in self._markers.items():
             try:
-                rows = read_samples(self.folder, step)
+                rows = read_samples(self.folder, step, marker=marker)
             except ValueError as error:
                 warnings.warn(f"left out: {error}", stacklevel=2)
                 continue
@@ -275,7 +313,7 @@ class Run:
         markers = {}
         for step in self.steps:
             try:
-                markers[step] = read_marker(self.folder, step)
+                markers[step] = self._checked(read_marker(self.folder, step))
             except ValueError as error:
                 self._damaged[step] = str(error)
                 warnings.warn(f"left out: {error}", stacklevel=3)
@@ -283,6 +321,18 @@ class Run:
             for score in markers[step]["scores"]:
                 score["values"] = floats(score["values"])  # a tenth of the memory of a list
         return markers
+
+    def _checked(self, marker: dict[str, Any]) -> dict[str, Any]:
+        """Raises ValueError where the values of a score are not one for each prompt."""
+        prompts = {probe.name: len(probe.prompts) for probe in self.probes}
+        for score in marker["scores"]:
+            expected, came = prompts.get(score["task"]), len(score["values"])
+            if came and expected is not None and came != expected:
+                raise ValueError(
+                    f"the snapshot of step {marker['step']} is damaged: {marker_path(self.folder, marker['step'])}:"
+                    f" {score['task']}/{score['metric']} has {came} values for the {expected} prompts of the manifest"
+                )
+        return marker
 
 
 def _numbers(row: dict[str, Any], *names: str) -> dict[str, Any]:

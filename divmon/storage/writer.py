@@ -21,6 +21,7 @@ from typing import IO, Any
 from divmon import __version__
 from divmon.storage import reader
 from divmon.storage.reader import FORMAT, asked, read_run
+from divmon.storage.sealing import digest, seal
 from divmon.storage.snapshot_files import marker_path, samples_path
 from divmon.types import Snapshot, Verdict, fields, plain, strict_json
 
@@ -109,7 +110,7 @@ class Store:
         """Add facts to the manifest that were not known when it was written, the price of a measurement for one."""
         self._writing()
         self.manifest = {**self.manifest, **plain(facts)}
-        _write_whole(self.path / "manifest.json", strict_json(self.manifest, indent=1))
+        _write_whole(self.path / "manifest.json", seal(self.manifest, indent=1))
 
     def append(self, name: str, fact: Any) -> None:
         """Add one more to a list of facts of the manifest: failures, prices. What a run was is never replaced."""
@@ -138,7 +139,7 @@ class Store:
             "provenance": snapshot.provenance | ({"texts_cut": cut} if cut else {}),
         }
         samples = gzip.compress(b"".join(strict_json(row) + b"\n" for row in rows), mtime=0)
-        commit = strict_json(plain(marker))
+        commit = seal(plain({**marker, "samples_sha256": digest(samples)}))
         try:
             _write_whole(samples_path(self.path, snapshot.step), samples)
             _write_whole(marker_path(self.path, snapshot.step), commit)
@@ -184,7 +185,7 @@ class Store:
             self._set_aside()
         self._clean()
         self.manifest = plain({**manifest, "format": FORMAT, "divmon": __version__, "created": _now()})
-        _write_whole(self.path / "manifest.json", strict_json(self.manifest, indent=1))
+        _write_whole(self.path / "manifest.json", seal(self.manifest, indent=1))
 
     def _resume(self, manifest: dict[str, Any], step: int) -> None:
         self.manifest = reader.read_manifest(self.path)
