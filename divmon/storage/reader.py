@@ -10,11 +10,11 @@ What lies in a run directory (format 1):
     snapshots/00000100.json               its scores, changes and provenance; written last: where it is, all is
                                           (this and the manifest end with their own sha256)
     superseded/                           snapshots after the step from which the run was resumed
+    damaged/, manifest-damaged-*.json     what could not be read when the run was resumed
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -25,18 +25,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from divmon.storage.data_frames import floats
+from divmon.storage.manifest import checked_manifest, read_figures, read_probes
 from divmon.storage.problems import Problems, find_problems
-from divmon.storage.sealing import Changed, unseal
 from divmon.storage.snapshot_files import marker_path, read_marker, read_samples, unreadable
-from divmon.types import Change, Figure, Probe, Prompt, Sample, Score, Snapshot, Verdict
+from divmon.types import Change, Figure, Probe, Sample, Score, Snapshot, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
-
-FORMAT = 1
-"""Version of the run directory, raised whenever an older divmon could misread it."""
 
 FOLDER = "_divmon"
 """Name of the run directory inside a trainer's output_dir; the underscore keeps it out of a push to the hub."""
@@ -63,95 +60,6 @@ def list_steps(folder: Path) -> list[int]:
     """Steps of the snapshots that were written to the end, ascending."""
     names = (path.stem for path in (folder / "snapshots").glob("*.json"))
     return sorted(int(name) for name in names if name.isdigit())
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest as plain data, without the parts that are damaged.
-
-    Raises:
-        ValueError: it is no manifest, or a newer divmon wrote it.
-    """
-    return checked_manifest(folder)[0]
-
-
-def checked_manifest(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """The manifest, and what is wrong with it, a line each; parts that cannot be used are left out.
-
-    Raises:
-        ValueError: without format or with other probes than divmon writes it is no manifest; or a newer divmon wrote
-            it.
-    """
-    file, faults = folder / "manifest.json", []
-    try:
-        manifest, vouched = unseal(file.read_bytes())
-    except Changed as changed:
-        manifest, vouched = changed.value, False
-        faults.append(f"{changed}; its options and prompts may not be those of the run")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} is no manifest of a divmon run: {error or type(error).__name__}") from error
-    version = manifest.get("format")
-    if isinstance(version, int) and version > FORMAT:
-        raise ValueError(
-            f"{file} has format {version}, written by divmon {manifest.get('divmon', '(unknown version)')};"
-            f" this divmon reads up to format {FORMAT}: upgrade divmon"
-        )
-    if not vouched:
-        from divmon.storage.validation import Manifest, wrong_keys  # pydantic, which a run with digests does not need
-
-        for key, fault in wrong_keys(manifest, Manifest):
-            if key in ("format", "probes"):
-                raise ValueError(f"{file} is no manifest of a divmon run: {fault}")
-            faults.append(f"{fault}; '{key}' is left out")
-            manifest.pop(key, None)
-        read_probes(manifest, file)
-    return manifest, [f"{file.name}: {fault}" for fault in faults]
-
-
-def read_probes(manifest: dict[str, Any], file: Path | str = "the manifest") -> tuple[Probe, ...]:
-    """The probes of a manifest, equal to those the run was opened with.
-
-    Raises:
-        ValueError: they are none.
-    """
-
-    def prompt(row: dict[str, Any]) -> Prompt:
-        content = row["content"]
-        return _of(Prompt, {**row, "content": content if isinstance(content, str) else tuple(content)})
-
-    try:
-        return tuple(
-            _of(Probe, {**probe, "prompts": tuple(map(prompt, probe["prompts"])), "stop": tuple(probe["stop"])})
-            for probe in manifest.get("probes", ())
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"the probes of {file} are damaged: {error}") from error
-
-
-def _of(kind: Any, row: dict[str, Any]) -> Any:
-    """A dataclass from a stored row; a later divmon may have added some fields."""
-    known = {field.name for field in dataclasses.fields(kind)}
-    return kind(**{name: value for name, value in row.items() if name in known})
-
-
-def read_figures(manifest: dict[str, Any]) -> dict[str, Figure]:
-    """What the figures of a run are, by name; none where an older divmon wrote it. A resumed run may have gone on with
-    other metrics."""
-    found = {}
-    for segment in (manifest, *manifest.get("resumed", ())):
-        for name, row in segment.get("figures", {}).items():
-            found[name] = _of(Figure, {key: _tupled(value) for key, value in row.items()})
-    return found
-
-
-def _tupled(value: Any) -> Any:
-    """Sequences as the dataclasses hold them."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-def asked(manifest: dict[str, Any]) -> dict[str, list[tuple[Any, ...]]]:
-    """What the probes of a manifest ask, by task: where it came from and what limits it has may change."""
-    probes = manifest.get("probes", ())
-    return {probe["name"]: [(p["id"], p["content"], p["gold"]) for p in probe["prompts"]] for probe in probes}
 
 
 def read_snapshot(folder: Path, step: int, *, samples: bool = True) -> Snapshot:
@@ -259,10 +167,13 @@ class Run:
 
     @cached_property
     def changes(self) -> pd.DataFrame:
-        """One row a step, task and metric: the paired change since the reference with its interval."""
+        """One row a step, task and metric: the paired change since the reference with its interval.
+
+        Where a resumed run took a new reference, of the snapshots since then.
+        """
         from divmon.storage import data_frames
 
-        return data_frames.figures(self._markers, "changes", "reference", "now", "change", "low", "high")
+        return data_frames.figures(self._segment, "changes", "reference", "now", "change", "low", "high")
 
     @cached_property
     def decomposition(self) -> pd.DataFrame:
@@ -270,7 +181,7 @@ class Run:
         that add up to it, and "correct_pair_change"; with interval, n, and what of a stratum was seen."""
         from divmon.storage import data_frames
 
-        return data_frames.decomposition(self._markers)
+        return data_frames.decomposition(self._segment)
 
     @cached_property
     def per_prompt(self) -> pd.DataFrame:
@@ -307,6 +218,17 @@ class Run:
         # Objects and no strings of pandas, which have no room for the lone surrogate that a tokenizer let through.
         free = {name: pd.Series(columns[name], dtype=object) for name in ("text", "reasoning", "reason")}
         return pd.DataFrame(columns | free)
+
+    @property
+    def _segment(self) -> dict[int, dict[str, Any]]:
+        """The snapshots that are compared with the reference that now holds."""
+        markers = {step: {**marker} for step, marker in self._markers.items()}
+        if segments := self.manifest.get("segments"):
+            first = segments[-1].get("reference_step", math.inf)
+            for step, marker in markers.items():
+                if step < first:
+                    marker |= {"changes": [], "decomposition": {}}
+        return markers
 
     @cached_property
     def _markers(self) -> dict[int, dict[str, Any]]:

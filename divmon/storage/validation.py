@@ -44,6 +44,16 @@ class ChangeRow(TypedDict):
 
 
 @with_config(STRICT)
+class Intervals(TypedDict):
+    change: Pair
+    quality_control: Pair
+    narrowing_correct: Pair
+    narrowing_wrong: Pair
+    narrowing_cross: Pair
+    correct_pair_change: Pair
+
+
+@with_config(STRICT)
 class Parts(TypedDict):
     """A decomposition."""
 
@@ -53,7 +63,9 @@ class Parts(TypedDict):
     narrowing_wrong: Number
     narrowing_cross: Number
     correct_pair_change: Number
-    ci95: dict[str, Pair]
+    ci95: Intervals
+    paper: NotRequired[dict[str, Any] | None]
+    per_prompt: NotRequired[dict[str, list[Number]]]
     seen: dict[str, Number]
     support: dict[str, Number]
     labels: dict[str, str]
@@ -73,6 +85,7 @@ class Facts(TypedDict, total=False):
     """A snapshot's provenance."""
 
     num_samples: Count
+    completions: Count
     decoding: dict[str, DecodingRow]
     epoch: Number
     tokens: Number
@@ -174,6 +187,13 @@ class Segment(TypedDict, total=False):
 
 
 @with_config(STRICT)
+class NewReference(TypedDict):
+    step: int
+    why: str
+    reference_step: NotRequired[int]
+
+
+@with_config(STRICT)
 class Resumed(Segment):
     step: int
 
@@ -191,12 +211,14 @@ class Manifest(Segment):
     failures: NotRequired[list[Failure]]
     resumed: NotRequired[list[Resumed]]
     reference_step: NotRequired[int]
+    segments: NotRequired[list[NewReference]]
     seconds: NotRequired[Seconds | None]
     price: NotRequired[dict[str, Any] | None]
     prices: NotRequired[list[dict[str, Any]]]
     thinned: NotRequired[list[dict[str, Any]]]
     alerts: NotRequired[dict[str, Any]]
-    data: NotRequired[dict[str, Any] | None]
+    data: NotRequired[dict[str, dict[str, Any]] | None]
+    versions: NotRequired[dict[str, str]]
 
 
 @functools.cache

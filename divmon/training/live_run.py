@@ -19,6 +19,7 @@ from divmon.scoring.reference import Reference, reference_run
 from divmon.scoring.scorer import Scorer
 from divmon.storage.writer import Store
 from divmon.training.alarms import Alarms
+from divmon.training.continuation import new_metrics, reference_to_go_on_with
 from divmon.training.cost import Price, price
 from divmon.training.distributed import Processes, Spread
 from divmon.training.manifest import manifest
@@ -123,13 +124,22 @@ class LiveRun:
         self.store = Store(output_dir, max_samples_mb=options.max_samples_mb, say=self.say).open(
             record, resume_step=resume_step
         )
-        before = before or self.store.reference()
         if before is not None:
-            judged = [probe for probe in self.probes if self.asking.verifier(probe) is not None]
-            self._reference = pipeline.as_reference(before, judged, self.scorer, options.num_samples)
+            self._reference = self._restored(before)
+        else:
+            self._reference = reference_to_go_on_with(self.store, record, resume_step, self._restored)
+        if line := new_metrics(self.store.manifest, self.scorer.names):
+            self.say(line)
+        if self._reference is not None:
             self.alarms.go_on(self._reference, self.probes, self.store)
         if self.loggers is None:
             self.loggers = own_loggers(output_dir.parent, resume_step)
+
+    def _restored(self, snapshot: Snapshot) -> Reference:
+        """A stored snapshot as the reference."""
+        assert self.asking is not None and self.scorer is not None
+        graded = [probe for probe in self.probes if self.asking.verifier(probe) is not None]
+        return pipeline.as_reference(snapshot, graded, self.scorer, self.options.num_samples)
 
     def take(
         self, model: Any, step: int, facts: dict[str, Any] | None = None, *, at_end: bool = False
@@ -188,6 +198,8 @@ class LiveRun:
             )
         seconds = self.seconds + time.perf_counter() - began
         snapshot.provenance.update(facts, total_seconds=seconds, peak_memory_added_mb=peak.added_mb)
+        if is_reference and self.store.new_reference:
+            snapshot.provenance["new_reference"] = self.store.new_reference
         if is_reference and self._reference_model is not None:
             snapshot.provenance["measured"] = options.reference
         if not is_reference:
@@ -196,7 +208,7 @@ class LiveRun:
             self._reference = measured
         try:
             if self._reference is measured:
-                self.store.update(reference_step=step)  # a resumed run takes no other, should this one not be written
+                self.store.refer_to(step)  # a resumed run takes no other, should this one not be written
             self.store.write(snapshot)
         finally:  # a full disk does not take the curves away too
             self.show(snapshot, self.probes)

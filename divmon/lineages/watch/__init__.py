@@ -6,7 +6,6 @@ neither find its directory locked nor move the results of a watch aside.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
