@@ -86,6 +86,7 @@ class Facts(TypedDict, total=False):
 
     num_samples: Count
     completions: Count
+    tokens_drawn: Count | None
     decoding: dict[str, DecodingRow]
     epoch: Number
     tokens: Number
@@ -168,6 +169,14 @@ class Seconds(TypedDict):
 
 
 @with_config(STRICT)
+class AlertTests(TypedDict, total=False):
+    planned_looks: Count
+    tests: list[Annotated[Texts, Field(min_length=2, max_length=2)]]
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    alpha: Annotated[float, Field(gt=0, lt=1)]
+
+
+@with_config(STRICT)
 class Failure(TypedDict):
     step: int
     reason: str
@@ -216,7 +225,7 @@ class Manifest(Segment):
     price: NotRequired[dict[str, Any] | None]
     prices: NotRequired[list[dict[str, Any]]]
     thinned: NotRequired[list[dict[str, Any]]]
-    alerts: NotRequired[dict[str, Any]]
+    alerts: NotRequired[AlertTests]
     data: NotRequired[dict[str, dict[str, Any]] | None]
     versions: NotRequired[dict[str, str]]
 

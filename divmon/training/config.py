@@ -48,6 +48,7 @@ class OptionsDict(TypedDict, total=False):
     max_memory_gb: float | None
     encoder_lives: Literal["device", "cpu", "measuring"]
     timeout: float
+    user_timeout: float | None
     processes: Literal["all", "main"]
     reference: str
     every: int | None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from divmon import pipeline
-from divmon.guard import Peak, undisturbed_rng
+from divmon.grading.users_code import is_ours, limited, within
+from divmon.guard import Peak, undisturbed_process
 from divmon.loggers import Logger, close_all, show_all
 from divmon.loggers.places import own_loggers
 from divmon.options import Options
@@ -42,6 +43,7 @@ class LiveRun:
         trainer: where there is one; holds DeepSpeed's engine, its own vLLM.
         reference_model: gives, of the model, the one that the reference is measured on in its place.
         planned_looks: measurements that are planned after the reference, 0 where that is not known.
+        keep_loggers: leave them open at the end, for the next run.
 
     Raises:
         ValueError: an action of `alerts` is unknown.
@@ -56,6 +58,7 @@ class LiveRun:
         trainer: Any = None,
         reference_model: Callable[[Any], AbstractContextManager[Any]] | None = None,
         planned_looks: int = 0,
+        keep_loggers: bool = False,
     ) -> None:
         self.options = options
         self.loggers = list(loggers) if loggers is not None else None
@@ -67,8 +70,9 @@ class LiveRun:
         self.seconds = 0.0
         """Spent in measurements so far, and in what training waited for besides (`charge`)."""
         self.alarms = Alarms(options, self.say, planned_looks)
-        self._trainer, self._reference_model = trainer, reference_model
+        self._trainer, self._reference_model, self._keep_loggers = trainer, reference_model, keep_loggers
         self._prepared = False
+        self._told: set[tuple[str, str]] = set()
         self._sampler: TrainingEngine | None = None
         self._reference: Reference | None = None
 
@@ -95,7 +99,7 @@ class LiveRun:
 
         def here() -> None:
             # Loading an encoder initialises weights, data sets shuffle: none of it may move the training's generators.
-            with undisturbed_rng():
+            with self.guarded():
                 self.asking = Asking(options, processing_class, train_dataset, eval_dataset, model)
                 if model is not None:
                     self._sampler = make_sampler(options, model, self.asking.renderer, self.processes, self._trainer)
@@ -104,6 +108,12 @@ class LiveRun:
 
         self.processes.all_or_none(here)
         self._prepared = True
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """What to be inside of to run code that is not ours: it is limited in time, and the process is as it was."""
+        with undisturbed_process(), limited(self.options.user_timeout):
+            yield
 
     def whole(self, model: Any) -> AbstractContextManager[None]:
         """What to be inside of to call a model whose parameters are sharded."""
@@ -153,7 +163,7 @@ class LiveRun:
             Disconnected: another process did not come; measuring is over.
         """
         # The sampler guards the model; encoders, verifiers and trackers may draw from the generators too.
-        with undisturbed_rng():
+        with self.guarded():
             began = time.perf_counter()
             is_reference = self.processes.tell(self._reference is None)
             try:
@@ -230,7 +240,12 @@ class LiveRun:
     def show(self, snapshot: Snapshot, probes: Sequence[Probe], loggers: Sequence[Logger] | None = None) -> None:
         """Logs to every place, whatever becomes of one; to all the monitor's where none are given."""
         places = (self.loggers or []) if loggers is None else loggers
-        show_all(places, snapshot, probes, strict=self.options.on_error == "raise")
+        strict = self.options.on_error == "raise"
+        for place, reason in show_all(places, snapshot, probes, strict=strict, calls=_call).items():
+            fact = {"step": snapshot.step, "reason": reason, "what": f"logging to {place}"}
+            if self.store is not None and (place, reason) not in self._told:
+                self._told.add((place, reason))  # a place that is down fails at every step
+                self.store.append("failures", fact)
 
     def price(self, model: Any) -> Price:
         """What one measurement costs, timed on two prompts; every process must call it."""
@@ -271,7 +286,8 @@ class LiveRun:
         if self.store is not None:
             self.store.close()
             self.store = None
-        close_all(self.loggers or [])
+        with self.guarded():
+            close_all([] if self._keep_loggers else self.loggers or [], _call)
 
     def say(self, line: str) -> None:
         """Shows a person one line."""
@@ -284,3 +300,8 @@ class LiveRun:
 
         prompts = sum(len(probe.prompts) for probe in self.probes)
         return progress_bar(f"divmon: step {step}", prompts * num_samples, shown=self.options.progress)
+
+
+def _call(out: Logger, call: Callable[[], Any]) -> Any:
+    """Of a logger; one of the user's own within the limit."""
+    return call() if is_ours(out) else within(out, call)

@@ -22,7 +22,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from divmon.guard import undisturbed_rng
 from divmon.loggers.console import closing_lines, console
 from divmon.options import Options
 from divmon.training.budget import Budget
@@ -74,6 +73,7 @@ class TrainingRun:
             trainer=host.trainer,
             reference_model=reference_model(options.reference, host.trainer, model) if named else None,
             planned_looks=max(len(self.schedule.planned(host.max_steps)) - 1, 0),
+            keep_loggers=host.keep_loggers,
         )
         self.live.alarms.check(host.world_size, options.processes)
         self._composition, self._parts = training_data(options)
@@ -248,9 +248,11 @@ class TrainingRun:
         """Does it; what it raises is recorded with its reason, and training goes on."""
         step = self._numbered(moment.step)
         try:
-            with undisturbed_rng():
+            with self.live.guarded():
                 action()
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):  # Ctrl-C, or a signal's handler that ends the program
+            raise
+        except BaseException as error:  # a tokenizer's panic is no Exception
             self._active = self._active and not isinstance(error, Disconnected)
             if self.options.on_error == "raise":
                 raise
