@@ -197,7 +197,8 @@ def checked(name: str, value: Any) -> Any:
     elif isinstance(value, os.PathLike) and takes(hint, str):
         value = os.fspath(value)
     if not fits(hint, value):
-        raise ValueError(f"{name}: expected {in_words(hint)}, got {value!r}")
+        shown = type(value).__name__ if name == "chat_template_kwargs" else repr(value)  # it may hold secrets
+        raise ValueError(f"{name}: expected {in_words(hint)}, got {shown}")
     if name == "every":
         value = value or None
     elif name == "chat_template_kwargs" and isinstance(value, str):
@@ -267,7 +268,7 @@ def _json_object(name: str, text: str) -> dict[str, Any]:
     try:
         return dict(json.loads(text).items())
     except (ValueError, AttributeError):
-        raise ValueError(f"{name}: expected a JSON object, got {text!r}") from None
+        raise ValueError(f"{name}: expected a JSON object, got text of {len(text)} characters that is none") from None
 
 
 def from_file(kind: str, name: str) -> Callable[..., Any]:

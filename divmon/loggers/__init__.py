@@ -79,11 +79,22 @@ def close_all(loggers: Sequence[Logger], calls: Calls = lambda out, call: call()
 
 
 def say(line: str) -> None:
-    """Show a person one line, past any progress bar that is on the screen."""
+    """Show a person one line, past any progress bar that is on the screen.
+
+    What the output cannot spell is escaped. Where there is no output, or it is closed, the line goes to the log.
+    """
     from tqdm.auto import tqdm
 
-    tqdm.write(line, file=sys.stdout)
-    sys.stdout.flush()
+    out = sys.stdout
+    if out is None:  # pythonw, or a daemon
+        logger.info("%s", line)
+        return
+    encoding = getattr(out, "encoding", None) or "utf-8"
+    try:
+        tqdm.write(line.encode(encoding, "backslashreplace").decode(encoding), file=out)
+        out.flush()
+    except (OSError, ValueError):
+        logger.info("%s", line)
 
 
 def scalars(snapshot: Snapshot) -> dict[str, float]:

@@ -21,6 +21,7 @@ from divmon.storage import reader, recovery
 from divmon.storage.files import now, unused, write_whole
 from divmon.storage.manifest import FORMAT, asked, read_figures, read_manifest
 from divmon.storage.reader import read_run
+from divmon.storage.redaction import redacted, without_secrets
 from divmon.storage.sealing import digest, seal
 from divmon.storage.snapshot_files import marker_path, samples_path
 from divmon.types import Snapshot, Verdict, fields, plain, strict_json
@@ -109,7 +110,7 @@ class Store:
     def update(self, **facts: Any) -> None:
         """Add facts to the manifest that were not known when it was written, the price of a measurement for one."""
         self._writing()
-        self.manifest = {**self.manifest, **plain(facts)}
+        self.manifest = _recorded({**self.manifest, **plain(facts)})
         write_whole(self.path / "manifest.json", seal(self.manifest, indent=1))
 
     def append(self, name: str, fact: Any) -> None:
@@ -135,8 +136,8 @@ class Store:
             "scores": [fields(score) for score in snapshot.scores],
             "changes": [fields(change) for change in snapshot.changes],
             "decomposition": snapshot.decomposition,
-            "missing": [[task, prompt_id, reason] for (task, prompt_id), reason in snapshot.missing.items()],
-            "provenance": snapshot.provenance | ({"texts_cut": cut} if cut else {}),
+            "missing": [[task, prompt_id, redacted(reason)] for (task, prompt_id), reason in snapshot.missing.items()],
+            "provenance": without_secrets(plain(snapshot.provenance | ({"texts_cut": cut} if cut else {}))),
         }
         samples = gzip.compress(b"".join(strict_json(row) + b"\n" for row in rows), mtime=0)
         commit = seal(plain({**marker, "samples_sha256": digest(samples)}))
@@ -212,7 +213,7 @@ class Store:
         if self.steps():
             self._set_aside()
         self._clean()
-        self.manifest = plain({**manifest, "format": FORMAT, "divmon": __version__, "created": now()})
+        self.manifest = _recorded(plain({**manifest, "format": FORMAT, "divmon": __version__, "created": now()}))
         write_whole(self.path / "manifest.json", seal(self.manifest, indent=1))
 
     def _resume(self, manifest: dict[str, Any], step: int) -> None:
@@ -322,5 +323,13 @@ class Store:
                 row[name] = None if without_text or row[name] is None else row[name][: self._max_chars]
             row["cut"] = (row["text"], row["reasoning"]) != (sample.text, sample.reasoning)
             if verdict is not None:
-                row |= plain(fields(verdict))
+                row |= plain(fields(verdict)) | {"reason": redacted(verdict.reason)}
             yield row
+
+
+def _recorded(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Without secrets; prompts stay as they are, since runs are compared by them."""
+    return {
+        name: value if name in ("probes", "rendered_prompt") else without_secrets(value)
+        for name, value in manifest.items()
+    }

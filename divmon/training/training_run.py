@@ -191,10 +191,12 @@ class TrainingRun:
             return
         self._tried = step
         first, before = live.reference is None, live.seconds
-        live.take(moment.model, step, self._facts(moment), at_end=moment.last)
+        snapshot = live.take(moment.model, step, self._facts(moment), at_end=moment.last)
         self._cost = live.seconds - before
         if first:  # the reference samples more than the others
             self._cost *= self.options.num_samples / (self.options.reference_samples or 1)
+        if snapshot is not None and not snapshot.samples:
+            raise RuntimeError(f"no prompt could be sampled: {next(iter(snapshot.missing.values()), 'no prompts')}")
 
     def _facts(self, moment: Moment) -> dict[str, Any]:
         """Of the training, for the snapshot's provenance."""
@@ -234,9 +236,9 @@ class TrainingRun:
         allowed = budget.allows(own, elapsed=self._elapsed, measuring=live.seconds, cost=self._cost)
         if budget.thinned != thinned and budget.every is not None and live.store is not None:
             now, before = budget.every * budget.thinned, live.store.manifest.get("thinned", [])
-            if now not in [change["every"] for change in before]:  # each cadence is said once, however steps waver
+            if now not in [change["every"] for change in before]:  # once for each cadence, however steps waver
                 live.say(budget.sentence(step, self._cost))
-            live.store.append("thinned", {"step": step, "every": now})
+                live.store.append("thinned", {"step": step, "every": now})
         return allowed
 
     @property

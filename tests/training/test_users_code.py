@@ -132,3 +132,18 @@ def test_loggers_that_are_given_serve_every_training_and_are_closed_with_the_cal
     other = divmon.DiversityCallback(runs.PROBES, loggers=[logger])
     del other
     assert logger.closed == 1
+
+
+def test_where_nothing_can_be_sampled_the_measurement_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(model: Any, batch: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("divmon.sampling.sampler.live", full)
+    monkeypatch.setattr("time.perf_counter", lambda: 5.0)  # a clock that stands divides by nothing
+    run = train(tmp_path, sampler="live")
+    failed = [reason for _, reason in run.failures if "no prompt could be sampled" in reason]
+    assert len(failed) == 3 and "out of memory" in failed[0]
+    problems = divmon.read_run(tmp_path).problems
+    assert "out of memory" in "\n".join(problems.lines())
