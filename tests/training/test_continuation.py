@@ -22,7 +22,7 @@ Said = pytest.CaptureFixture[str]
 
 def train(folder: Path, start: int, stop: int, **options: Any) -> TrainingRun:
     """Steps of a small loop with the monitor, from `start` on."""
-    model, tokenizer = runs.model(), tiny.tokenizer(runs.TEXTS)
+    model, tokenizer = runs.model("llama", num_hidden_layers=1), tiny.tokenizer(runs.TEXTS)
     given = {"probes": runs.PROBES, **runs.CHEAP, "every": 2, "progress": False, **options}
     host = Host(str(folder / "_divmon"), max_steps=stop, first_step=start, loggers=[])
     run = TrainingRun(given_options(None, given), host, model)

@@ -19,7 +19,7 @@ from divmon.training.config import given_options
 from divmon.training.host import Host, Moment
 from divmon.training.training_run import TrainingRun
 
-OPTIONS = {**runs.CHEAP, "probes": ["what is one plus two?", "what is two?"], "metrics": "ead", "max_new_tokens": 4}
+OPTIONS = {**runs.CHEAP, "probes": ["what is one plus two?", "what is two?"], "metrics": "ead", "max_new_tokens": 2}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("fault", MATRIX, ids=lambda fault: fault.name)
 def test_training_goes_on_and_what_is_lost_is_named(tmp_path: Path, tokenizer: Any, fault: Fault) -> None:
-    folder, model = tmp_path / "_divmon", runs.model()
+    folder, model = tmp_path / "_divmon", runs.model("llama", num_hidden_layers=1)
     options = given_options(None, {**OPTIONS, "every": 2, "progress": False, **fault.options})
     run = TrainingRun(options, Host(str(folder), max_steps=4, loggers=list(fault.loggers)), model)
     run.begin(Moment(0, model), tokenizer)

@@ -20,7 +20,7 @@ from divmon.training.training_run import TrainingRun
 
 
 def train(folder: Path, loggers: Any = (), **options: Any) -> TrainingRun:
-    model, tokenizer = runs.model(), tiny.tokenizer(runs.TEXTS)
+    model, tokenizer = runs.model("llama", num_hidden_layers=1), tiny.tokenizer(runs.TEXTS)
     given = {"probes": runs.PROBES, **runs.CHEAP, "every": 2, "progress": False, "user_timeout": 0.5, **options}
     run = TrainingRun(given_options(None, given), Host(str(folder), max_steps=4, loggers=list(loggers)), model)
     run.begin(Moment(0, model), tokenizer)
