@@ -16,9 +16,10 @@ from support import run_dirs
 
 import divmon
 from divmon.cli import main
+from divmon.loggers.console import closing_lines
 from divmon.scoring.scorer import Scorer
 from divmon.storage.sealing import seal, unseal
-from divmon.storage.writer import read_run
+from divmon.storage.writer import Store, read_run
 
 STEPS = (0, 10, 20)
 FILES = ("manifest.json", "snapshots/00000010.json", "snapshots/00000010.samples.jsonl.gz", "snapshots/00000000.json")
@@ -230,3 +231,17 @@ def test_what_a_seal_says() -> None:
         with pytest.raises(ValueError, match="changed after divmon wrote it"):
             unseal(data.replace(b'"sha256":', b'"sha257":'))
     assert unseal(b'{"step": 1}') == ({"step": 1}, False), "from before there were any"
+
+
+def test_the_closing_lines_take_the_last_snapshot_that_can_be_read(whole: Path, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "_divmon")
+    (run / "snapshots/00000020.json").write_bytes(b"{")
+    store = Store(run)
+    said = closing_lines(store, store.problems())
+    assert "00000020.json" in said and "at step 10" in said
+
+
+def test_score_ends_in_words_on_files_of_a_run(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in FILES:
+        assert main(["score", str(whole / file)]) in (2, 3)
+        assert "Traceback" not in capsys.readouterr().err
