@@ -50,6 +50,11 @@ def is_ours(function: Any) -> bool:
     return str(module).split(".")[0] == "divmon"
 
 
+def called(function: Any, call: Callable[[], Any]) -> Any:
+    """What `call` returns; where it calls a function or an object of the user's own, as `within`."""
+    return call() if is_ours(function) else within(function, call)
+
+
 def within(function: Any, call: Callable[[], Any], seconds: float | None = None) -> Any:
     """What `call` returns.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from divmon import pipeline
-from divmon.grading.users_code import is_ours, limited, within
+from divmon.grading.users_code import called, limited
 from divmon.guard import Peak, undisturbed_process
 from divmon.loggers import Logger, close_all, show_all
 from divmon.loggers.places import own_loggers
@@ -241,7 +241,7 @@ class LiveRun:
         """Logs to every place, whatever becomes of one; to all the monitor's where none are given."""
         places = (self.loggers or []) if loggers is None else loggers
         strict = self.options.on_error == "raise"
-        for place, reason in show_all(places, snapshot, probes, strict=strict, calls=_call).items():
+        for place, reason in show_all(places, snapshot, probes, strict=strict, calls=called).items():
             fact = {"step": snapshot.step, "reason": reason, "what": f"logging to {place}"}
             if self.store is not None and (place, reason) not in self._told:
                 self._told.add((place, reason))  # a place that is down fails at every step
@@ -287,7 +287,7 @@ class LiveRun:
             self.store.close()
             self.store = None
         with self.guarded():
-            close_all([] if self._keep_loggers else self.loggers or [], _call)
+            close_all([] if self._keep_loggers else self.loggers or [], called)
 
     def say(self, line: str) -> None:
         """Shows a person one line."""
@@ -300,8 +300,3 @@ class LiveRun:
 
         prompts = sum(len(probe.prompts) for probe in self.probes)
         return progress_bar(f"divmon: step {step}", prompts * num_samples, shown=self.options.progress)
-
-
-def _call(out: Logger, call: Callable[[], Any]) -> Any:
-    """Of a logger; one of the user's own within the limit."""
-    return call() if is_ours(out) else within(out, call)
