@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import os
+import pickle
+import weakref
 from collections.abc import Sequence
 from typing import Any, Unpack
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from divmon.loggers import Logger, say
+from divmon.loggers import Logger, close_all, say
 from divmon.loggers.places import host_loggers
 from divmon.scoring.alerts import actions
 from divmon.training.config import OptionsDict, check_probes, given_options
@@ -34,7 +38,8 @@ class DiversityCallback(TrainerCallback):
         config: the options as a `DiversityConfig`, for parsers and YAML files.
         trainer: the trainer, where it cannot be found by itself.
         tokenizer: where the trainer has none; a processor gives its tokenizer.
-        loggers: where the scores go; where the trainer itself logs, and the console, where not given.
+        loggers: where the scores go; where the trainer itself logs, and the console, where not given. They serve every
+            training of this callback and are closed with it.
         options: by keyword, see `divmon.options.Options`.
 
     Raises:
@@ -58,11 +63,33 @@ class DiversityCallback(TrainerCallback):
         actions(self.options.alerts)
         training_data(self.options)
         self._run: TrainingRun | None = None
+        if loggers:
+            weakref.finalize(self, close_all, list(loggers))
         self._state: TrainerState | None = None
         """Of the training that `_run` belongs to; hooks of another are not for us."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy, or one from a file, has the options and nothing of a training."""
+        """A copy, or one from a file, has the options and nothing of a training.
+
+        Raises:
+            TypeError: an option holds what cannot be pickled.
+        """
+        parts = {**vars(self.options), "loggers": self.loggers, "tokenizer": self.tokenizer}
+        for name, value in () if _in_cloudpickle() else parts.items():
+            if reason := _cannot_pickle(value):
+                raise TypeError(
+                    f"this callback cannot be pickled, for its {name} holds {value!r:.80} ({reason}); expected a"
+                    " function of a module, or its name as 'file.py:function'"
+                )
+        return self._copied()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DiversityCallback:
+        made = object.__new__(type(self))
+        memo[id(self)] = made
+        vars(made).update(copy.deepcopy(self._copied(), memo))
+        return made
+
+    def _copied(self) -> dict[str, Any]:
         return {**vars(self), "trainer": None, "_run": None, "_state": None}
 
     @property
@@ -110,6 +137,7 @@ class DiversityCallback(TrainerCallback):
             eval_dataset=getattr(trainer, "eval_dataset", None),
             trainer=trainer,
             loggers=loggers,
+            keep_loggers=self.loggers is not None,
         )
         self._run = TrainingRun(self.options, host, model)
         tokenizer = self.tokenizer or kwargs.get("processing_class") or getattr(trainer, "processing_class", None)
@@ -139,6 +167,23 @@ class DiversityCallback(TrainerCallback):
 
     def _run_of(self, state: TrainerState) -> TrainingRun | None:
         return self._run if state is self._state else None
+
+
+def _cannot_pickle(value: Any) -> str:
+    """Why; "" where pickle can."""
+    try:
+        pickle.dumps(value)
+        return ""
+    except Exception as error:
+        return str(error)
+
+
+def _in_cloudpickle() -> bool:
+    """Whether it is cloudpickle that asks (Ray's, say), which takes lambdas too."""
+    frame = inspect.currentframe()
+    while frame is not None and "cloudpickle" not in str(frame.f_globals.get("__name__")):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _moment(state: TrainerState, control: TrainerControl, model: Any, last: bool = False) -> Moment:

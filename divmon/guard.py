@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import gc
+import locale
+import os
 import random
+import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,6 +47,94 @@ def undisturbed_rng() -> Iterator[None]:
                 backend.set_rng_state(state, i)
         if mps is not None:
             torch.mps.set_rng_state(mps)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing of the process that code of others may change."""
+
+    name: str
+    get: Callable[[], Any]
+    set: Callable[[Any], Any]
+
+
+def _set_warnings(filters: list[Any]) -> None:
+    warnings.filters[:] = filters  # type: ignore[index]
+    warnings.simplefilter("default", append=True)  # tells the registries that the filters have changed
+    warnings.filters[:] = filters  # type: ignore[index]
+
+
+def _set_environment(variables: dict[str, str]) -> None:
+    for name in os.environ.keys() - variables.keys():
+        del os.environ[name]
+    os.environ.update({name: value for name, value in variables.items() if os.environ.get(name) != value})
+
+
+def _set_signals(handlers: dict[Any, Any]) -> None:
+    for number, handler in handlers.items():
+        if handler is not None and signal.getsignal(number) != handler:
+            signal.signal(number, handler)
+
+
+def _set_cudnn(flags: tuple[bool, bool, bool]) -> None:
+    cudnn = torch.backends.cudnn
+    cudnn.enabled, cudnn.benchmark, cudnn.deterministic = flags
+
+
+SETTINGS = (
+    Setting("grad mode", torch.is_grad_enabled, torch.set_grad_enabled),
+    Setting("default dtype", torch.get_default_dtype, torch.set_default_dtype),
+    Setting("default device", lambda: str(torch.get_default_device()), lambda d: torch.set_default_device(_device(d))),
+    Setting("threads", torch.get_num_threads, torch.set_num_threads),
+    Setting(
+        "deterministic algorithms",
+        lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
+        lambda flags: torch.use_deterministic_algorithms(flags[0], warn_only=flags[1]),
+    ),
+    Setting(
+        "cuDNN flags",
+        lambda: (torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic),
+        _set_cudnn,
+    ),
+    Setting("precision of matrix products", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    Setting("anomaly detection", torch.is_anomaly_enabled, torch.set_anomaly_enabled),
+    Setting("numpy's errors", np.geterr, lambda how: np.seterr(**how)),
+    Setting("warnings filters", lambda: list(warnings.filters), _set_warnings),
+    Setting("working directory", os.getcwd, os.chdir),
+    Setting("environment", lambda: dict(os.environ), _set_environment),
+    Setting("signal handlers", lambda: {n: signal.getsignal(n) for n in signal.valid_signals()}, _set_signals),
+    Setting("locale", lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
+    Setting("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+    Setting("garbage collection", lambda: (gc.isenabled(), gc.get_threshold()), lambda how: _set_collection(*how)),
+)
+"""All that `undisturbed_process` covers, besides the generators. What a hung function changes later is not covered."""
+
+
+def _device(name: str) -> str | None:
+    """None takes torch's own default, without its mode, which slows every call."""
+    return None if name == "cpu" else name
+
+
+def _set_collection(enabled: bool, threshold: tuple[int, int, int]) -> None:
+    gc.set_threshold(*threshold)
+    (gc.enable if enabled else gc.disable)()
+
+
+@contextmanager
+def undisturbed_process() -> Iterator[None]:
+    """Restores the generators and the process-wide settings that code inside may change, those that it did change."""
+    before = []
+    for setting in SETTINGS:
+        with suppress(Exception):  # a working directory that is gone, say
+            before.append((setting, setting.get()))
+    with undisturbed_rng():
+        try:
+            yield
+        finally:
+            for setting, value in before:
+                with suppress(Exception):
+                    if setting.get() != value:
+                        setting.set(value)
 
 
 @contextmanager

@@ -67,5 +67,6 @@ class DiversityMonitor(LiveRun):
         if self.processes.tell(self.store is not None and step in self.store.steps()):
             raise ValueError(f"step {step} is already measured; give each measurement its own step")
         snapshot = self.take(model, step, facts)
-        self.alarms.act()
+        with self.guarded():
+            self.alarms.act()
         return snapshot

@@ -88,6 +88,9 @@ class Options:
     timeout: float = 3600.0
     """Seconds that sampling one snapshot may take; prompts not sampled by then are missing. Also how long the processes
     of a run wait for one another."""
+    user_timeout: float | None = 300.0
+    """Seconds that one call of your own code may take: a metric, verifier, reward function, logger or alert function.
+    What does not return is left out from then on. Each runs in a thread of its own; None: no limit, and no thread."""
     processes: Literal["all", "main"] = "all"
     """In a run of several processes: "all" sample a share of the prompts each, or only the "main" one does."""
     reference: str = "first"
@@ -169,7 +172,7 @@ _POSITIVE = (lambda x: 0 < x < float("inf"), "a number above 0")
 _SHARE = (lambda x: 0 < x < 1, "a share above 0 and below 1 (0.05 is 5 percent)")
 _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("num_prompts", "reference_samples", "max_new_tokens", "max_batch_tokens"), _COUNT),
-    **dict.fromkeys(("max_memory_gb", "timeout", "max_samples_mb"), _POSITIVE),
+    **dict.fromkeys(("max_memory_gb", "timeout", "user_timeout", "max_samples_mb"), _POSITIVE),
     **dict.fromkeys(("alert_delta", "max_overhead"), _SHARE),
     **dict.fromkeys(("first_step", "max_reasoning_tokens"), (lambda n: n >= 0, "a whole number of at least 0")),
     "num_samples": (lambda n: n >= 2, "at least 2 (the diversity of a single completion is undefined)"),
@@ -196,7 +199,8 @@ def checked(name: str, value: Any) -> Any:
     elif isinstance(value, os.PathLike) and takes(hint, str):
         value = os.fspath(value)
     if not fits(hint, value):
-        raise ValueError(f"{name}: expected {in_words(hint)}, got {value!r}")
+        shown = type(value).__name__ if name == "chat_template_kwargs" else repr(value)  # it may hold secrets
+        raise ValueError(f"{name}: expected {in_words(hint)}, got {shown}")
     if name == "every":
         value = value or None
     elif name == "chat_template_kwargs" and isinstance(value, str):
@@ -283,7 +287,7 @@ def _json_object(name: str, text: str) -> dict[str, Any]:
     try:
         return dict(json.loads(text).items())
     except (ValueError, AttributeError):
-        raise ValueError(f"{name}: expected a JSON object, got {text!r}") from None
+        raise ValueError(f"{name}: expected a JSON object, got text of {len(text)} characters that is none") from None
 
 
 def from_file(kind: str, name: str) -> Callable[..., Any]:
@@ -311,7 +315,7 @@ def from_file(kind: str, name: str) -> Callable[..., Any]:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's own file may raise anything
+    except (Exception, SystemExit) as error:  # the user's own file may raise anything
         raise ValueError(f"{kind} {name!r}: {path} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(getattr(module, function, None)):
         there = ", ".join(n for n, f in vars(module).items() if inspect.isfunction(f)) or "none"

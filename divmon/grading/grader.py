@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from divmon.grading import verifiers
-from divmon.grading._time_limit import TimedOut, within
+from divmon.grading.users_code import SECONDS as SECONDS_OF_A_CALL
+from divmon.grading.users_code import Ended, TimedOut, within
 from divmon.grading.verifiers import Verifier
 from divmon.grading.verifiers._pool import pool
 from divmon.types import TRUNCATED, UNCLOSED, Prompt, Sample, Verdict, fields, plain, strict_json
 
 SECONDS = 5.0
 """What one text may take in a child process."""
-CALLABLE_SECONDS = 60.0
-"""What one text may take in a function of the user's own, which may ask a model or a server."""
 
 
 def judge(
@@ -45,7 +44,7 @@ def judge(
             process; once it has not returned in time it is not called again.
         items: samples, or texts that are complete.
         prompts: the prompt of each item.
-        seconds: limit for one text; where None, SECONDS in a child process and CALLABLE_SECONDS in this one.
+        seconds: limit for one text; where None, SECONDS in a child process and that of `limited` in this one.
         workers: child processes; as many as there are cores, 4 at most, where None.
         allow_unsandboxed_code: for rules that run programs; see `divmon.grading.sandbox`.
 
@@ -68,7 +67,7 @@ def judge(
         jobs = [{"prompt": json.loads(key[0]), "text": key[1], "complete": key[2]} for key in distinct]
         found = pool(rule.name).run(jobs, seconds or SECONDS, workers or min(4, os.cpu_count() or 1))
     else:
-        here = _Here(rule, seconds or CALLABLE_SECONDS, allow_unsandboxed_code)
+        here = _Here(rule, seconds, allow_unsandboxed_code)
         found = here.grade(distinct, list(prompt_of.values()))
     by_key = dict(zip(distinct, found, strict=True))
     return [
@@ -100,7 +99,7 @@ class _Here:
     """Grades in this process: a callable, which cannot be handed to another, or a rule with processes of its own."""
 
     rule: Verifier
-    seconds: float
+    seconds: float | None
     allow_unsandboxed_code: bool
 
     def grade(self, keys: list[tuple[str, str, bool]], prompts: list[Prompt]) -> list[Verdict]:
@@ -137,8 +136,10 @@ class _Here:
     def _limited(self, call: Callable[[], Any], n_texts: int = 1) -> Any:
         if self.rule.is_ours:  # its programs have limits of their own
             return call()
-        return within(self.seconds + SECONDS * (n_texts - 1), self.rule.users_function, call)
+        seconds = SECONDS_OF_A_CALL.get() if self.seconds is None else self.seconds
+        more = SECONDS * (n_texts - 1)
+        return within(self.rule.users_function, call, None if seconds is None else seconds + more)
 
 
 def _failed(error: BaseException) -> Verdict:
-    return Verdict(None, str(error) if isinstance(error, TimedOut) else f"{type(error).__name__}: {error}")
+    return Verdict(None, str(error) if isinstance(error, TimedOut | Ended) else f"{type(error).__name__}: {error}")

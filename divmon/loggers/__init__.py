@@ -12,11 +12,12 @@ under the same names:
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from divmon.loggers.terminal import clean, encodable, said
@@ -46,34 +47,63 @@ class Logger(Protocol):
         """Training is over; what was shown stays."""
 
 
-def show_all(loggers: Sequence[Logger], snapshot: Snapshot, probes: Sequence[Probe], *, strict: bool = False) -> None:
-    """Logs to every place, whatever becomes of one; `strict` raises what fails, for tests."""
+Calls = Callable[[Logger, Callable[[], Any]], Any]
+"""Calls a method of a place: with a time limit, say."""
+
+
+def show_all(
+    loggers: Sequence[Logger],
+    snapshot: Snapshot,
+    probes: Sequence[Probe],
+    *,
+    strict: bool = False,
+    calls: Calls = lambda out, call: call(),
+) -> dict[str, str]:
+    """Logs to every place, whatever becomes of one.
+
+    Args:
+        strict: raise what fails, for tests.
+
+    Returns:
+        The places that failed, each with its reason.
+    """
+    failed = {}
     for out in loggers:
         try:
-            out.log(snapshot, probes)
+            calls(out, functools.partial(out.log, snapshot, probes))
         except Exception as error:
             if strict:
                 raise
+            failed[type(out).__name__] = f"{type(error).__name__}: {error}"
             logger.warning("divmon: could not log step %d to %s: %s", snapshot.step, type(out).__name__, error)
+    return failed
 
 
-def close_all(loggers: Sequence[Logger]) -> None:
+def close_all(loggers: Sequence[Logger], calls: Calls = lambda out, call: call()) -> None:
     """Closes every place, whatever becomes of one."""
     for out in loggers:
         try:
-            out.close()
+            calls(out, out.close)
         except Exception as error:
             logger.warning("divmon: could not close %s: %s", type(out).__name__, error)
 
 
 def say(line: str) -> None:
-    """Show a person one line, past any progress bar that is on the screen; what a terminal would obey is taken out."""
-    if sys.stdout is None:
-        return
+    """Show a person one line, past any progress bar that is on the screen; what a terminal would obey is taken out.
+
+    What the output cannot spell is escaped. Where there is no output, or it is closed, the line goes to the log.
+    """
     from tqdm.auto import tqdm
 
-    tqdm.write(encodable(said(line), sys.stdout), file=sys.stdout)
-    sys.stdout.flush()
+    out = sys.stdout
+    if out is None:  # pythonw, or a daemon
+        logger.info("%s", said(line))
+        return
+    try:
+        tqdm.write(encodable(said(line), out), file=out)
+        out.flush()
+    except (OSError, ValueError):
+        logger.info("%s", said(line))
 
 
 def scalars(snapshot: Snapshot) -> dict[str, float]:

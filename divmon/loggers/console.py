@@ -72,7 +72,7 @@ def closing_lines(store: Stored, problems: Sequence[str]) -> str:
     steps = store.steps()
     said = [red(f"divmon: {line}") for line in problems]
     if len(steps) > 1:
-        said.append(closing_table(store.read(steps[-1])))
+        said += [closing_table(last)] if (last := _last_readable(store, steps)) else []
     elif steps:
         said.append(f"divmon: one snapshot, at step {steps[0]}: nothing can be said about change yet")
     else:
@@ -80,6 +80,15 @@ def closing_lines(store: Stored, problems: Sequence[str]) -> str:
     there = f"{len(steps)} snapshot{'' if len(steps) == 1 else 's'} in {store.path}"
     more = f"; everything else: divmon report {store.path}" if steps else ""
     return "\n".join([*said, f"divmon: {there}{more}"])
+
+
+def _last_readable(store: Stored, steps: Sequence[int]) -> Snapshot | None:
+    """The last snapshot that is not damaged; what is, is among the problems."""
+    for step in reversed(steps):
+        with contextlib.suppress(ValueError):
+            snapshot: Snapshot = store.read(step)
+            return snapshot
+    return None
 
 
 def closing_table(snapshot: Snapshot) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from divmon.loggers import Logger, say
 from divmon.loggers.active_runs import active_runs
 from divmon.loggers.console import console
+from divmon.loggers.superseded import hide_superseded
 from divmon.loggers.tensorboard import tensorboard
 from divmon.loggers.trackers import trackers
 
@@ -32,6 +33,8 @@ def host_loggers(trainer: Any, args: Any, state: Any, control: Any, model: Any, 
         )
         return own_loggers(Path(args.output_dir), resume_step)
     callbacks = trainer.callback_handler.callbacks
+    if state.global_step:
+        hide_superseded(callbacks, resume_step)
     return [
         tensorboard(args.output_dir, callbacks, resume_step=resume_step),
         trackers(callbacks, args, state, control, model),

@@ -79,6 +79,8 @@ class Sampler:
         self.timeout = timeout
         self.together = together
         self._deadline = math.inf
+        self._too_large = math.inf
+        """Tokens of the smallest sample that did not fit the memory by itself, in this draw."""
         self._said = ""
         self.name = "generate" if how == "generate" else "live"
         aside = put_aside(model)
@@ -117,7 +119,7 @@ class Sampler:
             self._said = said
             logger.warning("divmon: %s", said)
         drawing = Drawing(missing=missing)
-        self._deadline = time.monotonic() + self.timeout
+        self._deadline, self._too_large = time.monotonic() + self.timeout, math.inf
         with undisturbed(self.model):
             self.prepare(requests)
             batches = list(self._batches([_Unit(request, 0, request.num_samples) for request in fit]))
@@ -189,7 +191,12 @@ class Sampler:
         with the reason."""
         whole = self.together is not None  # processes in step cannot take a batch apart on their own
         diverged = False
+        units = units if whole else self._that_may_fit(units, drawing)
+        if not units:
+            return
         try:
+            if not whole and time.monotonic() > self._deadline:
+                raise TooLate
             decoded = self._decode(self.model, self._batch(units, seed, step))
         except (NonFiniteLogits, TooLate) as error:
             reason = str(error)
@@ -199,6 +206,8 @@ class Sampler:
                 raise
             first_line = next(iter(str(error).splitlines()), "")
             reason = f"out of memory: {first_line} (a single sample does not fit)"
+            if len(units) == units[0].count == 1:
+                self._note_too_large(units[0].row_tokens, first_line)
         else:
             lengths, ended = decoded.lengths_R.tolist(), decoded.ended_R.tolist()
             row = 0
@@ -220,6 +229,22 @@ class Sampler:
             drawing.missing |= {unit.request.key: reason for unit in units}
         for half in halves:
             self._draw_units(half, seed, step, drawing, progress)
+
+    def _that_may_fit(self, units: list[_Unit], drawing: Drawing) -> list[_Unit]:
+        """Without those that are as long as one that did not fit by itself, which settles it for them."""
+        reason = f"out of memory: a single sample of {self._too_large} tokens does not fit"
+        drawing.missing |= {unit.request.key: reason for unit in units if unit.row_tokens >= self._too_large}
+        return [unit for unit in units if unit.row_tokens < self._too_large]
+
+    def _note_too_large(self, tokens: int, words: str) -> None:
+        if self._too_large == math.inf:
+            logger.warning(
+                "divmon: a single sample of %d tokens does not fit the memory, so prompts of that length are left out"
+                " of this measurement: %s",
+                tokens,
+                words,
+            )
+        self._too_large = min(self._too_large, tokens)
 
     def _batch(self, units: list[_Unit], seed: int, step: int) -> Batch:
         count, decoding = units[0].count, units[0].request.decoding

@@ -10,7 +10,8 @@ from divmon.scoring.decomposition import Decomposition, decompose, pairs
 from divmon.scoring.paper_view import paper_view
 from divmon.scoring.scorer import Scored, Scorer
 from divmon.scoring.within_strata import within
-from divmon.storage.reader import asked, find_folder, list_steps, read_figures, read_manifest, read_snapshot
+from divmon.storage.manifest import asked, read_figures, read_manifest
+from divmon.storage.reader import find_folder, list_steps, read_snapshot
 from divmon.types import TERMS, Change, Probe, Sample, Snapshot, plain
 
 Correct = list[list[bool | None]]

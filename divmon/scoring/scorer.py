@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from divmon.grading.users_code import called
 from divmon.scoring.figures import Registry, of_metrics
 from divmon.scoring.metric_inputs import Inputs, Outputs, Resources, classify_together, embed_together
 from divmon.scoring.metrics import EXPENSIVE, Metric
@@ -169,7 +171,9 @@ def _pairwise(metric: Metric, inputs: Inputs) -> Tensor:
         ValueError: the metric gave another shape.
     """
     assert metric.pairwise is not None
-    distance_PKK = torch.as_tensor(metric.pairwise(**inputs.given(metric, metric.pairwise))).double()
+    distance_PKK = torch.as_tensor(
+        called(metric.pairwise, partial(metric.pairwise, **inputs.given(metric, metric.pairwise)))
+    ).double()
     prompts, wide = len(inputs.outputs.texts), inputs.width
     given = wide if metric.uses_all_samples else min(inputs.num_samples, wide)
     if distance_PKK.shape != (prompts, given, given):
@@ -190,7 +194,10 @@ def _across(metric: Metric, inputs: Inputs) -> list[Score]:
     if metric.leave_one_out is None:
         without = _recomputed(metric, given, len(answered), figures)
     else:
-        one_pass = metric.leave_one_out(**_take(inputs.given(metric, metric.leave_one_out), answered))
+        one_pass = called(
+            metric.leave_one_out,
+            partial(metric.leave_one_out, **_take(inputs.given(metric, metric.leave_one_out), answered)),
+        )
         without = {name: value_P[~value_P.isnan()].tolist() for name, value_P in one_pass.items()}
         over |= {name: len(replicates) for name, replicates in without.items() if replicates}
     scores = []
@@ -209,7 +216,7 @@ def _recomputed(metric: Metric, given: dict[str, Any], prompts: int, names: Iter
 
 
 def _figures(metric: Metric, given: dict[str, Any]) -> dict[str, Tensor]:
-    result = metric.function(**given)
+    result = called(metric.function, partial(metric.function, **given))
     figures: dict[str, Tensor] = result if isinstance(result, dict) else {metric.name: result}
     if metric.declared and (others := [name for name in figures if name not in metric.figures]):
         raise ValueError(f"it gives {', '.join(others)}, and its @metric declares {', '.join(metric.figures)} only")

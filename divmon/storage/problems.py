@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MEASUREMENT, FIGURE, PROMPT, SAMPLES, OTHER = "measurement", "figure", "prompt", "samples", "other"
+MANIFEST = "manifest"
 """Kinds: there is no snapshot of a step; a snapshot lacks a metric or its decomposition; it lacks prompts; its
-completions cannot be read; something beside the measurements failed."""
+completions cannot be read; something beside the measurements failed; what the run is, is damaged."""
 
 NAMES, LONG = 3, 300
 """Names listed and characters of a reason shown at most."""
@@ -40,6 +41,8 @@ class Problem:
             return f"{count(self.count, 'measurement')} failed at {steps_in_words(self.steps)}: {reason}"
         more = f" and {len(self.what) - NAMES} more" if len(self.what) > NAMES else ""
         named = f"{', '.join(self.what[:NAMES])}{more}"
+        if self.kind == MANIFEST:
+            return reason
         place = f"at {steps_in_words(self.steps)}"
         if self.kind == FIGURE:
             return f"{count(self.count, 'figure')} not computed {place} ({named}): {reason}"
@@ -80,6 +83,8 @@ class Problems:
         others = [problem for problem in self.found if problem.kind == OTHER]
         if others and not said:
             said.append(f"{', '.join(dict.fromkeys(name for o in others for name in o.what))} failed")
+        if any(problem.kind == MANIFEST for problem in self.found):
+            said.append("the manifest is damaged")
         return "; ".join(said)
 
     def lines(self, most: int | None = None) -> list[str]:
@@ -111,6 +116,7 @@ def find_problems(
     markers: Mapping[int, Mapping[str, Any]],
     damaged: Mapping[int, str],
     damaged_samples: Mapping[int, str],
+    damaged_manifest: Sequence[str] = (),
 ) -> Problems:
     """The problems of a run.
 
@@ -119,9 +125,10 @@ def find_problems(
             and the option `max_overhead`, which may thin the plan, are read; each may be missing.
         markers: step -> what the snapshot's file holds.
         damaged, damaged_samples: step -> why its scores, or its completions, cannot be read.
+        damaged_manifest: what is wrong with the manifest, a line each.
     """
     failures = [f for f in manifest.get("failures") or () if not (_measured(f) and f["step"] in markers)]
-    failed = {step: f"the snapshot's file is damaged: {why}" for step, why in damaged.items()}
+    failed = dict(damaged)
     others = []
     for failure in failures:
         if failure["step"] in markers or not _measured(failure):
@@ -129,7 +136,7 @@ def find_problems(
                 (failure.get("what") or "something beside the measurement", failure["step"], failure["reason"])
             )
         else:
-            failed.setdefault(failure["step"], failure["reason"])
+            failed[failure["step"]] = damaged.get(failure["step"], failure["reason"])  # of several tries the last
     for step in _planned(manifest, [*markers, *failed]):
         if step not in markers:
             failed.setdefault(step, NO_REASON)
@@ -139,6 +146,7 @@ def find_problems(
         *_grouped(PROMPT, _prompts(markers)),
         *_grouped(SAMPLES, [("", step, why) for step, why in damaged_samples.items()]),
         *_grouped(OTHER, others),
+        *(Problem(MANIFEST, ("manifest.json",), fault, (), 1) for fault in damaged_manifest),
     ]
     incomplete = {step for problem in found if problem.kind in (FIGURE, PROMPT, SAMPLES) for step in problem.steps}
     return Problems(len(markers) + len(failed), tuple(sorted(failed)), tuple(sorted(incomplete)), tuple(found))

@@ -8,32 +8,32 @@ What lies in a run directory (format 1):
     manifest.json                         what the run is: probes, configuration, model, versions
     snapshots/00000100.samples.jsonl.gz   the samples of step 100, one a line
     snapshots/00000100.json               its scores, changes and provenance; written last: where it is, all is
+                                          (this and the manifest end with their own sha256)
     superseded/                           snapshots after the step from which the run was resumed
+    damaged/, manifest-damaged-*.json     what could not be read when the run was resumed
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from divmon.storage.data_frames import floats
+from divmon.storage.manifest import checked_manifest, read_figures, read_probes
 from divmon.storage.problems import Problems, find_problems
-from divmon.storage.snapshot_files import marker_path, read_marker, read_samples, samples_path, unreadable
-from divmon.types import TRUNCATED, Change, Figure, Probe, Prompt, Sample, Score, Snapshot, Verdict
+from divmon.storage.snapshot_files import marker_path, read_marker, read_samples, unreadable
+from divmon.types import TRUNCATED, Change, Figure, Probe, Sample, Score, Snapshot, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
-
-FORMAT = 1
-"""Version of the run directory, raised whenever an older divmon could misread it."""
 
 FOLDER = "_divmon"
 """Name of the run directory inside a trainer's output_dir; the underscore keeps it out of a push to the hub."""
@@ -62,62 +62,6 @@ def list_steps(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest as plain data.
-
-    Raises:
-        ValueError: it is no manifest, or a newer divmon wrote it.
-    """
-    file = folder / "manifest.json"
-    try:
-        manifest = json.loads(file.read_bytes())
-        version = int(manifest["format"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is no manifest of a divmon run: {error!r}") from error
-    if version > FORMAT:
-        raise ValueError(
-            f"{file} has format {version}, written by divmon {manifest.get('divmon', '(unknown version)')};"
-            f" this divmon reads up to format {FORMAT}: upgrade divmon"
-        )
-    return manifest
-
-
-def read_probes(manifest: dict[str, Any]) -> tuple[Probe, ...]:
-    """The probes of a manifest, equal to those the run was opened with."""
-
-    def prompt(row: dict[str, Any]) -> Prompt:
-        content = row["content"]
-        return Prompt(**{**row, "content": content if isinstance(content, str) else tuple(content)})
-
-    return tuple(
-        Probe(**{**probe, "prompts": tuple(map(prompt, probe["prompts"])), "stop": tuple(probe["stop"])})
-        for probe in manifest.get("probes", ())
-    )
-
-
-def read_figures(manifest: dict[str, Any]) -> dict[str, Figure]:
-    """What the figures of a run are, by name; none where an older divmon wrote it. A resumed run may have gone on with
-    other metrics."""
-    known = {field.name for field in dataclasses.fields(Figure)}  # a later divmon may have added some
-    found = {}
-    for segment in (manifest, *manifest.get("resumed", ())):
-        for name, row in segment.get("figures", {}).items():
-            facts: dict[str, Any] = {key: _tupled(value) for key, value in row.items() if key in known}
-            found[name] = Figure(**facts)
-    return found
-
-
-def _tupled(value: Any) -> Any:
-    """Sequences as the dataclasses hold them."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-def asked(manifest: dict[str, Any]) -> dict[str, list[tuple[Any, ...]]]:
-    """What the probes of a manifest ask, by task: where it came from and what limits it has may change."""
-    probes = manifest.get("probes", ())
-    return {probe["name"]: [(p["id"], p["content"], p["gold"]) for p in probe["prompts"]] for probe in probes}
-
-
 def read_snapshot(folder: Path, step: int, *, samples: bool = True) -> Snapshot:
     """The snapshot of a step, equal to the one written, but for texts that a size limit cut or left out (empty here).
 
@@ -131,7 +75,7 @@ def read_snapshot(folder: Path, step: int, *, samples: bool = True) -> Snapshot:
     if not marker_path(folder, step).is_file():
         raise KeyError(f"no snapshot of step {step} in {folder}; there are {list_steps(folder)}")
     marker = read_marker(folder, step, json.loads)
-    rows = read_samples(folder, step, json.loads) if samples else []
+    rows = read_samples(folder, step, json.loads, marker) if samples else []
     kept = ("task", "prompt_id", "index", "reasoning", "finish", "n_tokens", "answered")
     return Snapshot(
         step=step,
@@ -157,15 +101,17 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         ValueError: a newer divmon wrote it.
     """
     folder = find_folder(path)
-    return Run(folder, read_manifest(folder))
+    return Run(folder, *checked_manifest(folder))
 
 
 class Run:
     """A run as data frames, each built when first asked for. What is damaged is named in a warning and left out."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Any], faults: Sequence[str] = ()) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._faults = tuple(faults)
+        """What is wrong with the manifest, a line each."""
         self._damaged: dict[int, str] = {}
 
     def __repr__(self) -> str:
@@ -188,8 +134,8 @@ class Run:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is damaged is among the problems
             markers = self._markers
-        samples = {step: why for step in markers if (why := unreadable(samples_path(self.folder, step)))}
-        return find_problems(self.manifest, markers, self._damaged, samples)
+        samples = {step: why for step, marker in markers.items() if (why := unreadable(self.folder, step, marker))}
+        return find_problems(self.manifest, markers, self._damaged, samples, self._faults)
 
     @property
     def steps(self) -> list[int]:
@@ -222,10 +168,13 @@ class Run:
 
     @cached_property
     def changes(self) -> pd.DataFrame:
-        """One row a step, task and metric: the paired change since the reference with its interval."""
+        """One row a step, task and metric: the paired change since the reference with its interval.
+
+        Where a resumed run took a new reference, of the snapshots since then.
+        """
         from divmon.storage import data_frames
 
-        return data_frames.figures(self._markers, "changes", "reference", "now", "change", "low", "high")
+        return data_frames.figures(self._segment, "changes", "reference", "now", "change", "low", "high")
 
     @cached_property
     def decomposition(self) -> pd.DataFrame:
@@ -233,7 +182,7 @@ class Run:
         that add up to it, and "correct_pair_change"; with interval, n, and what of a stratum was seen."""
         from divmon.storage import data_frames
 
-        return data_frames.decomposition(self._markers)
+        return data_frames.decomposition(self._segment)
 
     @cached_property
     def per_prompt(self) -> pd.DataFrame:
@@ -259,9 +208,9 @@ class Run:
 
         names = ("task", "prompt_id", "index", "text", "reasoning", "finish", "n_tokens", "answered")
         columns: dict[str, list[Any]] = {name: [] for name in ("step", *names, "correct", "reason", "cut")}
-        for step in self._markers:
+        for step, marker in self._markers.items():
             try:
-                rows = read_samples(self.folder, step)
+                rows = read_samples(self.folder, step, marker=marker)
             except ValueError as error:
                 warnings.warn(f"left out: {error}", stacklevel=2)
                 continue
@@ -271,12 +220,23 @@ class Run:
         free = {name: pd.Series(columns[name], dtype=object) for name in ("text", "reasoning", "reason")}
         return pd.DataFrame(columns | free)
 
+    @property
+    def _segment(self) -> dict[int, dict[str, Any]]:
+        """The snapshots that are compared with the reference that now holds."""
+        markers = {step: {**marker} for step, marker in self._markers.items()}
+        if segments := self.manifest.get("segments"):
+            first = segments[-1].get("reference_step", math.inf)
+            for step, marker in markers.items():
+                if step < first:
+                    marker |= {"changes": [], "decomposition": {}}
+        return markers
+
     @cached_property
     def _markers(self) -> dict[int, dict[str, Any]]:
         markers = {}
         for step in self.steps:
             try:
-                markers[step] = read_marker(self.folder, step)
+                markers[step] = self._checked(read_marker(self.folder, step))
             except ValueError as error:
                 self._damaged[step] = str(error)
                 warnings.warn(f"left out: {error}", stacklevel=3)
@@ -284,6 +244,18 @@ class Run:
             for score in markers[step]["scores"]:
                 score["values"] = floats(score["values"])  # a tenth of the memory of a list
         return markers
+
+    def _checked(self, marker: dict[str, Any]) -> dict[str, Any]:
+        """Raises ValueError where the values of a score are not one for each prompt."""
+        prompts = {probe.name: len(probe.prompts) for probe in self.probes}
+        for score in marker["scores"]:
+            expected, came = prompts.get(score["task"]), len(score["values"])
+            if came and expected is not None and came != expected:
+                raise ValueError(
+                    f"the snapshot of step {marker['step']} is damaged: {marker_path(self.folder, marker['step'])}:"
+                    f" {score['task']}/{score['metric']} has {came} values for the {expected} prompts of the manifest"
+                )
+        return marker
 
 
 def _verdict(row: dict[str, Any]) -> Verdict | None:

@@ -1,4 +1,8 @@
-"""The two files of a snapshot: its scores, and its samples; read as the plain data they hold."""
+"""The two files of a snapshot: its scores, and its samples; read as the plain data they hold, and checked.
+
+The scores carry a digest of themselves and of the samples. What an earlier divmon wrote has none: there the keys and
+their types are checked.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ import contextlib
 import gzip
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from divmon.storage.sealing import digest, unseal
 from divmon.types import OLD_FIGURES
 
 try:
@@ -51,11 +56,13 @@ def read_marker(folder: Path, step: int, loads: Loads = parsed) -> dict[str, Any
     """
     file = marker_path(folder, step)
     try:
-        marker = loads(file.read_bytes())
+        marker, vouched = unseal(file.read_bytes(), loads)
+        if not vouched:
+            _check(marker, "Marker")
         if marker["step"] != step:
             raise ValueError(f"it says it is step {marker['step']}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"the snapshot of step {step} is damaged: {file}: {error!r}") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"the snapshot of step {step} is damaged: {file}: {error or type(error).__name__}") from error
     return _by_names_of_today(marker)
 
 
@@ -70,24 +77,66 @@ def _by_names_of_today(marker: dict[str, Any]) -> dict[str, Any]:
     return marker
 
 
-def read_samples(folder: Path, step: int, loads: Loads = parsed) -> list[dict[str, Any]]:
+def read_samples(
+    folder: Path, step: int, loads: Loads = parsed, marker: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """The samples of a step as they are stored, in order; `cut` says that a size limit shortened or left out a text.
 
+    Args:
+        marker: the scores of the step, where they have been read.
+
     Raises:
-        ValueError: the file is damaged; the message names it.
+        ValueError: the file, or that of the scores, is damaged; the message names it.
     """
     file = samples_path(folder, step)
+    marker = read_marker(folder, step, loads) if marker is None else marker
     try:
-        rows: list[dict[str, Any]] = loads(b"[%s]" % b",".join(gzip.decompress(file.read_bytes()).splitlines()))
-        return rows
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ValueError(f"the samples of step {step} are damaged: {file}: {error!r}") from error
+        data = file.read_bytes()
+        vouched = _vouched(data, marker)
+        rows: list[dict[str, Any]] = loads(b"[%s]" % b",".join(_unpacked(data).splitlines()))
+        for row in [] if vouched else rows:
+            _check(row, "GradedRow" if marker["judged"] else "SampleRow")
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error if str(error) else type(error).__name__
+        raise ValueError(f"the samples of step {step} are damaged: {file}: {reason}") from error
+    return rows
 
 
-def unreadable(file: Path) -> str:
-    """Why a compressed file cannot be read back; "" where it can. Its checksum is tried, its JSON is not parsed."""
+def unreadable(folder: Path, step: int, marker: Mapping[str, Any]) -> str:
+    """Why the samples of a step cannot be read; "" where they can. Their checksum is tried, they are not parsed."""
+    file = samples_path(folder, step)
     try:
-        gzip.decompress(file.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        return f"{file.name}: {type(error).__name__}: {error}"
+        data = file.read_bytes()
+        if not _vouched(data, marker):
+            _unpacked(data)
+    except (OSError, ValueError) as error:
+        return f"{file.name}: {error}"
     return ""
+
+
+def _vouched(data: bytes, marker: Mapping[str, Any]) -> bool:
+    """Whether the samples are those that the scores were written with; False where the scores do not say.
+
+    Raises:
+        ValueError: they are others.
+    """
+    expected = marker.get("samples_sha256")
+    if expected is not None and digest(data) != expected:
+        raise ValueError("it is not the file that was written with the scores of this step: its sha256 is another")
+    return expected is not None
+
+
+def _unpacked(data: bytes) -> bytes:
+    """Raises ValueError where the data are no whole gzip file."""
+    if not data:
+        raise ValueError("it is empty")
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"no whole gzip file ({type(error).__name__}: {error})") from error
+
+
+def _check(value: Any, shape: str) -> None:
+    from divmon.storage import validation  # pydantic, which a run with digests does not need
+
+    validation.check(value, getattr(validation, shape))

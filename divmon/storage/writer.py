@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import itertools
 import json
 import logging
 import os
-import time
 import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
 from divmon import __version__
-from divmon.storage import reader
-from divmon.storage.reader import FORMAT, asked, read_run
+from divmon.storage import reader, recovery
+from divmon.storage.files import now, unused, write_whole
+from divmon.storage.manifest import FORMAT, asked, read_figures, read_manifest
+from divmon.storage.reader import read_run
+from divmon.storage.redaction import redacted, without_secrets
+from divmon.storage.sealing import digest, seal
 from divmon.storage.snapshot_files import marker_path, samples_path
 from divmon.types import Snapshot, fields, plain, strict_json
 
@@ -108,8 +110,8 @@ class Store:
     def update(self, **facts: Any) -> None:
         """Add facts to the manifest that were not known when it was written, the price of a measurement for one."""
         self._writing()
-        self.manifest = {**self.manifest, **plain(facts)}
-        _write_whole(self.path / "manifest.json", strict_json(self.manifest, indent=1))
+        self.manifest = _recorded({**self.manifest, **plain(facts)})
+        write_whole(self.path / "manifest.json", seal(self.manifest, indent=1))
 
     def append(self, name: str, fact: Any) -> None:
         """Add one more to a list of facts of the manifest: failures, prices. What a run was is never replaced."""
@@ -134,14 +136,14 @@ class Store:
             "scores": [fields(score) for score in snapshot.scores],
             "changes": [fields(change) for change in snapshot.changes],
             "decomposition": snapshot.decomposition,
-            "missing": [[task, prompt_id, reason] for (task, prompt_id), reason in snapshot.missing.items()],
-            "provenance": snapshot.provenance | ({"texts_cut": cut} if cut else {}),
+            "missing": [[task, prompt_id, redacted(reason)] for (task, prompt_id), reason in snapshot.missing.items()],
+            "provenance": without_secrets(plain(snapshot.provenance | ({"texts_cut": cut} if cut else {}))),
         }
         samples = gzip.compress(b"".join(strict_json(row) + b"\n" for row in rows), mtime=0)
-        commit = strict_json(plain(marker))
+        commit = seal(plain({**marker, "samples_sha256": digest(samples)}))
         try:
-            _write_whole(samples_path(self.path, snapshot.step), samples)
-            _write_whole(marker_path(self.path, snapshot.step), commit)
+            write_whole(samples_path(self.path, snapshot.step), samples)
+            write_whole(marker_path(self.path, snapshot.step), commit)
         except BaseException:
             if not marker_path(self.path, snapshot.step).exists():
                 samples_path(self.path, snapshot.step).unlink(missing_ok=True)
@@ -160,45 +162,79 @@ class Store:
 
     def read(self, step: int) -> Snapshot:
         """The snapshot of a step; raises as `reader.read_snapshot`."""
-        manifest = self.manifest or reader.read_manifest(self.path)
-        return reader.read_snapshot(self.path, step).replace(figures=reader.read_figures(manifest))
+        manifest = self.manifest or read_manifest(self.path)
+        return reader.read_snapshot(self.path, step).replace(figures=read_figures(manifest))
 
     def problems(self) -> list[str]:
         """What went wrong so far, in lines for a person; none where all is well."""
         return read_run(self.path).problems.lines()
 
     def reference(self) -> Snapshot | None:
-        """The snapshot all others are compared with: the lowest step, or the manifest's `reference_step`.
+        """The snapshot all others are compared with: the lowest step, or the manifest's `reference_step`; None where
+        there is none yet, of the run or of the segment that it is in.
 
         Raises:
-            ValueError: it is damaged. Another one in its place would change what every change means.
+            ValueError: it is damaged. `begin_segment` goes on without it.
         """
         steps = self.steps()
-        if not steps:
+        manifest = self.manifest or read_manifest(self.path)
+        segments = manifest.get("segments")
+        if not steps or (segments and "reference_step" not in segments[-1]):
             return None
-        step = (self.manifest or reader.read_manifest(self.path)).get("reference_step", steps[0])
+        step = manifest.get("reference_step", steps[0])
         return self.read(step) if step in steps else None
+
+    @property
+    def new_reference(self) -> str:
+        """Why the next snapshot is a reference in place of an earlier one; "" where it is not."""
+        segments = self.manifest.get("segments") or [{"reference_step": None}]
+        return "" if "reference_step" in segments[-1] else segments[-1]["why"]
+
+    def begin_segment(self, step: int, why: str, lost: int | None = None) -> None:
+        """What is measured after this step is compared with a reference of its own, the next snapshot.
+
+        Args:
+            lost: step of a reference that cannot be read, whose files are put aside.
+        """
+        self._writing()
+        if lost is not None:
+            why = f"{why}; its files are now in {recovery.put_aside(self.path, lost)}"
+            self.append("failures", {"step": lost, "reason": why, "what": "the measurement"})
+        self.append("segments", {"step": step, "why": why})
+        self._say(f"divmon: from step {step} on changes are compared with a new reference: {why}")
+
+    def refer_to(self, step: int) -> None:
+        """The snapshot of this step is the reference from now on; a resumed run takes no other."""
+        *earlier, last = self.manifest.get("segments") or [None]
+        segments = {"segments": [*earlier, {**last, "reference_step": step}]} if last else {}
+        self.update(reference_step=step, **segments)
 
     def _start(self, manifest: dict[str, Any]) -> None:
         if self.steps():
             self._set_aside()
         self._clean()
-        self.manifest = plain({**manifest, "format": FORMAT, "divmon": __version__, "created": _now()})
-        _write_whole(self.path / "manifest.json", strict_json(self.manifest, indent=1))
+        self.manifest = _recorded(plain({**manifest, "format": FORMAT, "divmon": __version__, "created": now()}))
+        write_whole(self.path / "manifest.json", seal(self.manifest, indent=1))
 
     def _resume(self, manifest: dict[str, Any], step: int) -> None:
-        self.manifest = reader.read_manifest(self.path)
         self._clean()
-        before, now = asked(self.manifest), asked(plain(manifest))
-        if now != before:
+        found = recovery.manifest_to_resume(self.path, plain(manifest), step)
+        for line in found.said:
+            self._say(line)
+        if found.manifest is None:
+            self._start(manifest)
+            return
+        self.manifest = found.manifest
+        before, today = asked(self.manifest), asked(plain(manifest))
+        if today != before:
             raise ValueError(
                 f"cannot resume the run in {self.path}: only the same prompts can be compared, and the prompts of"
-                f" {sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))} are not"
-                " those it began with; give the same probes, or another output_dir="
+                f" {sorted(name for name in before.keys() | today.keys() if before.get(name) != today.get(name))} are"
+                " not those it began with; give the same probes, or another output_dir="
             )
         later = [s for s in self.steps() if s > step]
         if later:
-            aside = _unused(self.path / "superseded" / _now().replace(":", "-"))
+            aside = unused(self.path / "superseded" / now().replace(":", "-"))
             aside.mkdir(parents=True)
             for s in later:  # samples first: a crash in between leaves a snapshot that is named damaged, not a loss
                 for file in (samples_path(self.path, s), marker_path(self.path, s)):
@@ -206,7 +242,7 @@ class Store:
                         file.rename(aside / file.name)
             self._say(f"divmon: resumed from step {step}; snapshots of steps {later} moved to {aside}")
         facts = {name: value for name, value in manifest.items() if name != "probes"}
-        resumed = {**facts, "step": step, "created": _now(), "divmon": __version__}
+        resumed = {**facts, "step": step, "created": now(), "divmon": __version__}
         self.update(resumed=[*self.manifest.get("resumed", []), resumed])
 
     def _set_aside(self) -> None:
@@ -214,9 +250,9 @@ class Store:
         try:
             created = json.loads((self.path / "manifest.json").read_bytes())["created"]
         except (OSError, ValueError, KeyError, TypeError):
-            created = _now(self.path.stat().st_mtime)
+            created = now(self.path.stat().st_mtime)
         here = self.path.absolute()
-        aside = _unused(here.with_name(f"{here.name}-{created.replace(':', '-')}"))
+        aside = unused(here.with_name(f"{here.name}-{created.replace(':', '-')}"))
         aside.mkdir()
         for name in ("snapshots", "superseded", "manifest.json"):
             if (self.path / name).exists():
@@ -281,34 +317,14 @@ class Store:
             for name in ("text", "reasoning"):
                 row[name] = None if without_text or row[name] is None else row[name][: self._max_chars]
             row["cut"] = (row["text"], row["reasoning"]) != (sample.text, sample.reasoning)
-            yield row | (verdict or {})
+            if verdict is not None:
+                row |= verdict | {"reason": redacted(verdict["reason"])}
+            yield row
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that after a crash it is there whole, or as it was before."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    with contextlib.suppress(OSError):  # the rename is on disk once the directory is; not every file system can say so
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-
-def _unused(path: Path) -> Path:
-    """`path`, or with -2, -3, ... where that exists."""
-    candidates = (path.with_name(f"{path.name}-{i}") if i > 1 else path for i in itertools.count(1))
-    return next(candidate for candidate in candidates if not candidate.exists())
-
-
-def _now(seconds: float | None = None) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+def _recorded(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Without secrets; prompts stay as they are, since runs are compared by them."""
+    return {
+        name: value if name in ("probes", "rendered_prompt") else without_secrets(value)
+        for name, value in manifest.items()
+    }

@@ -48,6 +48,7 @@ class OptionsDict(TypedDict, total=False):
     max_memory_gb: float | None
     encoder_device: Literal["model", "cpu", "offload"]
     timeout: float
+    user_timeout: float | None
     processes: Literal["all", "main"]
     reference: str
     every: int | None

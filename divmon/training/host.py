@@ -31,6 +31,8 @@ class Host:
     """A transformers Trainer, where there is one: holds DeepSpeed's engine, vLLM, the reference model."""
     loggers: Sequence[Logger] | None = None
     """Where the scores go; places of the run's own where None."""
+    keep_loggers: bool = False
+    """Leave them open at the end of the training, for the next one."""
 
 
 @dataclass

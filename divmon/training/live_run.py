@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from divmon.guard import Peak, undisturbed_rng
+from divmon.grading.users_code import called, limited
+from divmon.guard import Peak, undisturbed_process
 from divmon.loggers import Logger, close_all, show_all
 from divmon.loggers.places import own_loggers
 from divmon.options import Options
@@ -19,6 +20,7 @@ from divmon.scoring.reference import Measurement, reference_run
 from divmon.scoring.scorer import Scorer
 from divmon.storage.writer import Store
 from divmon.training.alarms import Alarms
+from divmon.training.continuation import new_metrics, reference_to_go_on_with
 from divmon.training.cost import Price, price
 from divmon.training.distributed import Processes, Spread
 from divmon.training.manifest import manifest
@@ -41,6 +43,7 @@ class LiveRun:
         trainer: where there is one; holds DeepSpeed's engine, its own vLLM.
         reference_model: gives, of the model, the one that the reference is measured on in its place.
         planned_looks: measurements that are planned after the reference, 0 where that is not known.
+        keep_loggers: leave them open at the end, for the next run.
 
     Raises:
         ValueError: an action of `alerts` is unknown.
@@ -55,6 +58,7 @@ class LiveRun:
         trainer: Any = None,
         reference_model: Callable[[Any], AbstractContextManager[Any]] | None = None,
         planned_looks: int = 0,
+        keep_loggers: bool = False,
     ) -> None:
         self.options = options
         self.loggers = list(loggers) if loggers is not None else None
@@ -66,8 +70,9 @@ class LiveRun:
         self.seconds = 0.0
         """Spent in measurements so far, and in what training waited for besides (`charge`)."""
         self.alarms = Alarms(options, self.say, planned_looks)
-        self._trainer, self._reference_model = trainer, reference_model
+        self._trainer, self._reference_model, self._keep_loggers = trainer, reference_model, keep_loggers
         self._prepared = False
+        self._told: set[tuple[str, str]] = set()
         self._sampler: TrainingEngine | None = None
         self._reference: Measurement | None = None
 
@@ -94,7 +99,7 @@ class LiveRun:
 
         def here() -> None:
             # Loading an encoder initialises weights, data sets shuffle: none of it may move the training's generators.
-            with undisturbed_rng():
+            with self.guarded():
                 self.asking = Asking(options, processing_class, train_dataset, eval_dataset, model)
                 if model is not None:
                     self._sampler = make_sampler(options, model, self.asking.renderer, self.processes, self._trainer)
@@ -103,6 +108,12 @@ class LiveRun:
 
         self.processes.all_or_none(here)
         self._prepared = True
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """What to be inside of to run code that is not ours: it is limited in time, and the process is as it was."""
+        with undisturbed_process(), limited(self.options.user_timeout):
+            yield
 
     def whole(self, model: Any) -> AbstractContextManager[None]:
         """What to be inside of to call a model whose parameters are sharded."""
@@ -123,13 +134,22 @@ class LiveRun:
         self.store = Store(output_dir, max_samples_mb=options.max_samples_mb, say=self.say).open(
             record, resume_step=resume_step
         )
-        before = before or self.store.reference()
         if before is not None:
-            judged = [probe for probe in self.probes if self.asking.verifier(probe) is not None]
-            self._reference = self._pipeline().stored(before, judged)
+            self._reference = self._restored(before)
+        else:
+            self._reference = reference_to_go_on_with(self.store, record, resume_step, self._restored)
+        if line := new_metrics(self.store.manifest, self.scorer.names):
+            self.say(line)
+        if self._reference is not None:
             self.alarms.go_on(self._reference, self.probes, self.store)
         if self.loggers is None:
             self.loggers = own_loggers(output_dir.parent, resume_step)
+
+    def _restored(self, snapshot: Snapshot) -> Measurement:
+        """A stored snapshot as the reference."""
+        assert self.asking is not None
+        graded = [probe for probe in self.probes if self.asking.verifier(probe) is not None]
+        return self._pipeline().stored(snapshot, graded)
 
     def take(
         self, model: Any, step: int, facts: dict[str, Any] | None = None, *, at_end: bool = False
@@ -143,7 +163,7 @@ class LiveRun:
             Disconnected: another process did not come; measuring is over.
         """
         # The sampler guards the model; encoders, verifiers and trackers may draw from the generators too.
-        with undisturbed_rng():
+        with self.guarded():
             began = time.perf_counter()
             is_reference = self.processes.tell(self._reference is None)
             try:
@@ -184,6 +204,8 @@ class LiveRun:
         snapshot = measured.snapshot
         seconds = self.seconds + time.perf_counter() - began
         snapshot.provenance.update(facts, total_seconds=seconds, peak_memory_added_mb=peak.added_mb)
+        if is_reference and self.store.new_reference:
+            snapshot.provenance["new_reference"] = self.store.new_reference
         if is_reference and self._reference_model is not None:
             snapshot.provenance["measured"] = options.reference
         if not is_reference:
@@ -192,7 +214,7 @@ class LiveRun:
             self._reference = measured
         try:
             if self._reference is measured:
-                self.store.update(reference_step=step)  # a resumed run takes no other, should this one not be written
+                self.store.refer_to(step)  # a resumed run takes no other, should this one not be written
             self.store.write(snapshot)
         finally:  # a full disk does not take the curves away too
             self.show(snapshot, self.probes)
@@ -220,7 +242,12 @@ class LiveRun:
     def show(self, snapshot: Snapshot, probes: Sequence[Probe], loggers: Sequence[Logger] | None = None) -> None:
         """Logs to every place, whatever becomes of one; to all the monitor's where none are given."""
         places = (self.loggers or []) if loggers is None else loggers
-        show_all(places, snapshot, probes, strict=self.options.on_error == "raise")
+        strict = self.options.on_error == "raise"
+        for place, reason in show_all(places, snapshot, probes, strict=strict, calls=called).items():
+            fact = {"step": snapshot.step, "reason": reason, "what": f"logging to {place}"}
+            if self.store is not None and (place, reason) not in self._told:
+                self._told.add((place, reason))  # a place that is down fails at every step
+                self.store.append("failures", fact)
 
     def price(self, model: Any) -> Price:
         """What one measurement costs, timed on two prompts; every process must call it."""
@@ -261,7 +288,8 @@ class LiveRun:
         if self.store is not None:
             self.store.close()
             self.store = None
-        close_all(self.loggers or [])
+        with self.guarded():
+            close_all([] if self._keep_loggers else self.loggers or [], called)
 
     def say(self, line: str) -> None:
         """Shows a person one line."""

@@ -8,6 +8,7 @@ from divmon import __version__
 from divmon.options import Options
 from divmon.scoring.scorer import Scorer
 from divmon.scoring.segmentation import SEGMENTATION
+from divmon.storage.redaction import fingerprints
 from divmon.training.protocol import Asking
 
 
@@ -22,7 +23,7 @@ def manifest(options: Options, asking: Asking, scorer: Scorer, model: Any, proce
     name = getattr(getattr(model, "config", None), "_name_or_path", "") or getattr(model, "name", "")
     return {
         "probes": asking.probes,
-        "options": options.record(),
+        "options": options.record() | {"chat_template_kwargs": fingerprints(options.template_arguments) or None},
         "decoding": {name: vars(decoding) for name, decoding in asking.decodings.items()},
         "chat": renderer.chat,
         "think": renderer.think and vars(renderer.think),

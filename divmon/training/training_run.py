@@ -22,7 +22,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from divmon.guard import undisturbed_rng
 from divmon.loggers.console import closing_lines, console
 from divmon.options import Options
 from divmon.training.budget import Budget
@@ -74,6 +73,7 @@ class TrainingRun:
             trainer=host.trainer,
             reference_model=reference_model(options.reference, host.trainer, model) if named else None,
             planned_looks=max(len(self.schedule.planned(host.max_steps)) - 1, 0),
+            keep_loggers=host.keep_loggers,
         )
         self.live.alarms.check(host.world_size, options.processes)
         self._composition, self._parts = training_data(options)
@@ -191,10 +191,12 @@ class TrainingRun:
             return
         self._tried = step
         first, before = live.reference is None, live.seconds
-        live.take(moment.model, step, self._facts(moment), at_end=moment.last)
+        snapshot = live.take(moment.model, step, self._facts(moment), at_end=moment.last)
         self._cost = live.seconds - before
         if first:  # the reference samples more than the others
             self._cost *= self.options.num_samples / (self.options.reference_samples or 1)
+        if snapshot is not None and not snapshot.samples:
+            raise RuntimeError(f"no prompt could be sampled: {next(iter(snapshot.missing.values()), 'no prompts')}")
 
     def _facts(self, moment: Moment) -> dict[str, Any]:
         """Of the training, for the snapshot's provenance."""
@@ -234,9 +236,9 @@ class TrainingRun:
         allowed = budget.allows(own, elapsed=self._elapsed, measuring=live.seconds, cost=self._cost)
         if budget.thinned != thinned and budget.every is not None and live.store is not None:
             now, before = budget.every * budget.thinned, live.store.manifest.get("thinned", [])
-            if now not in [change["every"] for change in before]:  # each cadence is said once, however steps waver
+            if now not in [change["every"] for change in before]:  # once for each cadence, however steps waver
                 live.say(budget.sentence(step, self._cost))
-            live.store.append("thinned", {"step": step, "every": now})
+                live.store.append("thinned", {"step": step, "every": now})
         return allowed
 
     @property
@@ -248,9 +250,11 @@ class TrainingRun:
         """Does it; what it raises is recorded with its reason, and training goes on."""
         step = self._numbered(moment.step)
         try:
-            with undisturbed_rng():
+            with self.live.guarded():
                 action()
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):  # Ctrl-C, or a signal's handler that ends the program
+            raise
+        except BaseException as error:  # a tokenizer's panic is no Exception
             self._active = self._active and not isinstance(error, Disconnected)
             if self.options.on_error == "raise":
                 raise

@@ -13,7 +13,8 @@ from support import tiny
 
 from divmon import DiversityMonitor
 from divmon.prompts import tasks
-from divmon.storage.reader import read_probes, read_run
+from divmon.storage.manifest import read_probes
+from divmon.storage.reader import read_run
 from divmon.types import Probe, Prompt
 
 CHATML = (

@@ -279,12 +279,14 @@ def test_what_fails_is_tried_once_more_and_the_others_go_on(
     assert tried == [f"checkpoint-{n}" for n in (10, 20, 10, 20, 30)]
     seen = read_run(run)
     assert seen.steps == [10, 30]
-    assert seen.manifest["failures"] == [{"step": 20, "reason": "RuntimeError: no memory"}]
+    assert seen.manifest["failures"] == [{"step": step, "reason": "RuntimeError: no memory"} for step in (10, 20)]
+    assert seen.problems.failed == (20,)
     assert seen.manifest["reference_step"] == 10
     assert "checkpoint-20 could not be measured, to be tried once more: RuntimeError" in capsys.readouterr().out
     assert watcher(trained, run, until="measured").run() == 0, "started again it has new tries"
     seen = read_run(run)
-    assert (seen.steps, seen.manifest["failures"], seen.manifest["reference_step"]) == ([10, 20, 30], [], 10)
+    assert (seen.steps, seen.problems.failed, seen.manifest["reference_step"]) == ([10, 20, 30], (), 10)
+    assert len(seen.manifest["failures"]) == 2, "the record keeps them"
     assert not (run / "_divmon_watch/superseded").exists()
 
 
@@ -419,10 +421,10 @@ def test_sharded_weights_name_the_command_that_merges_them(
     beside = Path(sys.executable).parent
     subprocess.run([beside / command[0], *command[1:]], check=True, capture_output=True)
     assert watch(trained, run, "--once") == 3, "its config is still missing"
-    assert "--base MODEL" in read_run(run).manifest["failures"][0]["reason"]
+    assert "--base MODEL" in read_run(run).manifest["failures"][-1]["reason"]
     assert watch(trained, run, "--once", "--base", str(trained / "base")) == 0
     seen = read_run(run)
-    assert (seen.steps, seen.manifest["failures"]) == ([10, 20, 30], [])
+    assert (seen.steps, seen.problems.failed) == ([10, 20, 30], ())
     assert drawn(seen)[20][0] == drawn(read_run(trained / "run"))[20][0]
 
 

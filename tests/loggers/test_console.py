@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import pytest
 from support.hosts import PROBE, Measures, snapshot, train
 
+from divmon.loggers import say
 from divmon.loggers.console import closing_table, console, line, notes, number, progress_bar
 from divmon.scoring.figures import Registry
 from divmon.types import Change, Sample, Score, Snapshot
@@ -136,3 +138,18 @@ def test_the_bar_counts_and_goes(capsys: pytest.CaptureFixture[str], monkeypatch
     with progress_bar("divmon: step 3", 4, shown=False) as done:
         done(4)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("output", ["none", "ascii", "closed"])
+def test_a_line_is_said_whatever_the_output_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, output: str
+) -> None:
+    raw = io.BytesIO()
+    out = None if output == "none" else io.TextIOWrapper(raw, encoding="ascii")
+    if output == "closed" and out is not None:
+        out.close()
+    monkeypatch.setattr("sys.stdout", out)
+    with caplog.at_level("INFO", logger="divmon"):
+        say("divmon: naïve \ud800")
+    assert raw.closed or raw.getvalue() == (b"divmon: na\\xefve \\ud800\n" if output == "ascii" else b"")
+    assert ("naïve" in caplog.text) == (output != "ascii")

@@ -534,3 +534,12 @@ def test_options_that_do_not_fit_are_refused() -> None:
         Renderer(tokenizer_with(QWEN), chat=True, think="never")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="prompt '0' of 'p' renders to no tokens"):
         Renderer(tokenizer_with(), chat=False).render("p", Prompt("0", ""))
+
+
+@pytest.mark.parametrize("content", ["half \ud83d of it", ({"role": "user", "content": "\udc00"},)])
+@pytest.mark.parametrize("chat", [True, False])
+def test_half_a_character_is_an_error_in_words(content: Any, chat: bool) -> None:
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}" if chat else None
+    renderer = Renderer(tiny.tokenizer(chat_template=template), chat=chat)
+    with pytest.raises(ValueError, match=r"prompt 'p' of 'task' holds half a character.*read its file as UTF-8"):
+        renderer.render("task", Prompt("p", content))

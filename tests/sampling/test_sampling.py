@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -191,3 +192,49 @@ def test_memory_that_runs_out_halves_the_batch_and_gives_the_same_samples() -> N
     assert "halved" in done.stdout
     assert "same samples" in done.stdout
     assert "skipped with its reason" in done.stdout
+
+
+def _out_of_memory(monkeypatch: pytest.MonkeyPatch, above: int, seconds: float = 0.0) -> list[tuple[int, int]]:
+    """Every batch wider than `above` tokens runs out of memory; returns (rows, width) of those tried."""
+    tried: list[tuple[int, int]] = []
+
+    def decode(model: Any, batch: Any) -> Any:
+        width = batch.input_ids_PL.shape[1] + int(batch.limits_R.max())
+        tried.append((len(batch.limits_R), width))
+        time.sleep(seconds)
+        if width > above:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nmore")
+        return live(model, batch)
+
+    monkeypatch.setattr("divmon.sampling.sampler.live", decode)
+    return tried
+
+
+def _asked(prompts: int, samples: int = 8) -> list[Request]:
+    ids = [tuple(range(3, 8 + 4 * (i % 2))) for i in range(prompts)]
+    return [
+        Request(RenderedPrompt("task", f"p{i:02d}", "", own), Decoding(max_new_tokens=4), samples)
+        for i, own in enumerate(ids)
+    ]
+
+
+def test_one_sample_that_does_not_fit_settles_it_for_all_as_long_and_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = _out_of_memory(monkeypatch, above=10)
+    sampler = Sampler(tiny.model("llama"), Renderer(tiny.tokenizer(), chat=False), how="live", max_batch_tokens=10**6)
+    drawing = sampler.draw(_asked(32), seed=0, step=0)
+    assert len(drawing.missing) == 16 and len(drawing.samples) == 16 * 8, "the short ones are drawn"
+    assert all("a single sample" in reason for reason in drawing.missing.values())
+    assert sum(width > 10 for _, width in tried) <= 12, "halved once down to one sample, and not for every prompt"
+    assert sum("does not fit the memory" in record.message for record in caplog.records) == 1
+
+
+def test_halving_keeps_to_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = _out_of_memory(monkeypatch, above=0, seconds=0.05)
+    sampler = Sampler(
+        tiny.model("llama"), Renderer(tiny.tokenizer(), chat=False), how="live", max_batch_tokens=10**6, timeout=0.12
+    )
+    drawing = sampler.draw(_asked(32), seed=0, step=0)
+    assert len(tried) <= 4 and len(drawing.missing) == 32 and not drawing.samples
+    assert any("not drawn in time" in reason for reason in drawing.missing.values())

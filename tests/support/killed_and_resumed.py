@@ -31,8 +31,8 @@ class Kill(TrainerCallback):
             forwards, forward = iter(range(5)), live._Forward.__call__
             live._Forward.__call__ = lambda *a: forward(*a) if next(forwards, None) is not None else die()  # type: ignore
         if step == 8 and self.how == "writing":  # its samples are on the disk, its scores are not
-            write = store._write_whole
-            store._write_whole = lambda path, data: write(path, data) if "samples" in path.name else die()
+            write = store.write_whole
+            store.write_whole = lambda path, data: write(path, data) if "samples" in path.name else die()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == 10 and self.how == "training":

@@ -27,6 +27,10 @@ class Reply:
     """Seconds before the first byte."""
     promised: int = 0
     """Bytes promised beyond those that come."""
+    drip: float = 0.0
+    """Seconds between two bytes, of the head too; for ever."""
+    flood: int = 0
+    """Further bytes that come, as fast as they are taken."""
 
 
 def completion(text: str, finish: str = "stop", tokens: int | None = 5, **choice: Any) -> dict[str, Any]:
@@ -54,6 +58,8 @@ class Scripted:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
+        self.flooded = 0
+        """Bytes of floods that were taken."""
 
 
 @contextmanager
@@ -76,6 +82,9 @@ def serving(scripts: dict[str, Script | list[str]]) -> Iterator[Scripted]:
 
         def _send(self, reply: Reply) -> None:
             time.sleep(reply.delay)
+            if reply.drip or reply.flood:
+                self._without_end(reply)
+                return
             data = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
             try:
                 self.send_response(reply.status)
@@ -85,6 +94,19 @@ def serving(scripts: dict[str, Script | list[str]]) -> Iterator[Scripted]:
                 self.end_headers()
                 self.wfile.write(data)
             except OSError:  # whoever asked has given up
+                pass
+            self.close_connection = True
+
+        def _without_end(self, reply: Reply) -> None:
+            try:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n" + (b"" if reply.drip else b"\r\n"))
+                while reply.drip:
+                    self.wfile.write(b"x")
+                    time.sleep(reply.drip)
+                for _ in range(reply.flood >> 20):
+                    self.wfile.write(b" " * (1 << 20))
+                    seen.flooded += 1 << 20
+            except OSError:
                 pass
             self.close_connection = True
 

@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import gc
+import locale
+import os
 import random
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from support import tiny
+from support import runs, tiny
 
 import divmon
-from divmon.guard import undisturbed, undisturbed_rng
+from divmon.guard import SETTINGS, undisturbed, undisturbed_process, undisturbed_rng
 
 
 def test_generators_come_back_also_after_an_error() -> None:
@@ -72,3 +81,56 @@ def test_buffers_written_in_place_and_attributes_left_behind_are_undone() -> Non
     assert torch.equal(model.seen, torch.zeros(2))
     assert model.calls == 0
     assert not hasattr(model, "left_behind")
+
+
+CHANGES: dict[str, Callable[[], Any]] = {
+    "grad mode": lambda: torch.set_grad_enabled(False),
+    "default dtype": lambda: torch.set_default_dtype(torch.float64),
+    "default device": lambda: torch.set_default_device("meta"),
+    "threads": lambda: torch.set_num_threads(torch.get_num_threads() + 1),
+    "deterministic algorithms": lambda: torch.use_deterministic_algorithms(True, warn_only=True),
+    "cuDNN flags": lambda: setattr(torch.backends.cudnn, "benchmark", True),
+    "precision of matrix products": lambda: torch.set_float32_matmul_precision("medium"),
+    "anomaly detection": lambda: torch.set_anomaly_enabled(True),
+    "numpy's errors": lambda: np.seterr(all="raise"),
+    "warnings filters": lambda: warnings.simplefilter("error"),
+    "working directory": lambda: os.chdir("/"),
+    "environment": lambda: (os.environ.update(DIVMON_NEW="1", HOME="/nowhere"), os.environ.pop("PATH")),
+    "signal handlers": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    "locale": lambda: locale.setlocale(locale.LC_ALL, "C" if "UTF" in locale.setlocale(locale.LC_ALL) else "C.UTF-8"),
+    "recursion limit": lambda: sys.setrecursionlimit(sys.getrecursionlimit() + 7),
+    "garbage collection": gc.disable,
+}
+"""A change of each thing that the guard covers."""
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_a_process_wide_setting_comes_back_also_after_an_error(setting: Any) -> None:
+    before = setting.get()
+    with pytest.raises(KeyError), undisturbed_process():
+        CHANGES[setting.name]()
+        assert setting.get() != before, "the change is one"
+        raise KeyError
+    assert setting.get() == before
+
+
+def test_weights_are_those_of_a_run_without_a_metric_that_changes_them_all(tmp_path: Path) -> None:
+    """Everything at once, in the training's own thread, where it would matter most; and a generator too."""
+
+    def meddling(lengths_PK: torch.Tensor) -> torch.Tensor:
+        for change in CHANGES.values():
+            with warnings.catch_warnings(action="ignore"):
+                change()
+        torch.manual_seed(7)
+        raise SystemExit("enough")
+
+    def trained(folder: Path, callbacks: list[Any]) -> Any:
+        trainer = runs.sft(folder, callbacks, runs.model(attention_dropout=0.1), max_steps=4)
+        trainer.train()
+        return trainer
+
+    options = {**runs.CHEAP, "metrics": ["ead", meddling], "every": 2, "progress": False, "user_timeout": None}
+    with_it = trained(tmp_path / "with", [divmon.DiversityCallback(runs.PROBES, **options)])
+    runs.assert_same_run(with_it, trained(tmp_path / "without", []))
+    run = divmon.read_run(tmp_path / "with")
+    assert run.steps == [0, 2, 4] and "SystemExit: enough" in str(run.problems.found[0])

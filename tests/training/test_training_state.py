@@ -165,6 +165,38 @@ def test_a_copy_of_the_callback_has_its_options_and_no_training(tmp_path: Path, 
         assert divmon.read_run(tmp_path / str(i)).steps == [0, 2]
 
 
+def test_what_cannot_be_pickled_is_refused_in_words_and_copied_all_the_same() -> None:
+    used = callback(metrics=["ead", lambda lengths_PK: lengths_PK])
+    with pytest.raises(TypeError, match=r"its metrics holds .*lambda.*expected a function of a module, or its name as"):
+        pickle.dumps(used)
+    assert copy.deepcopy(used).options == used.options
+
+
+def test_a_search_for_hyperparameters(tmp_path: Path) -> None:
+    """Optuna's trials, one of them pruned: each is a run of its own, and the next moves it aside."""
+    optuna = pytest.importorskip("optuna")
+
+    class SecondTrial(optuna.pruners.BasePruner):
+        def prune(self, study: Any, trial: Any) -> bool:
+            return bool(trial.number == 1)
+
+    optuna.logging.disable_default_handler()
+    used = callback(every=2)
+    trainer = runs.plain_trainer(tmp_path, [used], max_steps=2, eval_strategy="steps", eval_steps=1)
+    trainer.model_init = lambda trial=None: runs.model()
+    best = trainer.hyperparameter_search(
+        hp_space=lambda trial: {"learning_rate": trial.suggest_float("learning_rate", 1e-5, 1e-3)},
+        n_trials=3,
+        direction="minimize",
+        backend="optuna",
+        pruner=SecondTrial(),
+    )
+    assert best.run_id in ("0", "2") and used.failures == []
+    stored = [divmon.read_run(path.parent) for path in tmp_path.rglob("manifest.json")]
+    assert sorted(run.steps for run in stored) == [[0, 1], [0, 2], [0, 2]], "a pruned trial ends as any other"
+    assert all(set(run.changes.step) <= {1, 2} for run in stored)
+
+
 def test_a_schedule_of_evaluations_alone(tmp_path: Path) -> None:
     used = callback(every=None, at_start=False, at_end=False, on_evaluate=True)
     runs.sft(tmp_path, [used], max_steps=6, eval_strategy="steps", eval_steps=2).train()

@@ -10,7 +10,7 @@ import numpy as np
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.score_files.comparison import listed
 from divmon.analysis.settings import Obstacle, obstacles, settings
-from divmon.storage.reader import asked
+from divmon.storage.manifest import asked
 
 
 @dataclass(frozen=True)

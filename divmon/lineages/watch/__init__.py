@@ -6,7 +6,6 @@ neither find its directory locked nor move the results of a watch aside.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from typing import Any, Literal
 from divmon.lineages.watch.checkpoints import STATE, Checkpoint, Loader, NotWhole, Signature, Unusable, found
 from divmon.lineages.watch.served import ServerCommand
 from divmon.storage.reader import WATCH_FOLDER, list_steps
-from divmon.storage.snapshot_files import marker_path
+from divmon.storage.snapshot_files import read_marker
 
 DONE, PARTLY = 0, 3
 SETTLE = 2.0
@@ -140,7 +139,11 @@ class Watch:
                 return
 
     def _measured_identity(self, step: int) -> str | None:
-        return json.loads(marker_path(self.folder, step).read_bytes())["provenance"].get("identity")
+        try:
+            return read_marker(self.folder, step)["provenance"].get("identity")
+        except ValueError as error:
+            self._say(f"{error}; it is measured anew")
+            return None
 
     def _measure(self, checkpoint: Checkpoint) -> None:
         from divmon.guard import release_memory
@@ -165,8 +168,7 @@ class Watch:
                 reason = f"deleted or changed while it was read ({reason})"
             self._fail(checkpoint, reason, last=isinstance(error, Unusable))
         else:
-            if self.failures.pop(checkpoint.step, None):
-                self._record()
+            self.failures.pop(checkpoint.step, None)
         finally:
             self.monitor.release()
             release_memory()
@@ -240,8 +242,12 @@ class Watch:
         self._record()
 
     def _record(self) -> None:
+        """Facts of a run are appended: a failure stays in the record after a later try that succeeds."""
         if self.monitor.store is not None:
-            self.monitor.store.update(failures=[{"step": s, "reason": why} for s, why in sorted(self.failures.items())])
+            before = self.monitor.store.manifest.get("failures", [])
+            for step, why in sorted(self.failures.items()):
+                if not any((failure["step"], failure["reason"]) == (step, why) for failure in before):
+                    self.monitor.store.append("failures", {"step": step, "reason": why})
 
     def _is_over(self) -> bool:
         """Whether the last checkpoint is that of the end of training."""

@@ -107,9 +107,10 @@ class Renderer:
         elif self.chat and not self._is_rendered(content):
             turns: Any = ({"role": "user", "content": content},) if isinstance(content, str) else content
             text = self._prefill(self._through_template(f"{prompt.id!r} of '{probe_name}'", turns), self._switch)
-            ids = self._with_one_bos(self._encode(text))
+            ids = self._with_one_bos(self._encode(_whole(text, prompt.id, probe_name)))
         else:
-            text, ids = self._plain(self._prefill(content if isinstance(content, str) else _as_text(content)))
+            text = self._prefill(content if isinstance(content, str) else _as_text(content))
+            text, ids = self._plain(_whole(text, prompt.id, probe_name))
         if not ids:
             raise ValueError(f"prompt {prompt.id!r} of '{probe_name}' renders to no tokens; it reads {text!r}")
         in_reasoning = text.rstrip().endswith(self._tags.open)
@@ -211,3 +212,19 @@ def _as_text(turns: Any) -> str:
     if len(turns) == 1 and turns[0]["role"] == "user":
         return turns[0]["content"]
     return "\n".join([f"{turn['role'].capitalize()}: {turn['content']}" for turn in turns] + ["Assistant:"])
+
+
+def _whole(text: str, prompt_id: str, probe_name: str) -> str:
+    """The text, which every tokenizer takes.
+
+    Raises:
+        ValueError: it holds a lone surrogate.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"prompt {prompt_id!r} of '{probe_name}' holds half a character, the lone surrogate"
+            f" {text[error.start]!r}, which no tokenizer takes: read its file as UTF-8, or leave the prompt out"
+        ) from None
+    return text

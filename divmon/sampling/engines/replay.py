@@ -13,7 +13,8 @@ from typing import Any
 
 from divmon.prompts.rows.completions import read_completions
 from divmon.sampling import Drawing, Key, Request
-from divmon.storage.reader import find_folder, list_steps, read_manifest, read_probes, read_snapshot
+from divmon.storage.manifest import read_manifest, read_probes
+from divmon.storage.reader import find_folder, list_steps, read_snapshot
 from divmon.storage.snapshot_files import read_samples
 from divmon.types import RenderedPrompt, Sample
 

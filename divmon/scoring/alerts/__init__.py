@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from scipy.special import stdtrit
 
+from divmon.grading.users_code import within
 from divmon.options import from_file
 from divmon.scoring.alerts.evidence import TITLES, evidence
 from divmon.scoring.alerts.power import sight
@@ -248,7 +249,7 @@ def act(alerts: Sequence[Alert], chosen: Sequence[Action], control: Any, say: Ca
         control.should_training_stop |= "stop" in chosen
     for function in filter(callable, chosen):
         for alert in new:
-            function(alert)
+            within(function, lambda function=function, alert=alert: function(alert))  # type: ignore[misc]
 
 
 def replay(run: Run) -> tuple[Alerts, list[Alert]]:

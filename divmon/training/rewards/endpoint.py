@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import logging
 import os
 import re
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from divmon.sampling.serving.client import Client, Refused, Unanswered
+from divmon.storage.redaction import redacted
 
 logger = logging.getLogger("divmon")
 
@@ -51,8 +51,8 @@ def scores_of(
     def one(item: tuple[str, str, str | None]) -> float | None:
         try:
             return _score(_reply(item, model, url))
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            failures.append(f"{type(error).__name__}: {error}")
+        except (Refused, Unanswered, ValueError) as error:
+            failures.append(str(error))
             return None
 
     items = list(zip(prompts, answers, references, strict=True))
@@ -60,8 +60,8 @@ def scores_of(
         found = list(threads.map(one, items))
     if failures and len(failures) == len(items):
         raise RuntimeError(
-            f"the judge at {url} answered none of {len(items)} requests ({failures[0]}); expected an OpenAI-compatible"
-            " server there, such as `vllm serve`: give its address as the reward's argument `url`"
+            f"the judge at {redacted(url)} answered none of {len(items)} requests ({failures[0]}); expected an"
+            " OpenAI-compatible server there, such as `vllm serve`: give its address as the reward's argument `url`"
         )
     if failures:
         logger.warning("divmon: the judge answered %d of %d requests not: %s", len(failures), len(items), failures[0])
@@ -80,20 +80,13 @@ def _reply(item: tuple[str, str, str | None], model: str, url: str) -> str:
         "chat_template_kwargs": {"enable_thinking": False},
     }
     key = os.environ.get("DIVMON_JUDGE_KEY")
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-    request = urllib.request.Request(f"{url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers)
-    for left in range(TRIES - 1, -1, -1):
-        try:
-            with urllib.request.urlopen(request, timeout=SECONDS) as response:
-                return str(json.load(response)["choices"][0]["message"]["content"])
-        except urllib.error.HTTPError as error:
-            if not left or error.code not in (429, 500, 502, 503, 504):
-                raise
-        except OSError:
-            if not left:
-                raise
-        time.sleep(0.5 * 2 ** (TRIES - 1 - left))
-    raise AssertionError("unreachable")
+    client = _client(url, key)
+    return client.ask("/chat/completions", body, lambda answer: str(answer["choices"][0]["message"]["content"]))
+
+
+@functools.cache
+def _client(url: str, key: str | None) -> Client:
+    return Client(url, api_key=key, timeout=SECONDS, retries=TRIES - 1)
 
 
 def _score(reply: str) -> float:

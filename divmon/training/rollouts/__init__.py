@@ -12,6 +12,7 @@ from typing import Any
 from divmon.guard import undisturbed_rng
 from divmon.scoring.scorer import Scorer
 from divmon.storage.writer import Store
+from divmon.training.continuation import stored_reference
 from divmon.training.rollouts.batches import Batch, decoding_of, groups_of, opens_reasoning, tokenizer_of
 from divmon.training.rollouts.groups import TASK, Draw
 from divmon.training.rollouts.scores import GroupScorer
@@ -113,9 +114,7 @@ class Rollouts:
             if folder is not None:
                 store = Store(folder, max_samples_mb=self._max_samples_mb, say=self._say)
                 self.store = store.open(self._manifest(trainer), resume_step=resume_step)
-                first = self.store.reference()
-                if first is not None:
-                    self._scoring.remember(first)
+                stored_reference(self.store, resume_step, self._scoring.remember)
         self._trainer = trainer
         self._wrap(trainer)
 
@@ -197,6 +196,8 @@ class Rollouts:
             self.probes = [Probe(TASK, tuple(Prompt(id, text, category=self._category) for id, text in prompts))]
         store = self.store
         if store is not None:
+            if store.new_reference:
+                store.refer_to(step)
             self._safely(lambda: store.write(snapshot), f"the rollouts of step {step} could not be stored")
         return snapshot
 

@@ -11,6 +11,26 @@ import sys
 from collections.abc import Callable
 
 _CAPABILITY_VERSION_3 = 0x20080522
+_CALLS = {
+    "read the keys of the session": {"x86_64": 250, "aarch64": 219},  # keyctl
+    "add a key to the session": {"x86_64": 248, "aarch64": 217},
+    "use io_uring": {"x86_64": 425, "aarch64": 425},
+    "hold semaphores": {"x86_64": 64, "aarch64": 190},
+    "hold a queue of messages": {"x86_64": 68, "aarch64": 186},
+    "hold shared memory": {"x86_64": 29, "aarch64": 194},
+    "hold a file in memory": {"x86_64": 319, "aarch64": 279},
+}
+"""What no program may do, and the number of the call that does it."""
+_ARGUMENTS: dict[str, tuple[object, ...]] = {
+    "read the keys of the session": (0, -3, 0),  # KEYCTL_GET_KEYRING_ID of the session's
+    "add a key to the session": (b"user", b"divmon", b"x", 1, -3),
+    "use io_uring": (1, ctypes.create_string_buffer(120)),
+    "hold semaphores": (0, 1, 0o1600),
+    "hold a queue of messages": (0, 0o1600),
+    "hold shared memory": (0, 4096, 0o1600),
+    "hold a file in memory": (b"divmon", 0),
+}
+_AF_VSOCK = 40
 _MS_REMOUNT, _MS_BIND, _CLONE_NEWUSER = 32, 4096, 0x10000000
 
 
@@ -25,7 +45,10 @@ def main() -> None:
         "it can write outside its own folder": _can_write,
         "it can see the environment": lambda: variable in os.environ,
         "it can reach the network": lambda: bool(socket.create_connection(("127.0.0.1", port), timeout=2)),
+        "it can open a socket to the host's machine": lambda: bool(socket.socket(_AF_VSOCK, socket.SOCK_STREAM)),
+        "it can open a socket": lambda: bool(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)),
         "it can start processes": _can_fork,
+        **{f"it can {what}": lambda what=what: _called(what) for what in _CALLS},  # type: ignore[misc]
     }
     print(json.dumps([hole for hole, try_it in holes.items() if _works(try_it)]))
 
@@ -35,6 +58,11 @@ def _works(try_it: Callable[[], bool]) -> bool:
         return try_it()
     except OSError:
         return False
+
+
+def _called(what: str) -> bool:
+    number = _CALLS[what].get(os.uname().machine)
+    return number is not None and _libc().syscall(number, *_ARGUMENTS[what]) >= 0
 
 
 def _libc() -> ctypes.CDLL:

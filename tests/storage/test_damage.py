@@ -1,0 +1,247 @@
+"""A damaged run directory: reading gives the same numbers or a named problem, never others and never a traceback."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import run_dirs
+
+import divmon
+from divmon.cli import main
+from divmon.loggers.console import closing_lines
+from divmon.scoring.scorer import Scorer
+from divmon.storage.sealing import seal, unseal
+from divmon.storage.writer import Store, read_run
+
+STEPS = (0, 10, 20)
+FILES = ("manifest.json", "snapshots/00000010.json", "snapshots/00000010.samples.jsonl.gz", "snapshots/00000000.json")
+OF_JSON, OF_SAMPLES = FILES[:2], FILES[2]
+FRAMES = ("scores", "changes", "decomposition", "per_prompt", "samples")
+Damage = Callable[[Path], None]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small graded run of three snapshots, as this divmon writes it."""
+
+    def text(step: int, prompt: Any, k: int) -> tuple[str, bool]:
+        return f"it is {(k * (3 if step < 20 else 1)) % 5} by {prompt.id}", k % 2 == 0
+
+    folder = tmp_path_factory.mktemp("whole") / "_divmon"
+    return run_dirs.draw(folder, STEPS, text, Scorer("ead,duplicates", vocab_size=400), prompts=4, num_samples=4)
+
+
+@pytest.fixture(scope="module")
+def older(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as it was written before there were digests."""
+    folder = tmp_path_factory.mktemp("older") / "_divmon"
+    shutil.copytree(whole, folder)
+    for file in (folder / "manifest.json", *folder.glob("snapshots/*.json")):
+        value, _ = unseal(file.read_bytes())
+        value.pop("samples_sha256", None)
+        file.write_text(json.dumps(value))
+    return folder
+
+
+def copied(run: Path, to: Path) -> Path:
+    return Path(shutil.copytree(run, to, dirs_exist_ok=True))
+
+
+def numbers(run: divmon.storage.reader.Run) -> dict[str, dict[int, str]]:
+    """Every frame by step, to the last digit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        frames = {name: getattr(run, name) for name in FRAMES}
+        return {
+            name: {int(step): part.to_csv(index=False) for step, part in frame.groupby("step")}
+            for name, frame in frames.items()
+        }
+
+
+# -- ways to damage a file
+
+
+def cut(share: float) -> Damage:
+    return lambda file: file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+
+
+def flip(seed: int, among: bytes | None = None) -> Damage:
+    """Another byte in a random place, or another digit for a digit."""
+
+    def damage(file: Path) -> None:
+        data, rng = bytearray(file.read_bytes()), random.Random(seed)
+        places = [i for i, byte in enumerate(data) if among is None or byte in among]
+        place = rng.choice(places)
+        others = among or bytes(range(256))
+        data[place] = rng.choice([byte for byte in others if byte != data[place]])
+        file.write_bytes(data)
+
+    return damage
+
+
+def written(data: bytes) -> Damage:
+    return lambda file: file.write_bytes(data)
+
+
+def of_another_step(file: Path) -> None:
+    file.write_bytes((file.parent / file.name.replace("00000010", "00000020")).read_bytes())
+
+
+def emptied(file: Path) -> None:
+    file.write_bytes(gzip.compress(b""))
+
+
+BYTES: dict[str, Damage] = {
+    "empty": written(b""),
+    "null": written(b"null"),
+    "list": written(b"[]"),
+    "object": written(b"{}"),
+    "deep": written(b"[" * 100_000),
+    "zeros": written(b"\0" * 4096),
+    "not utf-8": written(b'{"step": "\xff"}'),
+    **{f"cut to {share}": cut(share) for share in (0.1, 0.5, 0.9, 0.999)},
+    **{f"digit {seed}": flip(seed, b"0123456789") for seed in range(8)},
+    **{f"byte {seed}": flip(seed) for seed in range(8)},
+}
+VALUES: list[Any] = [None, True, -1, 1e300, 10**30, "x", "1", [], {}, [[]], {"a": 1}, [None, "x"]]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every key and position in a value; of a list the first alone."""
+    items = (
+        list(value.items())
+        if isinstance(value, dict)
+        else list(enumerate(value))[:1]
+        if isinstance(value, list)
+        else []
+    )
+    for key, inner in items:
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+def with_key(value: Any, path: tuple[Any, ...], how: str, new: Any = None) -> Any:
+    """A copy whose entry at `path` is deleted, renamed or replaced."""
+    copy = json.loads(json.dumps(value))
+    holder = copy
+    for key in path[:-1]:
+        holder = holder[key]
+    if how == "replaced":
+        holder[path[-1]] = new
+    elif (old := holder.pop(path[-1])) is not None and how == "renamed" and isinstance(holder, dict):
+        holder[f"{path[-1]}x"] = old
+    return copy
+
+
+# -- what reading makes of it
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_any_changed_byte_gives_the_same_numbers_or_a_named_problem(whole: Path, tmp_path: Path, file: str) -> None:
+    expected = numbers(read_run(whole))
+    more = {"another step's": of_another_step, "emptied": emptied} if "00000010" in file else {}
+    for name, damage in (BYTES | more).items():
+        run = copied(whole, tmp_path / "_divmon")
+        damage(run / file)
+        try:
+            read = read_run(run)
+            problems, found = read.problems, numbers(read)
+        except ValueError as error:
+            assert file == "manifest.json" and "manifest.json" in str(error), (name, error)
+            continue
+        if file == "manifest.json":
+            assert problems.lines() and "manifest.json" in problems.lines()[-1], name
+            continue
+        assert Path(file).name in " ".join(problems.lines()), name
+        step = int(Path(file).name[:8])
+        for frame, by_step in found.items():
+            whole_frame = {s: text for s, text in expected[frame].items() if s != step}
+            lost = frame == "samples" or "samples" not in file
+            assert {s: text for s, text in by_step.items() if s != step} == whole_frame, (name, frame)
+            assert (step not in by_step) if lost else (by_step == expected[frame]), (name, frame)
+
+
+@pytest.mark.parametrize("file", OF_JSON)
+def test_any_wrong_key_of_an_older_run_is_named_and_never_a_traceback(older: Path, tmp_path: Path, file: str) -> None:
+    """Without a digest a changed number cannot be told; a key that is not there or has the wrong type can."""
+    value = json.loads((older / file).read_bytes())
+    assert numbers(read_run(older)) and not read_run(older).problems, "a run from before digests reads as it did"
+    run, rng = copied(older, tmp_path / "_divmon"), random.Random(0)
+    top, deep = [(key,) for key in value], [path for path in places(value) if len(path) > 1]
+    for path in [*top, *rng.sample(deep, min(20, len(deep)))]:
+        changes = [("deleted", None), ("renamed", None), *(("replaced", new) for new in rng.sample(VALUES, 2))]
+        for how, new in changes:
+            (run / file).write_text(json.dumps(with_key(value, path, how, new)))
+            try:
+                read = read_run(run)
+                lines, _ = read.problems.lines(), numbers(read)
+            except ValueError as error:
+                assert "manifest.json" in str(error), (path, how, new)
+                continue
+            except Exception as error:
+                raise AssertionError((path, how, new)) from error
+            if path in (("scores",), ("provenance",)) and how != "replaced":
+                assert f"there is no key '{path[0]}'" in " ".join(lines), (path, how, lines)
+
+
+@pytest.mark.parametrize("command", [["compare"], ["report"]])
+def test_the_commands_end_in_words(
+    whole: Path, older: Path, tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, rng = tmp_path / "_divmon", random.Random(1)
+    tried: list[tuple[Path, str, Damage]] = [
+        (whole, file, BYTES[name]) for file in FILES for name in ("cut to 0.5", "digit 0")
+    ]
+    for file in OF_JSON:
+        value = json.loads((older / file).read_bytes())
+        for path in rng.sample(list(places(value)), 4):
+            new = with_key(value, path, *rng.choice([("deleted", None), ("replaced", rng.choice(VALUES))]))
+            tried.append((older, file, written(json.dumps(new).encode())))
+    for source, file, damage in tried:
+        shutil.rmtree(run, ignore_errors=True)
+        copied(source, run)
+        damage(run / file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            code = main(
+                [*command, str(run), *(["--out", str(tmp_path / "page.html")] if command == ["report"] else [])]
+            )
+        said = capsys.readouterr()
+        if source == whole:
+            assert code in (0, 2, 3) and Path(file).name in (
+                said.out + said.err if command == ["compare"] or code == 2 else (tmp_path / "page.html").read_text()
+            )
+
+
+def test_what_a_seal_says() -> None:
+    for indent in (None, 1):
+        value = {"step": 1, "text": "a } b", "list": [1, 2]}
+        data = seal(value, indent)
+        assert unseal(data) == (value, True) and json.loads(data)["sha256"]
+        with pytest.raises(ValueError, match="changed after divmon wrote it"):
+            unseal(data.replace(b'"step"', b'"stop"'))
+        with pytest.raises(ValueError, match="changed after divmon wrote it"):
+            unseal(data.replace(b'"sha256":', b'"sha257":'))
+    assert unseal(b'{"step": 1}') == ({"step": 1}, False), "from before there were any"
+
+
+def test_the_closing_lines_take_the_last_snapshot_that_can_be_read(whole: Path, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "_divmon")
+    (run / "snapshots/00000020.json").write_bytes(b"{")
+    store = Store(run)
+    said = closing_lines(store, store.problems())
+    assert "00000020.json" in said and "at step 10" in said
+
+
+def test_score_ends_in_words_on_files_of_a_run(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in FILES:
+        assert main(["score", str(whole / file)]) in (2, 3)
+        assert "Traceback" not in capsys.readouterr().err
