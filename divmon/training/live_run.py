@@ -113,7 +113,7 @@ class LiveRun:
         assert self.asking is not None
         options = self.options
         self.scorer = make_scorer(options, self.asking, model)
-        for line in [*self.asking.notes(), *self.asking.cannot_judge()]:
+        for line in [*self.asking.notes(), *self.asking.cannot_judge(), *self.scorer.notes()]:
             self.say(line)
         drawn_by = self.engine if model is None else unwrapped(model)
         record = manifest(options, self.asking, self.scorer, drawn_by, self.processes.count)
