@@ -38,9 +38,10 @@ MEASURED = {
     "num_samples": 16,
     "reference_samples": 16,
     "max_new_tokens": 128,
-    "embedder": "mpnet",
+    "embedder": "sentence-transformers/all-mpnet-base-v2",
     "chat": True,
-    "system_prompt": "Answer in one or two short sentences.",
+    "system_prompt": "You are a helpful AI assistant. Solve the problem in one or two short sentences and end with the"
+    " number.",
 }
 """How every stage is measured, the base model too: alike, or they could not be compared."""
 TRAINED: dict[str, Any] = {
