@@ -75,10 +75,10 @@ def folder(name: str) -> Path:
     """The folder of a packaged model, as `from_pretrained` takes it.
 
     Args:
-        name: "minilm", "mpnet", "smollm2", or the hub id of the last two.
+        name: one of `PACKAGED`.
 
     Raises:
-        KeyError: no package is known for it.
+        KeyError: there is no such name.
         Unavailable: a package is not installed, or the cache cannot be written.
         Damaged: a file is not the one that was released.
     """
@@ -213,7 +213,6 @@ _SMOLLM2 = Packaged(
 )
 PACKAGED = {
     "minilm": _MINILM,
-    "mpnet": _MPNET,
     MPNET: _MPNET,
     "smollm2": _SMOLLM2,
     SMOLLM2: _SMOLLM2,

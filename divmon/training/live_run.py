@@ -119,7 +119,9 @@ class LiveRun:
         record = manifest(options, self.asking, self.scorer, drawn_by, self.processes.count)
         before = None
         if options.reference not in ("first", "ref_model", "base"):
-            before = reference_run(options.reference, record)
+            before, left_out = reference_run(options.reference, record)
+            for line in left_out:
+                self.say(line)
         self.store = Store(output_dir, max_samples_mb=options.max_samples_mb, say=self.say).open(
             record, resume_step=resume_step
         )
