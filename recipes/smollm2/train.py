@@ -31,7 +31,7 @@ from divmon.lineages.miniature import draw_problem
 from divmon.scoring.packaged_weights import folder
 from divmon.training.rewards import math_answer
 
-STEPS = {"sft-one": 16, "sft-mixture": 16, "dpo": 8, "grpo": 6}
+STEPS = {"sft-one": 16, "sft-mixture": 16, "dpo": 6, "grpo": 4}
 BATCH = 4
 MEASURED = {
     "num_prompts": 24,
@@ -50,6 +50,7 @@ TRAINED: dict[str, Any] = {
     "warmup_steps": 2,
     "logging_steps": 1,
     "save_strategy": "no",
+    "gradient_checkpointing": False,
     "report_to": "none",
     "bf16": torch.cuda.is_available(),
     "use_cpu": not torch.cuda.is_available(),
@@ -113,7 +114,7 @@ def trainer_of(stage: str, arguments: argparse.Namespace, folder_: Path) -> Any:
         problems = [draw_problem(rng) for _ in range(16 * steps)]
         return GRPOTrainer(
             **common,
-            args=GRPOConfig(**settings | {"per_device_train_batch_size": 16, "learning_rate": 2e-4}, num_generations=8,
+            args=GRPOConfig(**settings | {"per_device_train_batch_size": 16, "learning_rate": 5e-4}, num_generations=8,
                             max_completion_length=96, temperature=1.0),
             reward_funcs=math_answer,
             train_dataset=Dataset.from_list([{"prompt": turns(p.prompt), "answer": str(p.answer)} for p in problems]),
@@ -127,7 +128,7 @@ def trainer_of(stage: str, arguments: argparse.Namespace, folder_: Path) -> Any:
             {"prompt": turns(q), "chosen": said(plain[q]), "rejected": said(socratic[q])}
             for q in rng.sample(sorted(plain.keys() & socratic.keys()), BATCH * steps)
         ]
-        settings |= {"learning_rate": 1e-4, "max_length": 384}
+        settings |= {"learning_rate": 3e-4, "max_length": 384}
         return DPOTrainer(
             **common, args=DPOConfig(**settings), train_dataset=Dataset.from_list(pairs), callbacks=[callback]
         )
