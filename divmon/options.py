@@ -54,7 +54,7 @@ class Options:
     allow_unsandboxed_code: bool = False
     """Run generated programs without bubblewrap where it is not available."""
     embedder: str = "auto"
-    """Text encoder: a hub id, a local path or "minilm"; "auto" is all-mpnet-base-v2 (from packages, the hub's cache, the
+    """Text encoder: a hub id, a local path or "minilm"; "auto" is all-mpnet-base-v2 (of packages, the hub's cache, the
     hub), else minilm."""
     code_embedder: str = "microsoft/unixcoder-base"
     """Encoder of programs: a hub id or a local path."""
