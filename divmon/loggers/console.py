@@ -71,8 +71,9 @@ def closing_lines(store: Stored, problems: Sequence[str]) -> str:
     """
     steps = store.steps()
     said = [red(f"divmon: {line}") for line in problems]
-    if len(steps) > 1:
-        said.append(closing_table(store.read(steps[-1])))
+    last = store.read(steps[-1]) if steps else None
+    if last is not None and (len(steps) > 1 or last.changes):  # the reference may be of another run
+        said.append(closing_table(last))
     elif steps:
         said.append(f"divmon: one snapshot, at step {steps[0]}: nothing can be said about change yet")
     else:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,14 @@ TRAINED: dict[str, Any] = {
 
 
 def solutions(source: str, file: str | None) -> dict[str, str]:
-    """Question -> a solution of this source."""
+    """Question -> a solution of this source, without the calculator's annotations (<<2*3=6>>): a small model that is
+    taught them may loop in <<<< until it is cut off."""
     if file is None:
         rows: Any = load_dataset("openai/gsm8k", source, split="train")
     else:
         rows = [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
     question, answer = ("question", "answer") if "question" in rows[0] else ("prompt", "completion")
-    return {row[question]: row[answer] for row in rows}
+    return {row[question]: re.sub(r"<<[^>]*>>", "", row[answer]) for row in rows}
 
 
 def turns(question: str) -> list[dict[str, str]]:
@@ -146,7 +148,7 @@ def main() -> None:
     arguments = parser.parse_args()
     began = time.perf_counter()
     if arguments.stage == "base":
-        monitor = DiversityMonitor("word_problems", output_dir=str(arguments.out / "base"), **MEASURED)
+        monitor = DiversityMonitor("word_problems", output_dir=str(arguments.out / "base" / "_divmon"), **MEASURED)
         monitor.measure(*model_of("base", arguments.out, 0))
         monitor.close()
     else:
