@@ -142,19 +142,24 @@ def notes(snapshot: Snapshot) -> list[str]:
         if metric == "truncated" and share > TRUNCATED_LIMIT:
             limit = snapshot.provenance.get("decoding", {}).get(task, {}).get("max_new_tokens")
             reasoning = any(s.task == task and not s.answered for s in snapshot.samples)
-            why = unanswered(share, shares.get((task, "length_limit"), math.nan), limit, reasoning)
+            at_limit, repeated = (shares.get((task, name), math.nan) for name in ("length_limit", "repetition"))
+            why = unanswered(share, at_limit, limit, reasoning, repeated)
             found.append(f"{task} is NOT COMPARABLE: {why}")
     return found
 
 
-def unanswered(share: float, at_limit: float, limit: int | None, reasoning: bool | None = None) -> str:
-    """Why so many completions have no answer. To raise a limit is advised only where one was reached.
+def unanswered(
+    share: float, at_limit: float, limit: int | None, reasoning: bool | None = None, repeated: float = math.nan
+) -> str:
+    """Why so many completions have no answer. To raise a limit is advised only where one was reached, and with the
+    warning that a loop has no end where the text repeats itself enough to explain half of them.
 
     Args:
         share: of completions without an answer.
         at_limit: share of completions that ended at the token limit; NaN where it was not recorded.
         limit: in tokens.
         reasoning: whether they ended inside their reasoning; None where that is not known.
+        repeated: share of the text that repeats itself; NaN where it was not measured.
     """
     if at_limit == 0:
         return (
@@ -165,7 +170,10 @@ def unanswered(share: float, at_limit: float, limit: int | None, reasoning: bool
     raised = "max_reasoning_tokens" if reasoning else "max_new_tokens"
     if reasoning is None:
         raised = "max_new_tokens (max_reasoning_tokens where the model reasons)"
-    return f"{100 * share:.0f} % of its completions are truncated before their answer, at {at}; raise {raised}"
+    why = f"{100 * share:.0f} % of its completions are truncated before their answer, at {at}"
+    if repeated >= share / 2:
+        return f"{why}, and {100 * repeated:.0f} % of all text repeats itself: read them before you raise {raised}"
+    return f"{why}; raise {raised}"
 
 
 def red(line: str) -> str:
