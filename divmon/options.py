@@ -55,7 +55,8 @@ class Options:
     allow_unsandboxed_code: bool = False
     """Run generated programs without bubblewrap where it is not available."""
     embedder: str = "auto"
-    """Text encoder: a hub id or a local path; "auto" is all-mpnet-base-v2, else a small one that is installed."""
+    """Text encoder: a hub id, a local path or "minilm"; "auto" is all-mpnet-base-v2 (of packages, the hub's cache, the
+    hub), else minilm."""
     code_embedder: str = "microsoft/unixcoder-base"
     """Encoder of programs: a hub id or a local path."""
     nli_model: str = "FacebookAI/roberta-large-mnli"

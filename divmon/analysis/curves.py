@@ -96,13 +96,17 @@ class Curves:
         """(step, task) -> why its figures must not be compared: measured with other settings than the run's last
         snapshot, too many completions without an answer (contract 3), or a suspicious sampler (contract 5)."""
         scores, found = self.run.scores, self._other_settings()
-        at_limit = scores[scores["metric"] == "clipped_ratio"].set_index(["step", "task"])["mean"].to_dict()
+        at_limit, repeated = (
+            scores[scores["metric"] == name].set_index(["step", "task"])["mean"].to_dict()
+            for name in ("clipped_ratio", "repetition")
+        )
         for step, task, share in scores.loc[scores["metric"] == "no_answer", ["step", "task", "mean"]].itertuples(
             index=False
         ):
             if share > TRUNCATED_LIMIT:
                 limit = self.run.provenance[step].get("decoding", {}).get(task, {}).get("max_new_tokens")
-                found[step, task] = unanswered(share, at_limit.get((step, task), math.nan), limit)
+                reached, loops = (shares.get((step, task), math.nan) for shares in (at_limit, repeated))
+                found[step, task] = unanswered(share, reached, limit, repeated=loops)
         for step, facts in self.run.provenance.items():
             if facts.get("suspicion"):
                 tasks = scores.loc[scores["step"] == step, "task"].unique()

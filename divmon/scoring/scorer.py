@@ -19,7 +19,7 @@ from divmon.grading.users_code import called
 from divmon.scoring.figures import Registry, of_metrics
 from divmon.scoring.metric_inputs import Inputs, Outputs, Resources, classify_together, embed_together
 from divmon.scoring.metrics import EXPENSIVE, Metric
-from divmon.scoring.model_loading import Unavailable
+from divmon.scoring.packaged_weights import MPNET, Unavailable
 from divmon.scoring.selection import asked, select
 from divmon.scoring.stats import from_replicates, jackknife, paired_change
 from divmon.types import Change, Figure, Score
@@ -92,6 +92,11 @@ class Scorer:
         """The models in use, for the record."""
         in_use = {metric.cost for metric in [*self.metrics, *self.expensive]}
         return {cost: model.name for cost, model in self.resources.models.items() if cost in in_use}
+
+    def notes(self) -> list[str]:
+        """Which text encoder was taken where none was named, a line to show a person; the small one is warned of."""
+        taken = None if self.resources.is_chosen("encoder") else self.encoders().get("encoder")
+        return [f"divmon: text encoder: {MPNET}, that of the paper"] if taken == MPNET else []
 
     def score(
         self,

@@ -121,7 +121,7 @@ class Run:
         said = [f"divmon run {self.folder}: {len(steps)} snapshot{'' if len(steps) == 1 else 's'}{span}"]
         if problems:
             said.append(f"WARNING: {problems.summary}; run.problems has the reasons")
-        elif len(steps) == 1:
+        elif len(steps) == 1 and self.changes.empty:  # the reference may be of another run
             said.append("one snapshot: nothing can be said about change yet")
         return "\n".join(said)
 

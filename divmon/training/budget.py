@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from divmon.training.cost import duration
+
 
 class Budget:
     """Decides at each step that is due by `every` whether it is measured.
@@ -49,5 +51,6 @@ class Budget:
         assert self.every is not None and self.max_overhead is not None
         return (
             f"divmon: from step {step} on measuring every {self.every * self.thinned} steps (asked for: {self.every}),"
-            f" so that it takes at most {100 * self.max_overhead:g} % of the run; one measurement takes {cost:.3g} s"
+            f" so that it takes at most {100 * self.max_overhead:g} % of the run; one measurement takes"
+            f" {duration(cost)}"
         )

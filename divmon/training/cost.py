@@ -20,6 +20,17 @@ MUCH = 0.1
 """Share of training above which the budget is mentioned."""
 
 
+def duration(seconds: float) -> str:
+    """For a person.
+
+    >>> [duration(s) for s in (0.034, 95.2, 1440, 9000)]
+    ['0.034 s', '95 s', '24 min', '2.5 h']
+    """
+    if seconds < 120:
+        return f"{seconds:.2g} s" if seconds < 99.5 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 @dataclass(frozen=True)
 class Price:
     """`seconds` is at the token limit, so an upper bound where completions end by themselves; without the scoring."""
@@ -42,7 +53,7 @@ class Price:
             of_training += "; max_overhead=0.05 would keep it to 5 %"
         return (
             f"divmon: one measurement = {self.completions:,} completions, up to {self.tokens:,} tokens, about"
-            f" {self.seconds:.3g} s (timed on 2 prompts){of_training}"
+            f" {duration(self.seconds)} if all answers reach their limit (timed on 2 prompts){of_training}"
         )
 
 

@@ -124,13 +124,15 @@ class LiveRun:
         assert self.asking is not None
         options = self.options
         self.scorer = make_scorer(options, self.asking, model)
-        for line in [*self.asking.notes(), *self.asking.cannot_judge()]:
+        for line in [*self.asking.notes(), *self.asking.cannot_judge(), *self.scorer.notes()]:
             self.say(line)
         drawn_by = self.engine if model is None else unwrapped(model)
         record = manifest(options, self.asking, self.scorer, drawn_by, self.processes.count)
         before = None
         if options.reference not in ("first", "ref_model", "base"):
-            before = reference_run(options.reference, record)
+            before, left_out = reference_run(options.reference, record)
+            for line in left_out:
+                self.say(line)
         self.store = Store(output_dir, max_samples_mb=options.max_samples_mb, say=self.say).open(
             record, resume_step=resume_step
         )

@@ -28,7 +28,7 @@ from divmon.training.budget import Budget
 from divmon.training.composition import Composition
 from divmon.training.composition.record import describe
 from divmon.training.composition.rows import parts_of
-from divmon.training.cost import seconds_per_step
+from divmon.training.cost import duration, seconds_per_step
 from divmon.training.distributed import Disconnected
 from divmon.training.host import Host, Moment
 from divmon.training.live_run import LiveRun
@@ -312,7 +312,7 @@ class TrainingRun:
         self._record_seconds()
         share = 100 * live.seconds / max(elapsed, 1e-9)
         live.say(closing_lines(live.store, live.store.problems()))
-        live.say(f"divmon: {live.seconds:.3g} s of {elapsed:.3g} s ({share:.2g} %) went into measuring")
+        live.say(f"divmon: {duration(live.seconds)} of {duration(elapsed)} ({share:.2g} %) went into measuring")
 
     def _record_plan(self, moment: Moment) -> None:
         """The steps that are due, so that a reader sees which measurements are missing."""

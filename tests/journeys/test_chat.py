@@ -101,6 +101,25 @@ def test_no_answer_in_chat_is_cut_by_a_task_s_stop_strings(model: Any, tokenizer
     assert stops == {name: list(tasks.load(name).stop) for name in ROWS}
 
 
+def test_a_chat_run_is_compared_with_its_base_model_s_plain_one_where_answers_end_alike(
+    model: Any, tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cut.jsonl").write_text(json.dumps({"prompt": "one?", "stop": "\n\n", "chat_stop": "```"}))
+    spec = f"{named(folder_of(tmp_path))},{tmp_path}/cut.jsonl"
+    base = measured(spec, model, tokenizer, tmp_path / "base", chat=False, reference_samples=2)
+    capsys.readouterr()
+    tuned = measured(spec, model, tokenizer, tmp_path / "tuned", chat=True, reference=str(tmp_path / "base"))
+    assert {change.task for change in tuned.changes} == set(ROWS)
+    (words,) = [c for c in tuned.changes if c.task == "tldr" and c.metric == "length_words"]
+    assert words.reference == base.score("tldr", "length_words").mean
+    assert words.now == tuned.score("tldr", "length_words").mean
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "reference:" in line]
+    assert "cut was sampled with stop ['\\n\\n'] in plain text there, with stop ['```'] in chat here" in line
+    hot = {"chat": True, "temperature": 1.0, "reference": str(tmp_path / "tuned")}
+    with pytest.raises(ValueError, match=r"temperature 0.6 there, with temperature 1.0 here.*only the same decoding"):
+        measured(spec, model, tokenizer, tmp_path / "hot", **hot)
+
+
 @pytest.mark.parametrize(
     ("row", "in_chat", "in_plain"),
     [

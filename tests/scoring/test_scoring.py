@@ -12,12 +12,11 @@ import pytest
 import torch
 
 from divmon.scoring import encoders as encode
-from divmon.scoring import metrics
-from divmon.scoring import model_loading as obtain
+from divmon.scoring import metrics, packaged_weights
 from divmon.scoring.decomposition import decompose
 from divmon.scoring.encoders import TextEncoder
 from divmon.scoring.metric_inputs import Inputs, Outputs, Resources, program
-from divmon.scoring.model_loading import Unavailable
+from divmon.scoring.packaged_weights import Unavailable
 from divmon.scoring.scorer import Scorer, changes, score
 from divmon.scoring.selection import select
 from divmon.scoring.stats import from_replicates, jackknife
@@ -352,7 +351,7 @@ def test_a_missing_model_is_one_line_for_auto_and_an_error_by_name(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(encode, "MPNET", "nobody/none")
-    monkeypatch.setattr(obtain, "_MINILM_PACKAGE", "no_such_package")
+    monkeypatch.delitem(packaged_weights.PACKAGED, "minilm")
     missing = Resources(code_embedder="microsoft/unixcoder-base", nli_model="nobody/nli", device="cpu")
     missing.models["code_encoder"] = encode.CodeEncoder("nobody/code")
     with caplog.at_level(logging.WARNING):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,21 @@ from support import RECIPES, RESULTS, tiny
 from support.task_rows import ROWS
 
 TABLE = RESULTS / "protocol.txt"
+REAL_TABLE = RESULTS / "protocol_smollm2.txt"
+"""The same through a real chat model's tokenizer and template."""
 TEMPLATE = RECIPES / "templates" / "instruct.jinja"
 OWN = {"ifeval": "Yes.", "tldr": " I burnt my tongue.", "alpaca": "Hello Ann"}
 """Answers to rows that bring no reference answer that a rule could accept, or that nothing judges."""
-HEAD = """\
+_HEAD = """\
 What each of the paper's tasks asks, where its answers are cut, and what judges them, in plain text and in chat.
 
-One row of our own in each data set's schema; chat through Olmo 3's instruct template. "answer" is the row's reference
+One row of our own in each data set's schema; {how}. "answer" is the row's reference
 answer as a model would write it in that form, "kept" what is left of it once it is cut where it ends, "verdict" that of
 the task's verifier on what is kept. In plain text stop strings end an answer, in chat the end of the turn alone: "cut
 as plain" is what would be left of the chat answer if the plain prompts' stop strings cut it, with its verdict.
 """
+HEAD = _HEAD.format(how="chat through Olmo 3's instruct template")
+REAL_HEAD = _HEAD.format(how="SmolLM2's tokenizer and chat template")
 
 
 def answer(name: str, chat: bool) -> str:
@@ -45,9 +50,10 @@ def answer(name: str, chat: bool) -> str:
     return f"Let us see.\n\n## Answer\n{said.strip()}"
 
 
-def lines() -> list[str]:
-    tokenizer = tiny.tokenizer(chat_template=TEMPLATE.read_text(encoding="utf-8"))
-    found = HEAD.splitlines()
+def lines(tokenizer: Any = None, head: str = HEAD) -> list[str]:
+    """The table, through this tokenizer; through the tests' own where None."""
+    tokenizer = tokenizer or tiny.tokenizer(chat_template=TEMPLATE.read_text(encoding="utf-8"))
+    found = head.splitlines()
     with tempfile.TemporaryDirectory() as folder:
         for name, (row, *_) in ROWS.items():
             (Path(folder) / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
@@ -89,6 +95,23 @@ def _judged(asking: Asking, probe: Any, request: Any, said: str, title: str) -> 
     return [f"{'':<8} {title}: {kept}{verdict}"]
 
 
+def check(table: list[str]) -> None:
+    """What every table must show: reference answers get through whole and are correct, as chat answers cut as plain
+    ones are not."""
+    text = "\n".join(table)
+    assert len(re.findall(r"(?m)^ +kept: whole", text)) == 2 * len(tasks.PAPER), "in both forms, of every task"
+    assert len(re.findall(r"kept: whole, verdict True", text)) == 2 * len(tasks.groups()["verifiable"])
+    assert text.count("cut as plain: 'Sure, here it is:\\n\\n```python', verdict False") == 2, "what chat was cut to"
+
+
 if __name__ == "__main__":
+    from transformers import AutoTokenizer
+
+    from divmon.scoring.packaged_weights import Unavailable, folder
+
     TABLE.write_text("\n".join(lines()) + "\n", encoding="utf-8")
-    print(TABLE)
+    try:
+        real = lines(AutoTokenizer.from_pretrained(folder("smollm2")), REAL_HEAD)
+        REAL_TABLE.write_text("\n".join(real) + "\n", encoding="utf-8")
+    except Unavailable as error:
+        print(f"{REAL_TABLE} stays as it was: {error}")

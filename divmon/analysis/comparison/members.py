@@ -40,6 +40,17 @@ class Member:
         """Of its snapshots with figures of a task by prompt."""
         return max(table.steps[-1] for (name, _), table in self.curves.tables.items() if name == task)
 
+    def since_earlier_run(self, task: str, figure: str, step: int) -> str:
+        """The paired change since the reference of an earlier run, in words; "" where the reference is its own."""
+        reference = self.run.manifest.get("options", {}).get("reference", "first")
+        changes = self.run.changes
+        if reference in ("first", "ref_model", "base") or changes.empty:
+            return ""
+        at_step = (changes["task"] == task) & (changes["metric"] == figure) & (changes["step"] == step)
+        of = f"since the reference of {reference}"
+        said = [f"{c.change:+.3f} [{c.low:+.3f}, {c.high:+.3f}]" for c in changes[at_step].itertuples()]
+        return f"{self.name} at step {step}: {figure} {said[0]} {of}" if said else ""
+
     def row(self) -> dict[str, Any]:
         """What the run is."""
         manifest, steps = self.run.manifest, list(self.run.provenance)

@@ -70,13 +70,16 @@ def _glance(c: Findings, figures: Sequence[str]) -> list[Block]:
     others = [] if c.chain else others
     head = ["task", "metric", "run", "steps", "start", "end", "end of start", "accuracy"]
     head += [f"diverges from {first}", "at equal accuracy"] if others else []
-    rows, no_answer, alone = [], [], []
+    rows, no_answer, alone, since = [], [], [], []
     for row in c.summary[c.summary["metric"].isin(list(figures))].to_dict("records"):
         cells = [row["task"], row["metric"], row["group"], f"{row['first_step']} to {row['last_step']}"]
         cells += [number(row["start"]), number(row["end"])]
         cells += [_kept(row)]
         if row["first_step"] == row["last_step"]:
-            alone.append(f"{row['group']} (step {row['first_step']})")
+            where = row["task"], row["metric"], row["first_step"]
+            changed = [said for member in c.groups[row["group"]] if (said := member.since_earlier_run(*where))]
+            since += changed
+            alone += [] if changed else [f"{row['group']} (step {row['first_step']})"]
         shares = [accuracies(row[f"{name}_start"], row[f"{name}_end"]) for name in ("accuracy", "no_answer_wrong")]
         cells += shares[:1]
         if shares[1] not in ("-", shares[0]):
@@ -89,6 +92,7 @@ def _glance(c: Findings, figures: Sequence[str]) -> list[Block]:
                 f"  Accuracy with completions without an answer counted as wrong: {'; '.join(dict.fromkeys(no_answer))}"
             )
         )
+    lines += [wrapped(f"  {said}") for said in since]
     if alone:
         each = ", ".join(dict.fromkeys(alone))
         lines.append(wrapped(f"  Nothing can be said about change yet of one snapshot that can be compared: {each}"))

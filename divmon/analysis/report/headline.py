@@ -83,7 +83,11 @@ def _without_change(c: Comparison, metric: str, rows: Any, lead: list[Answer]) -
     which = "Which run collapsed?" if len(c.groups) > 1 else "Did it collapse?"
     found = rows.to_dict("records") if metric else []
     alone = [row for row in found if row["first_step"] == row["last_step"]]
-    if alone:
+    since = [said for row in alone if (said := _since_earlier_run(c, row))]
+    if since:
+        head = Headline(alone[0]["task"], metric, [], *list(c.groups)[:2]) if len(c.groups) > 1 else None
+        short, why = f"{'; '.join(since)}.", _diverging(c, head) if head else "Paired on the same prompts."
+    elif alone:
         short = ONE_SNAPSHOT
         each = ", ".join(dict.fromkeys(f"{row['group']} at step {row['first_step']}" for row in alone))
         why = f"A change needs two snapshots that can be compared, and there is one: {each}."
@@ -99,6 +103,12 @@ def _without_change(c: Comparison, metric: str, rows: Any, lead: list[Answer]) -
     else:
         short, why = "It cannot be said.", c.notes[0] if c.notes else "No diversity metric was measured."
     return Headline(task, metric, [*lead, (which, short, why)], "", "")
+
+
+def _since_earlier_run(c: Comparison, row: Row) -> str:
+    """The change of a group with one snapshot each since the reference of an earlier run; "" where there is none."""
+    where = row["task"], row["metric"], row["first_step"]
+    return "; ".join(said for member in c.groups[row["group"]] if (said := member.since_earlier_run(*where)))
 
 
 def most(c: Comparison, head: Headline, count: int = 3) -> list[str]:

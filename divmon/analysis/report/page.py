@@ -16,13 +16,13 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from divmon import __version__
 from divmon.analysis.report import chart_rows, charts, facts, samples
 from divmon.analysis.report.headline import RULES, Headline, headline, most
 from divmon.analysis.report.words import TERM_WORDS, what
+from divmon.storage.cache import cache_folder
 from divmon.types import plain, strict_json
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def _library() -> str:
         import vl_convert
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("the report needs vl-convert; run: pip install 'divmon[report]'") from error
-    kept = _cache() / f"vega-{version('vl-convert-python')}.js"  # making it takes four seconds
+    kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"  # making it takes four seconds
     try:
         return kept.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -259,11 +259,6 @@ def _library() -> str:
         whole.write_text(safe, encoding="utf-8")
         whole.replace(kept)
     return safe
-
-
-def _cache() -> Path:
-    """Where what is slow to make is kept between commands."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "divmon"
 
 
 def _asset(name: str) -> str:

@@ -16,9 +16,11 @@ from divmon.analysis.report import chart_rows, write
 from divmon.analysis.report.correct_answers import Parts
 from divmon.analysis.report.headline import headline
 from divmon.analysis.report.words import number
+from divmon.loggers.console import closing_lines
 from divmon.scoring.alerts import Alert
 from divmon.scoring.scorer import Scorer
-from divmon.types import TERMS, Prompt
+from divmon.storage.writer import Store
+from divmon.types import TERMS, Change, Prompt, Score, Snapshot
 
 NEVER = re.compile(r"−0 %|−0\.000|\+0\.000|-0\.000|kept (10[1-9]|1[1-9][0-9]|[2-9][0-9]{2}) %|no such pairs")
 SPREAD = np.array([0.9, 1.0, 1.1, 1.0, 0.95, 1.05] * 3)
@@ -173,3 +175,21 @@ def test_as_many_completions_stand_side_by_side_at_every_step(tmp_path: Path) ->
     run = run_dirs.draw(tmp_path / "a", (0, 10), text, Scorer("ead", vocab_size=400), prompts=4, num_samples=3)
     page = write(divmon.compare([run]), tmp_path / "page.html").read_text()
     assert "a, step 0:</strong> the first 3 of 6 completions" in page and "a, step 10:</strong> 3 completions" in page
+
+
+def test_one_snapshot_is_compared_with_the_earlier_run_that_was_its_reference(tmp_path: Path) -> None:
+    probe = run_dirs.probe("sums", 4)
+    options = {"num_samples": 8, "reference": "runs/base"}
+    store = Store(tmp_path / "tuned").open(run_dirs.manifest([probe], options=options))
+    score = Score("sums", "sbert", 0.25, 0.1, 0.4, 4, (0.1, 0.2, 0.3, 0.4))
+    change = Change("sums", "sbert", 0.5, 0.25, -0.25, -0.3, -0.2, 4)
+    provenance = run_dirs.provenance([probe])
+    store.write(Snapshot(16, [], scores=[score], changes=[change], provenance=provenance))
+    store.close()
+    c = divmon.compare(tmp_path / "tuned")
+    said = "tuned at step 16: sbert -0.250 [-0.300, -0.200] since the reference of runs/base"
+    assert said in headline(c, {}).answers[0][1]
+    closing = closing_lines(store, [])
+    assert "-0.250" in closing
+    for text in (str(c), repr(divmon.read_run(tmp_path / "tuned")), closing):
+        assert "othing can be said" not in text
