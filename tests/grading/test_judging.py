@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from divmon.grading import verifiers
-from divmon.grading.grader import CUT_OFF, judge
+from divmon.grading.grader import TRUNCATED, judge
 from divmon.grading.verifiers import _pool
 from divmon.types import Finish, Prompt, Sample, Verdict
 
@@ -78,7 +78,7 @@ def test_contract_3_what_could_not_be_judged_is_not_wrong() -> None:
     ungiven = judge("math_answer", samples[:1], [Prompt("1", "?")])
 
     assert [verdict.correct for verdict in verdicts] == [True, False, False, None, None, True, False, None]
-    assert {verdict.reason for verdict in verdicts if verdict.correct is None} == {CUT_OFF}
+    assert {verdict.reason for verdict in verdicts if verdict.correct is None} == {TRUNCATED}
     assert [verdict.answer for verdict in verdicts[:3]] == ["5", "6", None]
     assert ungiven == [Verdict(None, "no gold answer")]
 
@@ -86,7 +86,7 @@ def test_contract_3_what_could_not_be_judged_is_not_wrong() -> None:
 def test_a_rule_that_knows_nothing_of_cut_texts_does_not_call_them_wrong() -> None:
     cut = [sample("a", "length")]
 
-    assert judge(lambda text, prompt: False, cut, [PROMPT]) == [Verdict(None, CUT_OFF)]
+    assert judge(lambda text, prompt: False, cut, [PROMPT]) == [Verdict(None, TRUNCATED)]
     assert judge(lambda text, prompt: True, cut, [PROMPT]) == [Verdict(True)]
     assert judge(lambda text, prompt: Verdict(False, "", "7"), cut, [PROMPT]) == [Verdict(False, "", "7")]
 

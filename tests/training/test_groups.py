@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from divmon.training.rollouts.groups import Draw, Group, as_prompt, samples, text_of
 from divmon.training.rollouts.verdicts import ELSEWHERE, GroupJudge
-from divmon.types import CUT_OFF, Finish
+from divmon.types import TRUNCATED, Finish
 
 
 def group(
@@ -122,4 +122,4 @@ def test_cut_off_with_a_low_reward_is_not_wrong_and_with_a_high_one_right() -> N
     assert judged(judge, group(finish="unknown")) == [[True, False]], "nobody knows that it was cut off"
     one = group(finish="length")
     (verdicts,) = judge([one], [np.array(one.rewards)], [samples("0", one)], [as_prompt("0", one)])
-    assert verdicts[1].reason == CUT_OFF
+    assert verdicts[1].reason == TRUNCATED

@@ -17,7 +17,7 @@ import divmon
 from divmon import loggers
 from divmon.storage.writer import Store
 from divmon.training.rollouts import Rollouts
-from divmon.types import CUT_OFF, Prompt, Verdict
+from divmon.types import TRUNCATED, Prompt, Verdict
 
 CHEAP: dict[str, Any] = {"metrics": "ead,duplicates", "encoder_share": None, "min_groups": 1}
 
@@ -121,7 +121,7 @@ def test_the_figures_are_the_trainers_own(tmp_path: Path, kind: str) -> None:
         for sample, verdict in ((sample, sample.verdict) for sample in snapshot.samples):
             total = rl_runs.parity([sample.text])[0] + 0.5 * half([sample.text])[0]
             right = True if total > 1.2 else None if sample.finish == "length" else False
-            assert verdict.correct is right and (verdict.reason == CUT_OFF) == (right is None)
+            assert verdict.correct is right and (verdict.reason == TRUNCATED) == (right is None)
     assert {s.finish for snapshot in taken for s in snapshot.samples} == {"eos", "length"}
 
 
