@@ -81,7 +81,11 @@ class Table:
         from rich.text import Text
 
         plain = width is None
-        style = {"box": None, "padding": (0, 2, 0, 0)} if plain else {"box": box.SIMPLE_HEAD, "header_style": "bold"}
+        style = (
+            {"box": None, "padding": (0, 2, 0, 0)}
+            if plain
+            else {"box": box.SIMPLE_HEAD, "header_style": "bold", "padding": 0}
+        )
         made = RichTable(show_edge=False, pad_edge=False, **style)  # type: ignore[arg-type]
         for i, name in enumerate(self.head):
             made.add_column(Text(cell(name)), justify="left" if i in self.left else "right", overflow="fold")

@@ -120,7 +120,8 @@ class Asking:
         return lines
 
     def cannot_judge(self) -> list[str]:
-        """Rules whose library is missing, so that they judge less: better said before training than found after.
+        """Rules whose library is missing, so that they judge less, and reference answers that nothing grades by: better
+        said before training than found after.
 
         Raises:
             ValueError: there is no such rule.
@@ -131,6 +132,8 @@ class Asking:
             if missing:
                 names = ", ".join(missing)
                 lines.append(f"divmon: {rule} judges less without {names}; pip install 'divmon[verify]' brings it")
+        if self.options.verifier is None and (waiting := probes.ungraded(self.probes)):
+            lines.append(f"divmon: {waiting}")
         return lines
 
     def _renderer_of(self, probe: Probe) -> Renderer:

@@ -75,7 +75,7 @@ def test_a_program_runs_as_python_runs_it(tmp_path: Path, form: list[str], argum
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (["--divmon_every", "-1", "--", "program.py"], "every: expected a number of steps of at least 1"),
+        (["--divmon_every", "-1", "--", "program.py"], "'--divmon_every': expected a number of steps of at least 1"),
         (["--divmon_metrics", "vendy", "--", "program.py"], "no metric named 'vendy' (did you mean 'vendi'?)"),
         (["--probes", "gsm9k", "--", "program.py"], "no task named 'gsm9k'; there are"),
         (["--probes", "gsm8k@rows.jsonl", "--", "program.py"], "there is no file 'rows.jsonl'"),

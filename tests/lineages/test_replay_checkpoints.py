@@ -108,7 +108,7 @@ def test_each_is_stored_by_its_place_and_asked_as_the_paper_says(made: Path, mea
 def test_compare_attributes_what_each_stage_took(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", str(measured), "--metric", "ead"]) == 0
     printed = capsys.readouterr().out.partition("What each stage takes")[2]
-    rows = [line.split() for line in printed.splitlines() if line.startswith("  paper")]
+    rows = [line.split() for line in printed.splitlines() if line.startswith("paper")]
     assert [row[:3] for row in rows if row[1] == "Instruct"] == [["paper", "Instruct", "instruct-sft"]]
     assert any(row[:4] == ["paper", "RL-Zero", "Math", "rl-zero-math"] for row in rows)
 

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas as pd
 import pytest
 import torch
 import transformers
 import trl
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from divmon.prompts.probes import resolve
+from divmon.prompts import tasks
+from divmon.prompts.probes import resolve, ungraded
 from divmon.prompts.rendering import Renderer
 from divmon.types import Probe, Prompt
 
@@ -207,8 +209,38 @@ def test_messages_are_cut_before_the_last_answer() -> None:
 
 
 def test_a_data_set_without_prompts_lists_its_columns() -> None:
-    with pytest.raises(ValueError, match=r"row 0 of the data set: .*the columns there are question, answer"):
-        resolve(datasets.Dataset.from_list([{"question": "1 + 1?", "answer": "2"}]))
+    with pytest.raises(ValueError, match=r"row 0 of the data set: .*the columns there are asks, answer"):
+        resolve(datasets.Dataset.from_list([{"asks": "1 + 1?", "answer": "2"}]))
+
+
+@pytest.mark.parametrize("asks", ["question", "problem", "instruction", "query", "input"])
+@pytest.mark.parametrize("answers", ["gold", "answer", "target", "ground_truth"])
+def test_usual_columns_of_a_file(asks: str, answers: str, tmp_path: Path) -> None:
+    (prompt,) = only(str(jsonl(tmp_path / "mine.jsonl", {asks: "1 + 1?", answers: 2}))).prompts
+    assert (prompt.content, prompt.gold) == ("1 + 1?", "2")
+    assert only([{"prompt": "p", "answer": ["a list", "of them"]}]).prompts[0].gold is None
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "mine.parquet", "mine.jsonl.gz", "mine.tsv"])
+def test_a_probe_file_of_any_format(name: str, tmp_path: Path) -> None:
+    path, rows = tmp_path / name, pd.DataFrame({"question": ["1 + 1?", "2 + 2?"], "gold": ["2", "4"]})
+    if name.endswith("parquet"):
+        rows.to_parquet(path)
+    elif name.endswith("gz"):
+        rows.to_json(path, orient="records", lines=True)
+    else:
+        rows.to_csv(path, index=False, sep="\t" if name.endswith("tsv") else ",")
+    assert [(prompt.content, prompt.gold) for prompt in only(str(path)).prompts] == [("1 + 1?", "2"), ("2 + 2?", "4")]
+
+
+def test_rows_of_a_known_task_are_graded_by_its_verifier_and_other_reference_answers_are_said(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i} + 1?", "gold": i + 1, "task": "gsm8k" if i % 2 else "sums"} for i in range(4)]
+    probes = {probe.name: probe for probe in resolve(str(jsonl(tmp_path / "mine.jsonl", *rows)))}
+    assert probes["gsm8k"].verifier == tasks.load("gsm8k").verifier and probes["sums"].verifier is None
+    assert ungraded(probes.values()).startswith("reference answers that nothing grades by: 2 of sums. Name the task")
+    assert ungraded([probes["gsm8k"]]) == ""
+    bare = [{"prompt": "p", "task": "gsm8k"}]
+    assert only(bare).verifier is None, "without a reference answer there is nothing to grade by"
 
 
 def test_a_transform_of_the_user_is_not_run() -> None:

@@ -211,3 +211,30 @@ def test_a_gold_answer_that_a_reward_function_logged_can_be_judged_by(
     report = json.loads(capsys.readouterr().out)
     assert report["verdicts"] == "correct: by the verifier value_match"
     assert report["steps"][0]["metrics"]["accuracy"]["n"] == 3
+
+
+def test_a_null_completion_has_no_answer_and_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path, 1, ["2+2?"] * 2 + ["3+4?"] * 2, ["so 4", None, "7", "8"], reward=[1.0, 0.0, 1.0, 0.0])
+    assert cli.main(["rollouts", str(tmp_path), "--metrics", "ead,length", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)["steps"][0]["metrics"]
+    assert figures["ead"]["n"] == 1 and figures["reward"]["n"] == 2
+
+
+def test_whole_numbers_are_rewards_and_whole_reference_answers_are_not(tmp_path: Path) -> None:
+    texts = ["4", "5", "7", "8"]
+    written(tmp_path, 1, ["2+2?"] * 2 + ["3+4?"] * 2, texts, right=[1, 0, 1, 0], answer=[4, 4, 7, 7])
+    log = read_completions(tmp_path)
+    assert log.names == ["right"]
+    assert [group.rewards for group in log.groups(1)] == [[[1.0], [0.0]], [[1.0], [0.0]]]
+    assert read_completions(tmp_path, rewards=["answer"]).names == ["answer"]
+
+
+def test_few_shared_prompts_are_compared_unpaired_and_it_is_said_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step, first in ((1, 0), (2, 3)):
+        prompts = [f"{first + i // 2}?" for i in range(8)]
+        written(tmp_path, step, prompts, [f"{step} {i}" for i in range(8)], reward=[0.0, 1.0] * 4)
+    assert cli.main(["rollouts", str(tmp_path), "--metrics", "ead", "--json"]) == 0
+    how = json.loads(capsys.readouterr().out)["steps"][1]["compared"]
+    assert how == "since step 1, unpaired: the prompts of the two windows differ but for 1"

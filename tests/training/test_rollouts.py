@@ -328,3 +328,10 @@ def test_rewards_that_say_nothing_of_right_and_wrong(tmp_path: Path) -> None:
     assert "drawn gives more than 0 and 1" in lines[0] and "threshold" in lines[0]
     assert taken[-1].provenance["verdicts"] == "not judged"
     assert not math.isnan(taken[-1].score("rollouts", "reward").mean)
+
+
+def test_too_few_groups_for_a_window_are_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    _, taken = train("grpo", tmp_path, Rollouts(metrics="ead", say=said.append, min_groups=64))
+    assert not taken
+    assert [line for line in said if "no rollouts were scored" in line and "a window needs 64" in line]

@@ -25,8 +25,9 @@ from divmon.prompts.rows.completions import Columns, Completions, Row, read_comp
 from divmon.scoring.segmentation import SEGMENTATION
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     import pandas as pd
-    from typing_extensions import Unpack
 
     from divmon.analysis.score_files.comparison import Match
     from divmon.scoring.scorer import Scorer

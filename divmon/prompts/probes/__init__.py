@@ -144,10 +144,32 @@ def _grouped(rows: list[tuple[str, Any]], name: str, source: str, wanted: _Wante
             task,
             tuple(prompts[i] for i in draw(len(prompts), wanted.num_prompts, wanted.seed)),
             source=source,
+            verifier=_verifier(task, prompts),
             **_stops(of_task[task]),
         )
         for task, prompts in groups.items()
     ]
+
+
+def _verifier(task: str, prompts: list[Prompt]) -> str | None:
+    """That of a task of this name, where the rows have a reference answer to grade by."""
+    known = task in tasks.available() and any(prompt.gold is not None for prompt in prompts)
+    return tasks.load(task).verifier if known else None
+
+
+def ungraded(probes: Iterable[Probe]) -> str:
+    """What to do about reference answers that nothing grades by; "" where there are none."""
+    found = [f"{sum(p.gold is not None for p in probe.prompts)} of {probe.name}" for probe in probes if _waits(probe)]
+    if not found:
+        return ""
+    return (
+        f"reference answers that nothing grades by: {', '.join(found)}. Name the task in the rows ('task': 'gsm8k';"
+        " divmon tasks lists them), or give verifier=, a name or 'file.py:function'"
+    )
+
+
+def _waits(probe: Probe) -> bool:
+    return probe.verifier is None and any(prompt.gold is not None for prompt in probe.prompts)
 
 
 def _stops(rows: Iterable[tuple[str, Any]]) -> dict[str, Any]:

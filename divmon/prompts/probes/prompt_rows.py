@@ -9,6 +9,11 @@ from divmon.types import Category, Message, Prompt
 
 Content = str | tuple[Message, ...] | tuple[int, ...]
 
+ASKS = ("question", "problem", "instruction", "query", "input")
+"""Columns that ask, where there is neither `prompt` nor `messages`."""
+GOLDS = ("ground_truth", "reference_answer", "gold_answer", "target", "answer")
+"""Columns of the reference answer where there is no `gold`, the first that holds a text or a number."""
+
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -20,6 +25,9 @@ def read_prompt(row: Any, index: int, where: str) -> Prompt:
     """
     fields = row if isinstance(row, Mapping) else {"prompt": row}
     gold = fields.get("gold")
+    if gold is None:
+        others = (fields[name] for name in GOLDS if isinstance(fields.get(name), str | int | float))
+        gold = next((value for value in others if not isinstance(value, bool)), None)
     try:
         content = read_content(fields)
         if gold is not None and (isinstance(gold, bool) or not isinstance(gold, str | int | float)):
@@ -36,8 +44,11 @@ def read_prompt(row: Any, index: int, where: str) -> Prompt:
 
 
 def read_content(row: Mapping[str, Any]) -> Content:
-    """What a row asks: its `prompt` (text, messages or token ids), else its `messages` up to the last answer."""
+    """What a row asks: its `prompt` (text, messages or token ids), else its `messages` up to the last answer, else
+    another usual column."""
     prompt, messages = row.get("prompt"), row.get("messages")
+    if prompt is None and messages is None:
+        prompt = next((row[name] for name in ASKS if row.get(name) is not None), None)
     if prompt is None and messages is None:
         raise ValueError(f"expected a `prompt` or `messages`; the columns there are {', '.join(row) or 'none'}")
     if isinstance(prompt, str):

@@ -108,7 +108,7 @@ class Rollouts:
         if not trainer.accelerator.is_main_process:
             return
         self.detach()
-        self._draw, self._batches = Draw(self._max_groups, self._seed), 0
+        self._draw, self._batches, self._windows = Draw(self._max_groups, self._seed), 0, 0
         with undisturbed_rng():
             self._scoring = self._scorer(trainer)
             if folder is not None:
@@ -120,6 +120,13 @@ class Rollouts:
 
     def detach(self) -> None:
         """Leaves the trainer as it was found, and closes the store."""
+        if self._trainer is not None:
+            self._safely(self._settle)
+            if not self._windows and self._draw.seen:
+                self._say(
+                    f"divmon: no rollouts were scored: {self._draw.seen} groups were generated, and a window needs"
+                    f" {self._min_groups} to say something; more steps, or larger batches of prompts, give more"
+                )
         trainer, self._trainer, self._pending = self._trainer, None, None
         # Where someone has wrapped the method after us, theirs stays, and ours lets calls through.
         if trainer is not None and vars(trainer).get(TAPPED) is self._tap:
@@ -186,6 +193,7 @@ class Rollouts:
         if self._scoring is None or self._draw.seen < self._min_groups:
             return None
         drawn, batches, self._batches = self._draw.take(), self._batches, 0
+        self._windows += 1
         if self.store is not None and step in self.store.steps():
             return None
         with undisturbed_rng():  # verifiers and encoders may draw from the generators

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from divmon.training.rollouts.groups import Group
+from divmon.training.rollouts.groups import GOLD_COLUMNS, Group
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,8 +73,8 @@ def read_completions(
     Args:
         output_dir: of the run, or its folder of completions.
         num_generations: completions of a prompt; where None, how often prompts mostly stand in a row.
-        rewards: columns that are rewards; all that hold numbers where None, a column of numbers that a reward function
-            logged beside its reward included.
+        rewards: columns that are rewards; all that hold numbers where None, those of whole numbers but for reference
+            answers; a column of numbers that a reward function logged beside its reward is among them.
 
     Raises:
         FileNotFoundError: there are no such files.
@@ -134,12 +134,19 @@ def _look(files: Sequence[Path]) -> tuple[dict[int, _Seen], dict[int, str]]:
             file,
             runs=[len(list(same)) for _, same in itertools.groupby(prompts)],
             columns=list(table),
-            numbers=[name for name in table if name not in NOT_REWARDS and table[name].dtype.kind == "f"],
+            numbers=[name for name in table if _is_reward(name, table[name])],
             digest=hashlib.blake2b(repr([prompts, table["completion"].tolist()]).encode()).digest(),
         )
     if not seen:
         raise ValueError(f"no file of {files[0].parent} can be used; {next(iter(left_out.values()))}")
     return seen, left_out
+
+
+def _is_reward(name: str, column: pd.Series) -> bool:
+    """Whether a column may hold rewards: numbers, whole ones and true or false too, that are no reference answers."""
+    if name in NOT_REWARDS or column.dtype.kind not in "fiub":
+        return False
+    return column.dtype.kind == "f" or name not in GOLD_COLUMNS
 
 
 def _read(file: Path) -> pd.DataFrame:
@@ -150,7 +157,8 @@ def _read(file: Path) -> pd.DataFrame:
     if missing or table.empty:
         raise ValueError(f"expected rows with the columns step, prompt and completion, got {', '.join(table)}")
     for name in ("prompt", "completion"):
-        table[name] = [_plain(value) for value in table[name]]
+        # As objects: a column of texts would turn null into NaN.
+        table[name] = pd.Series([_plain(value) for value in table[name]], table.index, dtype=object)
     return table
 
 
@@ -158,6 +166,8 @@ def _plain(value: Any) -> Any:
     """Messages as lists of dictionaries; Arrow fills the keys that other messages have with None."""
     if isinstance(value, str):
         return value
+    if value is None or (isinstance(value, float) and math.isnan(value)):  # pandas' null among texts
+        return None
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items() if item is not None}
     return [_plain(item) for item in value] if hasattr(value, "__iter__") else value

@@ -98,6 +98,9 @@ def samples(id: str, group: Group, opens_reasoning: bool = False) -> list[Sample
     inside = group.prompt.rstrip().endswith(tags.open) if isinstance(group.prompt, str) else opens_reasoning
     found = []
     for i, (completion, finish, n) in enumerate(zip(group.completions, group.finishes, group.n_tokens, strict=True)):
+        if completion is None:  # logged as null: nothing was kept of it
+            found.append(Sample(TASK, id, i, "", finish, n, answered=False))
+            continue
         apart = _reasoning_apart(completion)
         text, reasoning, answered = apart or split_reasoning(text_of(completion, last=True), tags, inside)
         found.append(Sample(TASK, id, i, text, finish, n, reasoning, answered))

@@ -160,7 +160,8 @@ class GroupScorer:
             how = f"{since}, paired by prompt on the {len(both)} prompts of both windows"
             changes = self.scorer.changes(now.snapshot.scores, {TASK: ids}, before.snapshot.scores, {TASK: ids_before})
         else:
-            how = f"{since}, unpaired: the prompts of the two windows differ"
+            shared = f" but for {len(both)}" if both else ""
+            how = f"{since}, unpaired: the prompts of the two windows differ{shared}"
             changes = self._unpaired(now.snapshot.scores, before.snapshot.scores)
         found: dict[str, Any] = {}
         for key in now.distances.keys() & before.distances.keys() if now.correct and before.correct else ():
