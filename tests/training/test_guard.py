@@ -96,7 +96,7 @@ CHANGES: dict[str, Callable[[], Any]] = {
     "warnings filters": lambda: warnings.simplefilter("error"),
     "working directory": lambda: os.chdir("/"),
     "environment": lambda: (os.environ.update(DIVMON_NEW="1", HOME="/nowhere"), os.environ.pop("PATH")),
-    "signal handlers": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    "signal handlers": lambda: signal.signal(signal.SIGINT, lambda *_: None),
     "locale": lambda: locale.setlocale(locale.LC_ALL, "C" if "UTF" in locale.setlocale(locale.LC_ALL) else "C.UTF-8"),
     "recursion limit": lambda: sys.setrecursionlimit(sys.getrecursionlimit() + 7),
     "garbage collection": gc.disable,
