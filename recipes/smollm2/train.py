@@ -32,7 +32,7 @@ from divmon.lineages.miniature import draw_problem
 from divmon.scoring.packaged_weights import folder
 from divmon.training.rewards import math_answer
 
-STEPS = {"sft-one": 16, "sft-mixture": 16, "dpo": 6, "grpo": 3}
+STEPS = {"sft-one": 16, "sft-mixture": 16, "dpo": 6, "grpo": 4}
 BATCH = 4
 MEASURED = {
     "num_prompts": 24,
