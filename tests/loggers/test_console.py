@@ -153,5 +153,5 @@ def test_a_line_is_said_whatever_the_output_is(
     monkeypatch.setattr("sys.stdout", out)
     with caplog.at_level("INFO", logger="divmon"):
         say("divmon: naïve \ud800")
-    assert raw.closed or raw.getvalue() == (b"divmon: na\\xefve \\ud800\n" if output == "ascii" else b"")
+    assert raw.closed or raw.getvalue() == (b"divmon: na\\xefve \n" if output == "ascii" else b"")
     assert ("naïve" in caplog.text) == (output != "ascii")

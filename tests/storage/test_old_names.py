@@ -10,6 +10,7 @@ import pytest
 from support import run_dirs
 
 from divmon import DiversityCallback, DiversityConfig, read_run
+from divmon.storage.sealing import unseal
 from divmon.storage.snapshot_files import marker_path, samples_path
 from divmon.storage.writer import Store
 from divmon.types import TRUNCATED, Sample, Score, Snapshot, Verdict
@@ -23,7 +24,9 @@ def old_run(tmp_path: Path) -> Path:
         store.write(Snapshot(0, [sample], [Score("sums", name, 1.0, n=1, values=(1.0,)) for name in names]))
     folder = tmp_path / "_divmon"
     marker, samples = marker_path(folder, 0), samples_path(folder, 0)
-    stored = marker.read_text().replace("clipped_ratio", "length_limit")
+    value, _ = unseal(marker.read_bytes())
+    value.pop("samples_sha256")  # version 0.1 wrote no digests
+    stored = json.dumps(value).replace("clipped_ratio", "length_limit")
     marker.write_text(stored.replace("accuracy_no_answer_wrong", "accuracy_cut_off_wrong"))
     row = json.loads(gzip.decompress(samples.read_bytes()))
     rows = [{**row, "reason": "cut off before its answer"}, {**row, "index": 1, "reason": "no verifier"}]

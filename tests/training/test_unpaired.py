@@ -24,13 +24,13 @@ def test_a_difference_of_means_has_welchs_interval() -> None:
 
 
 def test_a_harmonic_mean_is_recomputed_without_each_group() -> None:
-    now, reference = np.array([1.0, 2.0, 4.0]), np.array([3.0, 3.0, 6.0])
+    now, reference = np.array([1.0, 2.0, 4.0, 2.0, 3.0]), np.array([3.0, 3.0, 6.0, 5.0, 2.0])
     found = unpaired_change(now, reference, "harmonic_mean")
     assert found.now == pytest.approx(theirs.hmean(now)) and found.reference == pytest.approx(theirs.hmean(reference))
     by_hand = two_sample_interval(
         found.change,
-        [theirs.hmean(np.delete(now, i)) - found.reference for i in range(3)],
-        [found.now - theirs.hmean(np.delete(reference, i)) for i in range(3)],
+        [theirs.hmean(np.delete(now, i)) - found.reference for i in range(5)],
+        [found.now - theirs.hmean(np.delete(reference, i)) for i in range(5)],
     )
     assert (found.low, found.high) == pytest.approx((by_hand.low, by_hand.high))
 
@@ -42,7 +42,7 @@ def test_too_few_groups_have_no_interval(now: list[float], reference: list[float
 
 
 def test_equal_values_have_an_interval_of_no_width() -> None:
-    found = unpaired_change([1.0, 1.0], [0.0, 0.0, 0.0])
+    found = unpaired_change([1.0] * 5, [0.0] * 6)
     assert (found.change, found.low, found.high) == (1.0, 1.0, 1.0)
 
 
