@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 import click
 
 from divmon.cli.command import docstrings, flag
-from divmon.options import Options, checked, option_types, takes
+from divmon.options import RENAMED, Options, checked, current, option_types, takes
 from divmon.training.config import PREFIX, DiversityConfig, check_metrics, check_probes, from_text, read_options
 
 SECTION = "Options of the measurement (divmon/options.py; these win over --config)"
@@ -30,7 +30,8 @@ class Measured:
     def more(cls) -> dict[str, list[click.Parameter]]:
         """The options' own flags: their help is the docstring of the option."""
         help = docstrings(Options)
-        return {SECTION: [_option(name, help[name]) for name in option_types()]}
+        old = [_option(new, "", old) for old, (new, _) in RENAMED.items()]
+        return {SECTION: [*(_option(name, help[name]) for name in option_types()), *old]}
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Any:
@@ -100,7 +101,7 @@ class _OptionFlag(click.Option):
         words = super().process_value(ctx, value)
         if not words:
             return None
-        name, text = str(self.name).removeprefix(PREFIX), ", ".join(words)
+        ((name, text),) = current({str(self.name).removeprefix(PREFIX): ", ".join(words)}).items()
         if option_types()[name] is bool:
             text = {"1": "true", "0": "false"}.get(text, text)
         try:
@@ -109,10 +110,12 @@ class _OptionFlag(click.Option):
             raise click.BadParameter(str(error).removeprefix(f"{name}: "), ctx, self) from None
 
 
-def _option(name: str, help: str) -> click.Option:
+def _option(name: str, help: str, old: str = "") -> click.Option:
+    """The flag of an option, or that of its `old` name, which is taken and not shown."""
     hint, default = option_types()[name], Options.__dataclass_fields__[name].default
     shown = "" if default is None else f"  [default: {str(default).lower() if isinstance(default, bool) else default}]"
-    made = _OptionFlag([f"--{PREFIX}{name}"], metavar=_metavar(hint), multiple=True, help=help + shown)
+    flag = f"--{PREFIX}{old or name}"
+    made = _OptionFlag([flag], metavar=_metavar(hint), multiple=True, help=help + shown, hidden=bool(old))
     made.variadic = takes(hint, list) and not takes(hint, str)
     return made
 

@@ -10,6 +10,7 @@ import pytest
 from support import run_dirs
 
 from divmon import DiversityCallback, DiversityConfig, read_run
+from divmon.cli import main
 from divmon.storage.sealing import unseal
 from divmon.storage.snapshot_files import marker_path, samples_path
 from divmon.storage.writer import Store
@@ -50,3 +51,12 @@ def test_the_old_name_of_an_option_works_and_says_the_new_one(tmp_path: Path) ->
         assert DiversityConfig.from_yaml(file).options.encoder_device == "offload"
     with pytest.warns(DeprecationWarning, match="encoder_lives is encoder_device='model'"):
         assert DiversityCallback(encoder_lives="device").options.encoder_device == "model"
+
+
+def test_the_old_flag_of_an_option_works_and_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.warns(DeprecationWarning, match="encoder_lives is encoder_device='offload'"):
+        assert main(["attach", "--divmon_encoder_lives", "measuring", "--", "none.py"]) == 2
+    assert "encoder_lives" not in capsys.readouterr().err, "the program is what is wrong"
+    assert main(["watch", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--divmon_encoder_device" in shown and "encoder_lives" not in shown
