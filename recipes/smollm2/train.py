@@ -114,14 +114,14 @@ def trainer_of(stage: str, arguments: argparse.Namespace, folder_: Path) -> Any:
     common = {"processing_class": tokenizer, "model": model}
     if stage == "grpo":
         problems = [draw_problem(rng) for _ in range(16 * steps)]
+        settings |= {"per_device_train_batch_size": 16, "learning_rate": 5e-4, "warmup_steps": 0}
         return GRPOTrainer(
             **common,
-            args=GRPOConfig(**settings | {"per_device_train_batch_size": 16, "learning_rate": 5e-4}, num_generations=8,
-                            max_completion_length=96, temperature=1.0),
+            args=GRPOConfig(**settings, num_generations=8, max_completion_length=96, temperature=1.0),
             reward_funcs=math_answer,
             train_dataset=Dataset.from_list([{"prompt": turns(p.prompt), "answer": str(p.answer)} for p in problems]),
             callbacks=[DiversityCallback("word_problems", **MEASURED, **watched, rollouts=True)],
-        )  # fmt: skip
+        )
     sources = {name: solutions(name, files.get(name)) for name in names}
     callback = DiversityCallback("word_problems", **MEASURED, **watched)
     if stage == "dpo":
