@@ -497,7 +497,7 @@ def test_a_signal_gives_up_what_is_under_way_and_nothing_else(
         patch.setattr(Loader, "model", interrupted)
         assert watch(trained, run, "--until-end") == 128 + number
     assert signal.getsignal(number) is before
-    assert f"stopped by {number.name}; started again it goes on" in capsys.readouterr().err
+    assert f"stopped by {number.name}; started again it continues" in capsys.readouterr().err
     assert read_run(run).steps == [10]
     assert watch(trained, run, "--until-end") == 0, "the lock is free, and it goes on"
     assert read_run(run).steps == [10, 20, 30]

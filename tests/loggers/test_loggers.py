@@ -21,7 +21,7 @@ import divmon.loggers
 from divmon.loggers import flat, kept_step, say, scalars, texts
 from divmon.types import Change, Probe, Prompt, Sample, Score, Snapshot
 
-SHARED = ("decomposition_chart", "places", "terminal")
+SHARED = ("decomposition_chart", "places", "superseded", "terminal")
 LOGGERS = [m.name for m in pkgutil.iter_modules(divmon.loggers.__path__) if m.name not in SHARED]
 
 

@@ -51,7 +51,11 @@ function filled(spec, values, words) {
     const whole = JSON.stringify(word);
     text = text.replaceAll(`"{${name}}"`, () => whole).replaceAll(`{${name}}`, () => whole.replace(/^"|"$/g, ""));
   }
-  return { ...JSON.parse(text), data: { values } };
+  const made = { ...JSON.parse(text), data: { values } };
+  // Of fewer than five prompts there is no interval, and a band of nothing has no scale.
+  const drawn = (field) => !/low$/.test(field ?? "") || values.some((r) => Number.isFinite(r[field]));
+  if (made.layer) made.layer = made.layer.filter((l) => drawn(l.encoding?.x?.field) && drawn(l.encoding?.y?.field));
+  return made;
 }
 
 function words(by) {
