@@ -30,7 +30,9 @@ class Measured:
     def more(cls) -> dict[str, list[click.Parameter]]:
         """The options' own flags: their help is the docstring of the option."""
         help = docstrings(Options)
-        old = [_option(new, f"The name of --{PREFIX}{new} until version 0.2.", old) for old, (new, _) in RENAMED.items()]
+        old = [
+            _option(new, f"The name of --{PREFIX}{new} until version 0.2.", old) for old, (new, _) in RENAMED.items()
+        ]
         return {SECTION: [*(_option(name, help[name]) for name in option_types()), *old]}
 
     @classmethod
