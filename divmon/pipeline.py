@@ -120,8 +120,14 @@ class Pipeline:
     def _graded(self, probe: Probe, samples: Sequence[Sample]) -> list[Sample]:
         """A task's samples with their verdicts."""
         own = [sample for sample in samples if sample.task == probe.name]
-        verdicts = self.grader(probe, own)
-        return [replace(s, verdict=v) for s, v in zip(own, verdicts, strict=True)] if verdicts else own
+        return with_verdicts(own, self.grader(probe, own))
+
+
+def with_verdicts(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[Sample]:
+    """The samples, each with its verdict; as they are where there are none at all."""
+    if not verdicts:
+        return list(samples)
+    return [replace(sample, verdict=verdict) for sample, verdict in zip(samples, verdicts, strict=True)]
 
 
 def outputs(probe: Probe, samples: Sequence[Sample], num_samples: int, correct: Correct | None) -> Outputs:

@@ -251,6 +251,12 @@ class Figure:
         low, high = (bound if isinstance(bound, int | float) else None for bound in self.range)
         return -math.inf if low is None else low, math.inf if high is None else high
 
+    @property
+    def change_bounds(self) -> tuple[float, float]:
+        """The same of its change: no figure falls by more than from its most to its least."""
+        least, most = self.bounds
+        return least - most, most - least
+
 
 @dataclass
 class Snapshot:

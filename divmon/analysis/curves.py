@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from divmon.analysis.settings import obstacles, settings
 from divmon.loggers.console import unanswered
 from divmon.scoring.figures import Registry
-from divmon.scoring.stats import jackknife
+from divmon.scoring.stats import jackknife, within_bounds
 from divmon.storage.reader import Run
 from divmon.types import TRUNCATED_LIMIT
 
@@ -165,7 +165,8 @@ class Curves:
                 kept.append(tuple(row))
             elif table is not None:
                 i = jackknife(self.figures[row.metric].aggregate, table.at([row.step], prompts[row.task])[0])
-                kept.append((row.step, row.task, row.metric, i.value, *self.figures.inside(row.metric, i), i.n))
+                low, high = within_bounds(i.value, i.low, i.high, self.figures[row.metric].bounds)
+                kept.append((row.step, row.task, row.metric, i.value, low, high, i.n))
         return pd.DataFrame(kept, columns=list(scores.columns)).astype(dict(scores.dtypes))
 
 

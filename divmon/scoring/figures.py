@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from divmon.scoring import metrics
-from divmon.scoring.stats import Interval, within_bounds
+from divmon.scoring.stats import within_bounds
 from divmon.types import Change, Figure, Score, plain
 
 EVERYTHING = ("verifier", "vocab_size", "encoder", "code_encoder", "nli")
@@ -116,19 +116,13 @@ class Registry:
 
     def bounded(self, scores: Iterable[Score]) -> list[Score]:
         """With intervals inside what each figure can be: an accuracy is not below 0, whatever its spread."""
-        return [replace(s, low=low, high=high) for s in scores for low, high in [self.inside(s.metric, s)]]
+        bounds = ((s, within_bounds(s.mean, s.low, s.high, self[s.metric].bounds)) for s in scores)
+        return [replace(score, low=low, high=high) for score, (low, high) in bounds]
 
     def bounded_changes(self, changes: Iterable[Change]) -> list[Change]:
-        """The same for changes: no figure falls by more than from its most to its least."""
-        return [replace(c, low=low, high=high) for c in changes for low, high in [self.inside(c.metric, c)]]
-
-    def inside(self, name: str, found: Score | Change | Interval) -> tuple[float, float]:
-        """The bounds of an interval of this figure, or of its change, no further out than can be."""
-        least, most = self[name].bounds
-        if isinstance(found, Change):
-            least, most = least - most, most - least
-        value = found.mean if isinstance(found, Score) else found.change if isinstance(found, Change) else found.value
-        return within_bounds(value, found.low, found.high, (least, most))
+        """The same for changes."""
+        bounds = ((c, within_bounds(c.change, c.low, c.high, self[c.metric].change_bounds)) for c in changes)
+        return [replace(change, low=low, high=high) for change, (low, high) in bounds]
 
     def record(self) -> dict[str, Any]:
         """Plain data for a run's manifest, which `read_figures` reads."""

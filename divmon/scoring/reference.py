@@ -75,7 +75,7 @@ def compare(
             continue
         found.setdefault(task, {})[metric] = {**parts.as_dict(), "paper": view, "per_prompt": terms}
         changes += terms_as_changes(task, metric, parts)
-    now.snapshot.changes, now.snapshot.decomposition = scorer.figures.bounded_changes(changes), found
+    now.snapshot.changes, now.snapshot.decomposition = changes, found
 
 
 def terms_as_changes(task: str, metric: str, parts: Decomposition) -> list[Change]:

@@ -7,7 +7,7 @@ scored = scorer.score([outputs], num_samples=16)         once a snapshot
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -176,9 +176,7 @@ def _pairwise(metric: Metric, inputs: Inputs) -> Tensor:
         ValueError: the metric gave another shape.
     """
     assert metric.pairwise is not None
-    distance_PKK = torch.as_tensor(
-        called(metric.pairwise, partial(metric.pairwise, **inputs.given(metric, metric.pairwise)))
-    ).double()
+    distance_PKK = torch.as_tensor(_called(metric.pairwise, inputs.given(metric, metric.pairwise))).double()
     prompts, wide = len(inputs.outputs.texts), inputs.width
     given = wide if metric.uses_all_samples else min(inputs.num_samples, wide)
     if distance_PKK.shape != (prompts, given, given):
@@ -199,10 +197,7 @@ def _across(metric: Metric, inputs: Inputs) -> list[Score]:
     if metric.leave_one_out is None:
         without = _recomputed(metric, given, len(answered), figures)
     else:
-        one_pass = called(
-            metric.leave_one_out,
-            partial(metric.leave_one_out, **_take(inputs.given(metric, metric.leave_one_out), answered)),
-        )
+        one_pass = _called(metric.leave_one_out, _take(inputs.given(metric, metric.leave_one_out), answered))
         without = {name: value_P[~value_P.isnan()].tolist() for name, value_P in one_pass.items()}
         over |= {name: len(replicates) for name, replicates in without.items() if replicates}
     scores = []
@@ -220,8 +215,13 @@ def _recomputed(metric: Metric, given: dict[str, Any], prompts: int, names: Iter
     return {name: [replicate[name].item() for replicate in replicates] for name in names}
 
 
+def _called(function: Callable[..., Any], given: dict[str, Any]) -> Any:
+    """What a metric's function returns; one of the user's own has a time limit."""
+    return called(function, partial(function, **given))
+
+
 def _figures(metric: Metric, given: dict[str, Any]) -> dict[str, Tensor]:
-    result = called(metric.function, partial(metric.function, **given))
+    result = _called(metric.function, given)
     figures: dict[str, Tensor] = result if isinstance(result, dict) else {metric.name: result}
     if metric.declared and (others := [name for name in figures if name not in metric.figures]):
         raise ValueError(f"it gives {', '.join(others)}, and its @metric declares {', '.join(metric.figures)} only")
@@ -255,7 +255,7 @@ def changes(
         values, reference_values = zip(*both, strict=True) if both else ((), ())
         c = paired_change(values, reference_values, figures[score.metric].aggregate)
         found.append(Change(score.task, score.metric, c.reference, c.now, c.change, c.low, c.high, c.n))
-    return found
+    return figures.bounded_changes(found)
 
 
 def _take(given: dict[str, Any], prompts: list[int]) -> dict[str, Any]:

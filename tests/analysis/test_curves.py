@@ -13,7 +13,7 @@ from support import run_dirs
 
 from divmon.analysis.curves import Curves, left_out
 from divmon.scoring.figures import Registry
-from divmon.scoring.stats import jackknife
+from divmon.scoring.stats import jackknife, within_bounds
 from divmon.storage.reader import read_run
 
 values = st.lists(st.floats(0.1, 9) | st.just(float("nan")), min_size=1, max_size=9)
@@ -63,7 +63,7 @@ def test_on_some_prompts_it_is_the_mean_over_those(tmp_path: Path) -> None:
         expected = jackknife(Registry()[name].aggregate, value_SP[1, [0, 1, 2, 4, 6]])
         row = frame.loc[(10, name)]
         assert (row["mean"], row["low"], row["high"], row["n"]) == pytest.approx(
-            (expected.value, *Registry().inside(name, expected), 5)
+            (expected.value, *within_bounds(expected.value, expected.low, expected.high, Registry()[name].bounds), 5)
         )
     assert curves.frame(prompts={}).empty and set(curves.frame(["sbert"])["metric"]) == {"sbert"}
 

@@ -318,20 +318,8 @@ def test_the_line_holds_the_evidence() -> None:
 
 
 def test_every_kind_has_words_for_it() -> None:
-    then = {
-        "repetition": [0.0] * 8,
-        "empty": [0.0] * 8,
-        "clipped_ratio": [0.0] * 8,
-        "truncated": [0.0] * 8,
-        "no_answer": [0.0] * 8,
-    }
-    now = {
-        "repetition": [0.5] * 8,
-        "empty": [0.4] * 8,
-        "clipped_ratio": [0.6] * 8,
-        "truncated": [0.6] * 8,
-        "no_answer": [0.6] * 8,
-    }
+    shares = {"repetition": 0.5, "empty": 0.4, "clipped_ratio": 0.6, "truncated": 0.6, "no_answer": 0.6}
+    then, now = ({name: [times * share] * 8 for name, share in shares.items()} for times in (0, 1))
     before = snapshot(length_tokens=[20.0] * 8, **then)
     before.scores.append(Score("task0", "traced", 0.9, 0.85, 0.95, 8))
     alerts = Alerts(simulated.probes(1, 8), before)

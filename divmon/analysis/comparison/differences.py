@@ -75,7 +75,7 @@ def _pair(places: Looks, task: Task, figure: str, sides: Sequence[Sequence[Membe
     """Two groups at every evaluation, and whether they diverge."""
     seen = along(places, task, figure)
     first, second = sides
-    least, most = first[0].curves.figures[figure].bounds
+    bounds = first[0].curves.figures[figure].change_bounds
     found = estimates(seen, first, second)
     levels = [np.mean([seen.value[m] for m in side], axis=0).tolist() for side in sides]
     steps = [np.mean([places.step(m) for m in side], axis=0).tolist() for side in sides]
@@ -88,7 +88,7 @@ def _pair(places: Looks, task: Task, figure: str, sides: Sequence[Sequence[Membe
                 "step_second": steps[1][look],
                 "value_first": levels[0][look],
                 "value_second": levels[1][look],
-                **_row(found, look, "difference", (least - most, most - least)),
+                **_row(found, look, "difference", bounds),
                 "passes": int(places.passes_L[look]),
                 "trouble": _trouble([*first, *second], places, task, look),
             }

@@ -74,7 +74,6 @@ def compare(now: Side, reference: Side, match: Match, scorer: Scorer) -> dict[st
     ids, before = ([str(row.id) for row in side.rows] for side in (now, reference))
     task = {score.task for score in now.scores}
     changes = scorer.changes(now.scores, dict.fromkeys(task, ids), reference.scores, dict.fromkeys(task, before))
-    changes = scorer.figures.bounded_changes(changes)
     found: dict[str, Any] = {
         c.metric: plain({"reference": c.reference, "now": c.now, "change": c.change, "ci95": (c.low, c.high), "n": c.n})
         for c in changes

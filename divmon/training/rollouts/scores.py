@@ -6,13 +6,12 @@ import copy
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from divmon.pipeline import outputs
+from divmon.pipeline import outputs, with_verdicts
 from divmon.scoring import quality, soundness
 from divmon.scoring.decomposition import Decomposition, decompose, pairs
 from divmon.scoring.figures import Registry
@@ -68,10 +67,7 @@ class GroupScorer:
         rewards_PGF = [_floats(group.rewards) for group in groups]
         verdicts_PG = self.judge(groups, rewards_PGF, samples_PG, probe.prompts)
         if verdicts_PG:
-            samples_PG = [
-                [replace(sample, verdict=verdict) for sample, verdict in zip(*both, strict=True)]
-                for both in zip(samples_PG, verdicts_PG, strict=True)
-            ]
+            samples_PG = [with_verdicts(*both) for both in zip(samples_PG, verdicts_PG, strict=True)]
         judged = time.perf_counter()
         flat = [sample for row in samples_PG for sample in row]
         size = max(len(row) for row in samples_PG)
@@ -113,7 +109,6 @@ class GroupScorer:
         }
         if self.reference is None:
             self.reference = measured
-        changes = self.scorer.figures.bounded_changes(changes)
         return measured.snapshot.replace(changes=changes, decomposition=decomposition)
 
     def remember(self, snapshot: Snapshot) -> None:
@@ -184,7 +179,7 @@ class GroupScorer:
                 how = self.scorer.figures[score.metric].aggregate
                 c = unpaired_change(score.values, before[score.metric], how)
                 changes.append(Change(TASK, score.metric, c.reference, c.now, c.change, c.low, c.high, c.n))
-        return changes
+        return self.scorer.figures.bounded_changes(changes)
 
 
 def _parts(sides: Sequence[tuple[Any, Correct]], kept: Sequence[Sequence[int]] | None) -> Decomposition:
