@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from support import ROOT
+from support import ROOT, forks
 
 import divmon
 
@@ -54,7 +54,8 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """With a cache that holds a twentieth of the base model's training in its place: the whole takes a minute."""
     cache = str(tmp_path_factory.mktemp("cache"))
     env = {**os.environ, "DIVMON_CACHE": cache, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", LITTLE_BASE], env=env, check=True)
+    done = forks.run(["-c", LITTLE_BASE], env=env)
+    assert done.returncode == 0, done.stderr
     return env
 
 

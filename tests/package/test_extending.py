@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support import ROOT, TESTS
+from support import ROOT, TESTS, forks
 
 FILES = {
     "scoring/metrics/shouts.py": '''
@@ -77,7 +77,7 @@ def test_one_of_each_is_a_file(tmp_path: Path) -> None:
     (package / "prompts/tasks/echo.jsonl").write_text('{"prompt": "one"}\n{"prompt": "two"}\n')
     (tmp_path / "script.py").write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(TESTS)])}
-    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = forks.run(["script.py"], cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "logged 0 ['echo'] 0.5 0.5\n" in done.stdout and done.stdout.endswith("closed\n")
     listing = [sys.executable, "-m", "divmon", "tasks"]

@@ -6,15 +6,13 @@ Only sizes are cut here (steps, prompts, new tokens); a journey that sets any ot
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import divmon
-from support import ROOT
+from support import ROOT, forks
 
 HEADLINE = {"sbert", "ead", "vendi_at4"}
 """Figures that every task has, none of which may be undefined."""
@@ -39,19 +37,19 @@ def run_script(script: str, folder: Path, name: str = "script.py", timeout: floa
         AssertionError: it did not end well, or said that something failed.
     """
     (folder / name).write_text(BEGIN + textwrap.dedent(script))
-    return run_command([sys.executable, name], folder, timeout)
+    return run_python([name], folder, timeout)
 
 
 def run_divmon(folder: Path, *arguments: str, timeout: float = 280) -> str:
     """As `run_script`, of a `divmon` command line."""
-    return run_command([sys.executable, "-m", "divmon", *arguments], folder, timeout)
+    return run_python(["-m", "divmon", *arguments], folder, timeout)
 
 
-def run_command(command: Sequence[str], folder: Path, timeout: float = 280) -> str:
-    """As `run_script`, of any command line."""
+def run_python(command: Sequence[str], folder: Path, timeout: float = 280) -> str:
+    """As `run_script`, of what stands behind `python` on a command line."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
-    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
+    ended = forks.run(command, cwd=folder, env=environment, timeout=timeout)
     seen = ended.stdout + ended.stderr
     assert ended.returncode == 0, seen[-4000:]
     for bad in FAILED:

@@ -1,4 +1,4 @@
-"""Run by test_processes under torchrun: real runs on two gloo processes, one after another, some of them unlucky."""
+"""Run by test_processes in two processes: real runs on two gloo processes, one after another, some of them unlucky."""
 
 from __future__ import annotations
 

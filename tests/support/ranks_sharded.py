@@ -1,4 +1,4 @@
-"""Run by test_sharding under torchrun: a plain loop on a model whose parameters are sharded over two processes."""
+"""Run by test_sharding in two processes: a plain loop on a model whose parameters are sharded over two processes."""
 
 from __future__ import annotations
 

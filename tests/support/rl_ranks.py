@@ -1,4 +1,4 @@
-"""Run by test_rollouts_processes under torchrun: GRPO on two gloo processes that share every group."""
+"""Run by test_rollouts_processes in two processes: GRPO on two gloo processes that share every group."""
 
 from __future__ import annotations
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support import SUPPORT, runs
+from support import SUPPORT, forks, runs
 
 import divmon
 from divmon import DiversityCallback
@@ -20,11 +18,10 @@ from divmon.types import Sample
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All runs of `ranks.py`, under torchrun."""
+    """All runs of `ranks.py`, in two processes."""
     out = tmp_path_factory.mktemp("ranks")
     env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "ranks.py"]
-    done = subprocess.run([*command, str(out)], cwd=SUPPORT, env=env, capture_output=True, text=True, timeout=280)
+    done = forks.run(["ranks.py", str(out)], cwd=SUPPORT, env=env, ranks=2)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return out
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import killed_and_resumed
+from support import forks, killed_and_resumed
 
 from divmon.storage.writer import Store, read_run
 
@@ -23,8 +21,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pa
         if how not in ("sampling", "writing", "training"):
             killed_and_resumed.train(root / folder, how)
             return root / folder
-        arguments = [sys.executable, killed_and_resumed.__file__, str(root / folder), how]
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=240)
+        done = forks.run([killed_and_resumed.__file__, str(root / folder), how])
         assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
         return root / folder
 

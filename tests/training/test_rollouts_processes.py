@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from support import SUPPORT
+from support import SUPPORT, forks
 
 
 def test_two_processes_hold_groups_together(tmp_path: Path) -> None:
     """Each process holds half of every group; the main one scores whole groups, and the run is the same run."""
     env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*command, "rl_ranks.py", str(tmp_path)], cwd=SUPPORT, env=env, capture_output=True, text=True, timeout=240
-    )
+    done = forks.run(["rl_ranks.py", str(tmp_path)], cwd=SUPPORT, env=env, ranks=2)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     facts = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=False) for rank in (0, 1)]
     assert facts[1]["taken"] == [] and len(facts[0]["taken"]) == 4 and not facts[0]["failures"]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from support import SUPPORT, ranks_sharded, runs, tiny
+from support import SUPPORT, forks, ranks_sharded, runs, tiny
 
 from divmon import DiversityMonitor
 from divmon.storage.writer import Store
@@ -31,17 +29,7 @@ def ran_zero(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(out: Path, *kinds: str) -> Path:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DS_ACCELERATOR": "cpu"}
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        "ranks_sharded.py",
-    ]
-    command += [str(out), *kinds]
-    done = subprocess.run(command, cwd=SUPPORT, env=env, capture_output=True, text=True, timeout=280)
+    done = forks.run(["ranks_sharded.py", str(out), *kinds], cwd=SUPPORT, env=env, ranks=2)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return out
 
