@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
-import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import transformers
 from support import runs, tiny
+from support.attached import place as place
+from support.attached import run
 
 from divmon import DiversityCallback
 from divmon.cli.attach import attached
@@ -21,17 +20,10 @@ from divmon.storage.reader import read_run
 from divmon.training.config import DiversityConfig
 
 CONFIG = {"probes": runs.PROBES, **runs.CHEAP, "progress": False, "on_error": "raise"}
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
 ATTACH = [sys.executable, "-m", "divmon", "attach"]
 
-
-def run(command: list[Any], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(word) for word in command], cwd=folder, text=True, capture_output=True, env={**ENVIRONMENT, **environment}
-    )
-
-
-# -- programs of every form, as Python runs them
 
 PROGRAM = """
 import sys
@@ -115,9 +107,6 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         options = Flags.of(context.params).resolved().options
     assert (options.every, options.num_samples, options.reference_samples) == (7, 8, 32)
     assert (options.at, options.chat, options.at_end) == ([2, 3], True, True)
-
-
-# -- which trainers are watched
 
 
 def test_a_trainer_is_watched_and_nothing_is_left_patched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,120 +204,3 @@ def test_a_reward_trainer_trains_as_without(tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "with/_divmon").exists()
     said = "RewardTrainer trains a LlamaForSequenceClassification, which completes no text; nothing is attached"
     assert capsys.readouterr().out.count(said) == 1
-
-
-# -- TRL's own command line
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model, rows to train on, probes and divmon.yaml."""
-    folder = tmp_path_factory.mktemp("trl")
-    runs.model().save_pretrained(folder / "model")
-    tiny.tokenizer(runs.TEXTS).save_pretrained(folder / "model")
-    for name, rows in {"data/train": runs.ROWS, "prompts/train": runs.ROWS, "probes": runs.PROBES}.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        kept = [{"prompt": row["prompt"]} for row in rows] if name == "prompts/train" else rows
-        (folder / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in kept))
-    (folder / "rewards.py").write_text(
-        "def longer(completions, **_):\n    return [len(set(text)) / 10 for text in completions]\n"
-    )
-    cheap = "metrics: ead,length\nnum_samples: 2\nreference_samples: 4\nmax_new_tokens: 8\nprogress: false\n"
-    (folder / "divmon.yaml").write_text(f"probes: {folder / 'probes.jsonl'}\n{cheap}every: 1000\n")
-    return folder
-
-
-SETTINGS = [
-    *(
-        "--model_name_or_path",
-        "model",
-        "--max_steps",
-        "10",
-        "--logging_steps",
-        "5",
-        "--save_steps",
-        "10",
-        "--seed",
-        "3",
-    ),
-    *(
-        "--report_to",
-        "none",
-        "--use_cpu",
-        "true",
-        "--bf16",
-        "false",
-        "--disable_tqdm",
-        "true",
-        "--save_only_model",
-        "true",
-    ),
-    *("--learning_rate", "1e-3", "--per_device_train_batch_size", "4"),
-]
-SFT = ["-m", "trl.scripts.sft", "--dataset_name", "data", "--max_length", "64", *SETTINGS]
-GRPO = [
-    *("-m", "trl.scripts.grpo", "--dataset_name", "prompts", "--reward_funcs", "rewards.longer"),
-    *("--num_generations", "4", "--max_completion_length", "8", *SETTINGS),
-]
-
-
-def trl(place: Path, program: list[str], name: str, launcher: Sequence[str] = (), **environment: str) -> None:
-    """Trains without and with attach, at once, into <name>-without and <name>-with; both must end well."""
-    ours = ["divmon", "attach", "--config", "divmon.yaml", "--divmon_every", "5", "--", *program]
-    python = [sys.executable] if not launcher else []
-    settings = {**ENVIRONMENT, **environment, "HF_DATASETS_CACHE": str(place / f"cache-{name}")}
-    begun = {}
-    for which, words in {"without": program, "with": ["-m", *ours]}.items():
-        command = [*python, *launcher, *words, "--output_dir", f"{name}-{which}"]
-        with (place / f"{name}-{which}.txt").open("w") as out:
-            begun[which] = subprocess.Popen(command, cwd=place, env=settings, stdout=out, stderr=out)
-    try:
-        for which, process in begun.items():
-            assert process.wait(timeout=280) == 0, (place / f"{name}-{which}.txt").read_text()[-3000:]
-    finally:
-        for process in begun.values():
-            process.terminate()  # a launcher takes its workers with it
-            process.wait()
-
-
-def check_same(place: Path, name: str, steps: list[int]) -> None:
-    """The same weights and log rows; snapshots beside them; and what was said."""
-    without, through = place / f"{name}-without", place / f"{name}-with"
-    for file in ("model.safetensors", "checkpoint-10/model.safetensors", "tokenizer.json", "config.json"):
-        assert (through / file).read_bytes() == (without / file).read_bytes(), file
-    rows = []
-    for folder in (without, through):
-        history = json.loads((folder / "checkpoint-10/trainer_state.json").read_text())["log_history"]
-        rows.append([{k: v for k, v in row.items() if not any(w in k for w in runs.WALL_CLOCK)} for row in history])
-    assert rows[0] == rows[1]
-    assert [row["step"] for row in rows[1] if "loss" in row] == [5, 10]
-    assert not (without / "_divmon").exists()
-    run = read_run(through)
-    assert run.steps == steps
-    assert set(run.samples.groupby("step").size()) == {16, 8}
-    printed = (place / f"{name}-with.txt").read_text()
-    assert printed.count("is watched: a DiversityCallback is attached") == 1
-    assert "divmon: paired change since the reference, at step 10" in printed
-
-
-def test_trl_sft_trains_the_same_and_is_watched(place: Path) -> None:
-    trl(place, SFT, "sft")
-    check_same(place, "sft", [0, 5, 10])
-
-
-@pytest.mark.slow
-def test_trl_grpo_trains_the_same_and_is_watched(place: Path) -> None:
-    trl(place, GRPO, "grpo")
-    check_same(place, "grpo", [0, 5, 10])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
-def test_under_a_launcher(place: Path, launcher: str) -> None:
-    beside = Path(sys.executable).parent
-    words = {
-        "torchrun": ["torchrun", "--standalone", "--nproc_per_node", "2"],
-        "accelerate": ["accelerate", "launch", "--cpu", "--num_processes", "1", "--num_machines", "1"],
-    }[launcher]
-    trl(place, SFT, launcher, [str(beside / words[0]), *words[1:]], ACCELERATE_USE_CPU="true")
-    check_same(place, launcher, [0, 5, 10])

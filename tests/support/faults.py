@@ -168,5 +168,5 @@ MATRIX = (
     Fault("prompts do not fit", "", options={"probes": ["x" * 9000, "what is one plus two?"]}),
 )
 """Each is run by `tests/training/test_faults.py`. What kills the process is in `tests/training/test_kills.py`, damaged
-files in `tests/storage/test_damage.py`, hostile servers in `tests/sampling/test_server.py`, hostile programs in
+files in `tests/storage/test_damage.py`, hostile servers in `tests/sampling/test_server_hostile.py`, hostile programs in
 `tests/grading/test_attacks.py`."""

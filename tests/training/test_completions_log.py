@@ -34,9 +34,8 @@ def format_reward(completions: list[str], **_: Any) -> list[float | None]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
     """A GRPO run that logged its completions, with the live tap's snapshots of the same steps."""
     out, taken = tmp_path_factory.mktemp("run"), []
-    rollouts = Rollouts(
-        metrics="ead,length,sbert", embedder="minilm", threshold=BY_NAME, encoder_share=None, min_groups=1
-    )
+    options = {"metrics": "ead,length,sbert", "resources": {"embedder": "minilm"}, "encoder_share": None}
+    rollouts = Rollouts(**options, threshold=BY_NAME, min_groups=1)
     trainer = rl_runs.trainer(
         "grpo",
         out,

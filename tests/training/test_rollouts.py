@@ -47,7 +47,9 @@ def noisy(text: str, prompt: Prompt) -> Verdict:
     ids=["grpo-random-reward", "grpo-iterations-and-evaluation", "rloo-accumulation"],
 )
 def test_the_run_is_the_same_run(tmp_path: Path, kind: str, args: dict[str, Any]) -> None:
-    rollouts = Rollouts(metrics="ead,sbert", embedder="minilm", verifier=noisy, encoder_share=None, min_groups=1)
+    rollouts = Rollouts(
+        metrics="ead,sbert", resources={"embedder": "minilm"}, verifier=noisy, encoder_share=None, min_groups=1
+    )
     watched, taken = train(kind, tmp_path / "with", rollouts, tmp_path / "rollouts", **args)
     assert_same_run(watched, train(kind, tmp_path / "without", **args))
     assert not rollouts.failures and len(taken) >= 2

@@ -59,6 +59,7 @@ class ServerCommand:
             RuntimeError: the command ended, or did not answer in time; the message has the end of its output.
         """
         from divmon.sampling.engines.server import Server
+        from divmon.sampling.serving.client import Client
 
         port = _free_port()
         words = [w.replace("{checkpoint}", str(name)).replace("{port}", str(port)) for w in shlex.split(self.command)]
@@ -67,7 +68,7 @@ class ServerCommand:
             self._wait(url, process, out)
             model = self.model and self.model.replace("{checkpoint}", str(name))
             ends = _end_tokens(Path(name))
-            server = Server(url, renderer, model=model, eos_token_ids=ends, timeout=self.answer_timeout)
+            server = Server(Client(url, timeout=self.answer_timeout), renderer, model=model, eos_token_ids=ends)
             yield _Alive(server, lambda: _ended(process, out))
 
     def _wait(self, url: str, process: subprocess.Popen[str], out: IO[str]) -> None:

@@ -26,15 +26,12 @@ class Server:
     """Samples from a server.
 
     Args:
-        url: "http://localhost:8000" or with the path up to "/v1".
+        client: of the server, or its address: "http://localhost:8000", or with the path up to "/v1".
         renderer: of the model's tokenizer; gives the answer in a completion's text.
         model: as the server names it; may be left out where it serves one model.
-        api_key: where it wants one.
         concurrency: requests under way at a time. Where None, 64 for vLLM and SGLang, which draw them together, and 1
             for `transformers serve`, which draws one at a time (unless started with --continuous-batching) and repeats
             a seed's text only then.
-        timeout: seconds without a sign of life after which a try is given up.
-        retries: further tries of a request, with growing pauses.
         eos_token_ids: what ends a completion beside the tokenizer's and the template's own: those of the model's
             generation config.
         messages: the conversation of a prompt, for servers that do chats only; their own template is used then.
@@ -49,27 +46,21 @@ class Server:
 
     def __init__(
         self,
-        url: str,
+        client: Client | str,
         renderer: Renderer,
         *,
         model: str | None = None,
-        api_key: str | None = None,
         concurrency: int | None = None,
-        timeout: float = 600.0,
-        retries: int = 5,
         eos_token_ids: Iterable[int] = (),
         messages: Messages | None = None,
         fields: str = "auto",
     ) -> None:
         if fields not in ("auto", *FIELDS):
             raise ValueError(f"fields: expected one of auto, {', '.join(FIELDS)}, got {fields!r}")
-        if (concurrency is not None and concurrency < 1) or retries < 0 or timeout <= 0:
-            raise ValueError(
-                "expected concurrency of at least 1, retries of 0 or more and a timeout above 0, got"
-                f" {concurrency}, {retries} and {timeout}"
-            )
+        if concurrency is not None and concurrency < 1:
+            raise ValueError(f"concurrency: expected at least 1, got {concurrency}")
         self.renderer, self.model, self.concurrency = renderer, model, concurrency
-        self.client = Client(url, api_key=api_key, timeout=timeout, retries=retries)
+        self.client = Client(client) if isinstance(client, str) else client
         self.writer = Writer(renderer, renderer.eos_token_ids(eos_token_ids), messages)
         self.forms = [
             form for form in FORMS if fields in ("auto", form.fields) and (messages is not None or not form.chat)

@@ -69,10 +69,15 @@ class Client:
         url: up to and with "/v1", which is added to an address without a path.
         api_key: sent as a bearer token.
         timeout: seconds after which a try is given up, whether the server says something meanwhile or not.
-        retries: further tries.
+        retries: further tries, with growing pauses.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
-    def __init__(self, url: str, *, api_key: str | None, timeout: float, retries: int) -> None:
+    def __init__(self, url: str, *, api_key: str | None = None, timeout: float = 600.0, retries: int = 5) -> None:
+        if retries < 0 or timeout <= 0:
+            raise ValueError(f"expected retries of 0 or more and a timeout above 0, got {retries} and {timeout}")
         self._address = url.rstrip("/")
         if not self._address.startswith(("http://", "https://")):
             raise ValueError(f"url: expected an address such as 'http://localhost:8000/v1', got {redacted(url)!r}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ TAPPED = "_calculate_rewards"
 """The trainer's method that sees each generation batch once, in training and in evaluation."""
 
 
+@dataclass(kw_only=True, eq=False)
 class Rollouts:
     """Scores what a GRPOTrainer or RLOOTrainer draws to train on, window by window.
 
@@ -35,57 +37,48 @@ class Rollouts:
     A window is all that was drawn since the last one, each generation batch once, evaluation's never. Completions are
     those of the policy before the step they train.
 
-    Args:
-        threshold, verifier, allow_unsandboxed_code: as `GroupJudge`.
-        scorer: shared with a monitor, so that its encoder is loaded once; else one of `metrics` and `resources`.
-        metrics, resources: as `Scorer` takes them.
-        min_groups: that a window has at least: with fewer it goes on to a later logging step, as their interval would
-            say little and cost as much.
-        max_groups: of a window that are scored and stored, the same prompts where they come again; the others are
-            counted.
-        encoder_share: as `GroupScorer`.
-        seed: of which prompts are drawn.
-        category: of the prompts; "code" brings the metrics of programs.
-        max_samples_mb: of the windows stored, as `Options` has it.
-        say: shows a person one line.
     """
 
-    def __init__(
-        self,
-        *,
-        threshold: Threshold | None = None,
-        verifier: Any = None,
-        allow_unsandboxed_code: bool = False,
-        scorer: Scorer | None = None,
-        metrics: str | Iterable[str] = "auto",
-        min_groups: int = 8,
-        max_groups: int = 64,
-        encoder_share: float | None = 0.03,
-        seed: int = 0,
-        category: Category = "other",
-        max_samples_mb: float = 500.0,
-        say: Callable[[str], None] = logger.warning,
-        **resources: Any,
-    ) -> None:
-        if not 1 <= min_groups <= max_groups or max_groups < 2:
+    threshold: Threshold | None = None
+    verifier: Any = None
+    allow_unsandboxed_code: bool = False
+    """These three as `GroupJudge` takes them."""
+    scorer: Scorer | None = None
+    """Shared with a monitor, so that its encoder is loaded once; where None, one of `metrics` and `resources`."""
+    metrics: str | Iterable[str] = "auto"
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    """As `Scorer` takes them, by name."""
+    min_groups: int = 8
+    """That a window has at least: with fewer it goes on to a later logging step, as their interval would say little and
+    cost as much."""
+    max_groups: int = 64
+    """Of a window that are scored and stored, the same prompts where they come again; the others are counted."""
+    encoder_share: float | None = 0.03
+    """As `GroupScorer` takes it."""
+    seed: int = 0
+    """Of which prompts are drawn."""
+    category: Category = "other"
+    """Of the prompts; "code" brings the metrics of programs."""
+    max_samples_mb: float = 500.0
+    """Of the windows stored, as `Options` has it."""
+    say: Callable[[str], None] = logger.warning
+    """Shows a person one line."""
+
+    failures: list[str] = field(default_factory=list, init=False)
+    """Why batches are missing."""
+    probes: list[Probe] = field(default_factory=list, init=False)
+    """The prompts of the last window, for loggers."""
+    store: Store | None = field(default=None, init=False)
+    _trainer: Any = field(default=None, init=False)
+    _pending: Batch | None = field(default=None, init=False)
+    _scoring: GroupScorer | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_groups <= self.max_groups or self.max_groups < 2:
             raise ValueError(
                 "min_groups, max_groups: expected 1 or more and 2 or more, as a single group has no interval, the first"
-                f" no larger than the second; got {min_groups} and {max_groups}"
+                f" no larger than the second; got {self.min_groups} and {self.max_groups}"
             )
-        self.failures: list[str] = []
-        """Why batches are missing."""
-        self.probes: list[Probe] = []
-        """The prompts of the last window, for loggers."""
-        self.store: Store | None = None
-        self._judging = {"threshold": threshold, "verifier": verifier, "allow_unsandboxed_code": allow_unsandboxed_code}
-        self._given = scorer
-        self._metrics, self._resources = metrics, resources
-        self._encoder_share, self._seed, self._category, self._max_groups = encoder_share, seed, category, max_groups
-        self._min_groups, self._max_samples_mb = min_groups, max_samples_mb
-        self._say = say
-        self._trainer: Any = None
-        self._pending: Batch | None = None
-        self._scoring: GroupScorer | None = None
 
     # -- the tap
 
@@ -108,11 +101,11 @@ class Rollouts:
         if not trainer.accelerator.is_main_process:
             return
         self.detach()
-        self._draw, self._batches, self._windows = Draw(self._max_groups, self._seed), 0, 0
+        self._draw, self._batches, self._windows = Draw(self.max_groups, self.seed), 0, 0
         with undisturbed_rng():
             self._scoring = self._scorer(trainer)
             if folder is not None:
-                store = Store(folder, max_samples_mb=self._max_samples_mb, say=self._say)
+                store = Store(folder, max_samples_mb=self.max_samples_mb, say=self.say)
                 self.store = store.open(self._manifest(trainer), resume_step=resume_step)
                 stored_reference(self.store, resume_step, self._scoring.remember)
         self._trainer = trainer
@@ -123,9 +116,9 @@ class Rollouts:
         if self._trainer is not None:
             self._safely(self._settle)
             if not self._windows and self._draw.seen:
-                self._say(
+                self.say(
                     f"divmon: no rollouts were scored: {self._draw.seen} groups were generated, and a window needs"
-                    f" {self._min_groups} to say something; more steps, or larger batches of prompts, give more"
+                    f" {self.min_groups} to say something; more steps, or larger batches of prompts, give more"
                 )
         trainer, self._trainer, self._pending = self._trainer, None, None
         # Where someone has wrapped the method after us, theirs stays, and ours lets calls through.
@@ -190,7 +183,7 @@ class Rollouts:
             Exception: scoring failed; the window is lost. One that cannot be stored is given all the same.
         """
         self._safely(self._settle)
-        if self._scoring is None or self._draw.seen < self._min_groups:
+        if self._scoring is None or self._draw.seen < self.min_groups:
             return None
         drawn, batches, self._batches = self._draw.take(), self._batches, 0
         self._windows += 1
@@ -201,7 +194,7 @@ class Rollouts:
             facts = {"batches": batches, **decoding_of(self._trainer), **facts}
             snapshot = self._scoring.snapshot(drawn, step, facts)
             prompts = snapshot.provenance["prompts"].items()
-            self.probes = [Probe(TASK, tuple(Prompt(id, text, category=self._category) for id, text in prompts))]
+            self.probes = [Probe(TASK, tuple(Prompt(id, text, category=self.category) for id, text in prompts))]
         store = self.store
         if store is not None:
             if store.new_reference:
@@ -212,19 +205,26 @@ class Rollouts:
     # -- what the trainer says of itself
 
     def _scorer(self, trainer: Any) -> GroupScorer:
-        scorer = self._given or Scorer(
-            self._metrics,
-            categories={self._category},
-            **{"device": str(trainer.accelerator.device), "vocab_size": len(tokenizer_of(trainer)), "seed": self._seed}
-            | self._resources,
+        scorer = self.scorer or Scorer(
+            self.metrics,
+            categories={self.category},
+            **{"device": str(trainer.accelerator.device), "vocab_size": len(tokenizer_of(trainer)), "seed": self.seed}
+            | dict(self.resources),
         )
         weights = trainer.reward_weights.tolist()
         return GroupScorer(
             scorer,
-            GroupJudge(trainer.reward_func_names, weights, **self._judging, say=self._say),
-            encoder_share=self._encoder_share,
+            GroupJudge(
+                trainer.reward_func_names,
+                weights,
+                threshold=self.threshold,
+                verifier=self.verifier,
+                allow_unsandboxed_code=self.allow_unsandboxed_code,
+                say=self.say,
+            ),
+            encoder_share=self.encoder_share,
             opens_reasoning=opens_reasoning(trainer),
-            category=self._category,
+            category=self.category,
         )
 
     def _manifest(self, trainer: Any) -> dict[str, Any]:
@@ -239,9 +239,9 @@ class Rollouts:
             "metrics": self._scoring.scorer.names,
             "figures": self._scoring.scorer.figures.record(),
             "encoders": self._scoring.scorer.encoders(),
-            "max_groups": self._max_groups,
-            "encoder_share": self._encoder_share,
-            "seed": self._seed,
+            "max_groups": self.max_groups,
+            "encoder_share": self.encoder_share,
+            "seed": self.seed,
             **decoding_of(trainer),
         }
 
