@@ -220,15 +220,19 @@ def cache_token_budget(model: Any, max_memory_gb: float | None = None) -> int:
     """
     parameter = next(model.parameters())
     per_token = _cache_bytes_per_token(model.config.get_text_config(), parameter.element_size())
-    if parameter.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(parameter.device)
-        reusable = torch.cuda.memory_reserved(parameter.device) - torch.cuda.memory_allocated(parameter.device)
-        available = int((free + reusable) * SHARE_OF_FREE)
-    else:
-        available = CPU_CACHE_BYTES
+    free = free_bytes(parameter.device)
+    available = CPU_CACHE_BYTES if free is None else int(free * SHARE_OF_FREE)
     if max_memory_gb is not None:  # asked for, so it goes below the smallest that is sensible too
         return max(int(min(available, max_memory_gb * 1e9)) // per_token, 1)
     return max(available // per_token, SMALLEST_BUDGET)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Of a device's memory what nothing holds now, the allocator's own reserve included; None for a CPU."""
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
 
 
 def most_rows(model: Any) -> int:

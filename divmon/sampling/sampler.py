@@ -27,6 +27,7 @@ from divmon.sampling.engines.live import live
 from divmon.sampling.generation_config import put_aside
 from divmon.sampling.inverse_cdf import uniforms
 from divmon.sampling.stop_strings import StopStrings, completing_tokens
+from divmon.sampling.weight_copies import weights_cast_once
 from divmon.types import Finish
 
 logger = logging.getLogger("divmon")
@@ -85,11 +86,16 @@ class Sampler:
         self.name = "generate" if how == "generate" else "live"
         aside = put_aside(model)
         self._aside = f"; the model's own generation_config is put aside ({aside})" if aside else ""
-        self.reason = f"asked for by sampler={how!r}{self._aside}" if how != "auto" else ""
+        self._reason = f"asked for by sampler={how!r}{self._aside}" if how != "auto" else ""
+        self._weights = ""
         self._checked = how != "auto"
         self._completing = functools.cache(functools.partial(completing_tokens, renderer))
         generation = getattr(model, "generation_config", None)
         self.eos_token_ids = sorted(renderer.eos_token_ids(getattr(generation, "eos_token_id", None)))
+
+    @property
+    def reason(self) -> str:
+        return "; ".join(filter(None, (self._reason, self._weights)))
 
     def use(self, model: Any) -> None:
         """Samples from this model from now on."""
@@ -120,7 +126,7 @@ class Sampler:
             logger.warning("divmon: %s", said)
         drawing = Drawing(missing=missing)
         self._deadline, self._too_large = time.monotonic() + self.timeout, math.inf
-        with undisturbed(self.model):
+        with undisturbed(self.model), weights_cast_once(self.model, self.max_memory_gb) as self._weights:
             self.prepare(requests)
             batches = list(self._batches([_Unit(request, 0, request.num_samples) for request in fit]))
             for i in range(self._largest(len(batches))):
@@ -155,10 +161,10 @@ class Sampler:
             )
         self._checked = True
         if difference:
-            self.name, self.reason = "generate", difference + self._aside
+            self.name, self._reason = "generate", difference + self._aside
             logger.warning("divmon samples with model.generate, which is slower: %s", difference)
         else:
-            self.reason = f"greedy tokens equal to generate's{self._aside}"
+            self._reason = f"greedy tokens equal to generate's{self._aside}"
 
     def _batches(self, units: list[_Unit]) -> Iterator[list[_Unit]]:
         """Prompts of like length and number of samples together, as many as the budget holds and as are worth it."""

@@ -15,6 +15,7 @@ import torch
 from divmon.guard import undisturbed
 from divmon.sampling.engines import Batch, Drawn, NonFiniteLogits, TooLate, check_decoding, not_finite
 from divmon.sampling.inverse_cdf import choose
+from divmon.sampling.weight_copies import weights_cast_once
 
 CHECK_EVERY_ON_DEVICE = 8
 """Steps between looks at what has finished, where a look waits for the device."""
@@ -233,6 +234,6 @@ def sample(
         top_p=top_p,
         eos_token_ids=eos,
     )
-    with undisturbed(model):
+    with undisturbed(model), weights_cast_once(model):
         drawn = live(model, batch)
     return drawn.tokens_RT.view(P, num_samples, max_new_tokens).to(input_ids_PL.device)
