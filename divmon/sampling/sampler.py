@@ -88,6 +88,8 @@ class Sampler:
         self._aside = f"; the model's own generation_config is put aside ({aside})" if aside else ""
         self._reason = f"asked for by sampler={how!r}{self._aside}" if how != "auto" else ""
         self._weights = ""
+        self._waits = False
+        """Whether a distribution was so flat that tokens are chosen one step at a time."""
         self._checked = how != "auto"
         self._completing = functools.cache(functools.partial(completing_tokens, renderer))
         generation = getattr(model, "generation_config", None)
@@ -215,6 +217,7 @@ class Sampler:
             if len(units) == units[0].count == 1:
                 self._note_too_large(units[0].row_tokens, first_line)
         else:
+            self._waits |= decoded.waited
             lengths, ended = decoded.lengths_R.tolist(), decoded.ended_R.tolist()
             row = 0
             for unit in units:
@@ -279,6 +282,7 @@ class Sampler:
             stopper=stopper if stops else None,
             deadline=self._deadline,
             together=self.together,
+            waits=self._waits,
         )
 
 

@@ -122,7 +122,7 @@ def test_stop_strings_end_and_are_cut_however_often_rows_are_looked_at(monkeypat
                 assert after == before
         assert {s.finish for s in stopped} >= {"stop"}
     every_step = draw(model, decoding={"max_new_tokens": 40, "stop": stop})
-    monkeypatch.setattr("divmon.sampling.engines.live.check_every", lambda device: 8)
+    monkeypatch.setattr("divmon.sampling.devices.check_every", lambda device: 8)
     assert draw(model, decoding={"max_new_tokens": 40, "stop": stop}) == every_step
 
 
