@@ -19,6 +19,11 @@ def sums_integers(device: torch.device) -> bool:
     return queued(device) and device.type != "mps"
 
 
+def replays(device: torch.device) -> bool:
+    """Whether forwards at fixed shapes are quicker, as graphs of them can be replayed."""
+    return device.type == "cuda"
+
+
 def check_every(device: torch.device) -> int:
     """Steps between checks of which rows have finished: on a CPU a check costs nothing."""
     return CHECK_EVERY if queued(device) else 1

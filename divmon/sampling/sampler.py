@@ -88,6 +88,7 @@ class Sampler:
         self._aside = f"; the model's own generation_config is put aside ({aside})" if aside else ""
         self._reason = f"asked for by sampler={how!r}{self._aside}" if how != "auto" else ""
         self._weights = ""
+        self._note = ""
         self._waits = False
         """Whether a distribution was so flat that tokens are chosen one step at a time."""
         self._checked = how != "auto"
@@ -97,7 +98,7 @@ class Sampler:
 
     @property
     def reason(self) -> str:
-        return "; ".join(filter(None, (self._reason, self._weights)))
+        return "; ".join(filter(None, (self._reason, self._weights, self._note)))
 
     def use(self, model: Any) -> None:
         """Samples from this model from now on."""
@@ -218,6 +219,7 @@ class Sampler:
                 self._note_too_large(units[0].row_tokens, first_line)
         else:
             self._waits |= decoded.waited
+            self._note = decoded.note or self._note
             lengths, ended = decoded.lengths_R.tolist(), decoded.ended_R.tolist()
             row = 0
             for unit in units:

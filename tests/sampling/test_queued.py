@@ -91,12 +91,16 @@ def test_between_two_checks_nothing_waits_and_operations_are_few(queued: None, f
     assert other <= OURS_AT_MOST
 
 
-def drawn(model: Any, lengths: tuple[int, ...], stop: tuple[str, ...] = (), **options: Any) -> list[Sample]:
+def asked(lengths: tuple[int, ...], stop: tuple[str, ...] = ()) -> list[Request]:
+    """Four samples of a prompt of each of these lengths."""
     prompts = [tuple(3 + (7 * i + 5 * j) % 90 for j in range(length)) for i, length in enumerate(lengths)]
     decoding = Decoding(max_new_tokens=40, top_p=0.95, stop=stop)
-    asked = [Request(RenderedPrompt("task", f"p{i}", "", own), decoding, 4) for i, own in enumerate(prompts)]
+    return [Request(RenderedPrompt("task", f"p{i}", "", own), decoding, 4) for i, own in enumerate(prompts)]
+
+
+def drawn(model: Any, lengths: tuple[int, ...], stop: tuple[str, ...] = (), **options: Any) -> list[Sample]:
     sampler = Sampler(model, Renderer(tiny.tokenizer(), chat=False), how="live", **options)
-    return sampler.draw(asked, seed=0, step=0).samples
+    return sampler.draw(asked(lengths, stop), seed=0, step=0).samples
 
 
 @pytest.mark.parametrize("family", ["olmo3", "gpt2"])
@@ -128,3 +132,23 @@ def test_a_flat_distribution_is_decoded_again_step_by_step(queued: None, monkeyp
     assert {sample.finish for sample in expected} >= {"stop"}
     monkeypatch.setattr(integer_cdf, "CANDIDATES", 4)
     assert drawn(model, (9, 12), stops) == expected
+
+
+@pytest.mark.parametrize(
+    ("family", "window", "reason"),
+    [("olmo3", 30, ""), ("olmo3-lora", 30, ""), ("gpt2", None, ""), ("olmo3", 8, "; no CUDA graphs: its cache has")],
+)
+def test_forwards_at_fixed_shapes_draw_the_same_samples(
+    queued: None, family: str, window: int | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With rows that leave, prompts of unlike lengths, and windows shorter than the samples."""
+    model = tiny.model(family, **({} if window is None else {"sliding_window": window}))
+    model.generation_config.eos_token_id = list(range(5, 12))
+    growing = drawn(model, (9, 12, 14, 10))
+    monkeypatch.setattr("divmon.sampling.devices.replays", lambda device: True)
+    monkeypatch.setattr("divmon.sampling.fixed_shapes.LENGTHS", 16)
+    monkeypatch.setattr("divmon.sampling.fixed_shapes.FEWEST_ROWS", 2)
+    sampler = Sampler(model, Renderer(tiny.tokenizer(), chat=False), how="live")
+    assert sampler.draw(asked((9, 12, 14, 10)), seed=0, step=0).samples == growing
+    assert sampler.reason.startswith("asked for by sampler='live'" + reason)
+    assert bool(reason) == ("no CUDA graph" in sampler.reason)

@@ -63,6 +63,8 @@ class Drawn:
     ended_R: torch.Tensor
     waited: bool = False
     """Whether the device was asked at each token."""
+    note: str = ""
+    """Why it was not decoded in the quickest way, for the record."""
 
 
 DecodeBatch = Callable[[Any, Batch], Drawn]

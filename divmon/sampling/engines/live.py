@@ -16,6 +16,7 @@ import torch
 from divmon.guard import undisturbed
 from divmon.sampling import devices
 from divmon.sampling.engines import Batch, Drawn, TooLate, check_decoding
+from divmon.sampling.fixed_shapes import FixedForward, Unfit
 from divmon.sampling.inverse_cdf import choose
 from divmon.sampling.prompt_ends import Prompts, part_prompts
 from divmon.sampling.rows import Rows, Undecided
@@ -43,21 +44,16 @@ def _decode(model: Any, batch: Batch) -> Drawn:
     prompts = part_prompts(batch, devices.queued(device), forward.flash)
     own_steps = len(prompts.given_SR) + batch.max_new_tokens
     steps = own_steps if batch.together is None else batch.together.largest(own_steps)
-    rows, K, every = Rows(device, batch, prompts.given_SR, steps), batch.num_samples, devices.check_every(device)
+    rows, every = Rows(device, batch, prompts.given_SR, steps), devices.check_every(device)
     logits, cache = forward.prefill(prompts, device, steps)
-    logits = logits.repeat_interleave(K, dim=0)
-    cache.batch_repeat_interleave(K)
-    position = prompts.lengths_P1.to(device).repeat_interleave(K, dim=0)
-    mask = None
-    if prompts.padded:
-        mask = prompts.mask_PL.to(device).repeat_interleave(K, dim=0)
-        mask = torch.nn.functional.pad(mask, (0, steps), value=1)
+    logits = logits.repeat_interleave(batch.num_samples, dim=0)
+    cache.batch_repeat_interleave(batch.num_samples)
+    following, note = _following(forward, cache, prompts, batch, steps)
 
-    running, length = True, prompts.ids_PL.shape[1]
+    running = True
     for step in range(steps):
         if running:
-            token = _chosen(rows, logits.to(device), step)
-            token = rows.record(token, step, logits)
+            token = rows.record(_chosen(rows, logits.to(device), step), step, logits)
         if step + 1 == steps:
             break
         look = (step + 1) % every == 0
@@ -67,14 +63,53 @@ def _decode(model: Any, batch: Batch) -> Drawn:
                 running = len(keep) > 0
                 if not running:  # others may go on, and then need this process to forward with them: one row idles
                     keep = torch.zeros(1, dtype=torch.long, device=device)
-                cache.batch_select_indices(keep)
-                token, position, mask = token[keep], position[keep], None if mask is None else mask[keep]
+                following.select(keep)
+                token = token[keep]
         if look and not _go_on(running, batch):
             break
-        length += 1
-        logits = forward(token.unsqueeze(-1), None if mask is None else mask[:, :length], position, cache)
-        position = position + 1
-    return rows.drawn()
+        logits = following(token)
+    return replace(rows.drawn(), note=note or getattr(following, "note", ""))
+
+
+def _following(
+    forward: _Forward, cache: Any, prompts: Prompts, batch: Batch, steps: int
+) -> tuple[_Growing | FixedForward, str]:
+    """What forwards the tokens after the prompts; on a GPU why it does so by single operations, where it does."""
+    device, length = forward.device, prompts.ids_PL.shape[1]
+    if devices.replays(device):
+        try:
+            if batch.together is not None or prompts.padded or forward.attention != "sdpa":
+                why = "processes in step" if batch.together else "padding" if prompts.padded else forward.attention
+                raise Unfit(f"no CUDA graphs: {why or 'an unknown attention'} does not allow fixed shapes")
+            if not forward.takes_positions:
+                raise Unfit("no CUDA graphs: the model takes no positions")
+            return FixedForward(forward.model, cache, forward.last, length), ""
+        except Unfit as error:
+            return _Growing(forward, cache, prompts, batch.num_samples, steps), str(error)
+    return _Growing(forward, cache, prompts, batch.num_samples, steps), ""
+
+
+class _Growing:
+    """Forwards with a cache that is shown as far as it is written."""
+
+    def __init__(self, forward: _Forward, cache: Any, prompts: Prompts, num_samples: int, steps: int) -> None:
+        self.forward, self.cache, self.length = forward, cache, prompts.ids_PL.shape[1]
+        self.position = prompts.lengths_P1.to(forward.device).repeat_interleave(num_samples, dim=0)
+        self.mask = None
+        if prompts.padded:
+            mask = prompts.mask_PL.to(forward.device).repeat_interleave(num_samples, dim=0)
+            self.mask = torch.nn.functional.pad(mask, (0, steps), value=1)
+
+    def __call__(self, token_r: torch.Tensor) -> torch.Tensor:
+        self.length += 1
+        mask = None if self.mask is None else self.mask[:, : self.length]
+        logits = self.forward(token_r.unsqueeze(-1), mask, self.position, self.cache)
+        self.position = self.position + 1
+        return logits
+
+    def select(self, keep: torch.Tensor) -> None:
+        self.cache.batch_select_indices(keep)
+        self.position, self.mask = self.position[keep], None if self.mask is None else self.mask[keep]
 
 
 def _chosen(rows: Rows, logits_rV: torch.Tensor, step: int) -> torch.Tensor:
@@ -110,7 +145,9 @@ class _Forward:
         # Logits of a whole prompt over a 100k vocabulary would be the largest tensor of all.
         self.last = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
         self.takes_positions = "position_ids" in accepted
-        self.flash = "flash" in str(getattr(self.config, "_attn_implementation", ""))
+        self.attention = str(getattr(self.config, "_attn_implementation", ""))
+        self.flash = "flash" in self.attention
+        self.device = model.get_input_embeddings().weight.device
 
     def prefill(self, prompts: Prompts, device: torch.device, new_tokens: int) -> tuple[torch.Tensor, Any]:
         from divmon.sampling.kv_cache import growing_cache
