@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,8 +26,18 @@ _Slot = tuple[torch.nn.Module, str, torch.nn.Parameter]
 """A module, the name of one of its parameters, and the parameter."""
 
 
+@dataclass(frozen=True)
+class Casting:
+    """How a model's forward casts."""
+
+    dtype: torch.dtype | None = None
+    """What autocast casts to, and so the type of its cache; None without autocast."""
+    words: str = ""
+    """What was done about the weights, or why nothing was; empty where the forward casts none."""
+
+
 @contextmanager
-def weights_cast_once(model: Any, max_memory_gb: float | None = None) -> Iterator[str]:
+def weights_cast_once(model: Any, max_memory_gb: float | None = None) -> Iterator[Casting]:
     """Low-precision copies of the weights that autocast would cast, inside; to be entered inside `undisturbed`.
 
     Checked at each use: the logits of a short forward are the same bits with and without the copies. Parameters,
@@ -36,7 +47,7 @@ def weights_cast_once(model: Any, max_memory_gb: float | None = None) -> Iterato
         max_memory_gb: what the copies may take at most (10^9 bytes).
 
     Yields:
-        What was done, or why it was not, in words; empty where the model's forward casts no weight.
+        What the forward casts to, and what was done.
     """
     slots: list[_Slot] = []
     words = ""
@@ -44,7 +55,7 @@ def weights_cast_once(model: Any, max_memory_gb: float | None = None) -> Iterato
         dtype = None if _sharded(model) else _autocast_dtype(model)
         if dtype is not None and (slots := _castable(model, dtype)):
             words = _put_copies(model, slots, dtype, max_memory_gb)
-        yield words
+        yield Casting(dtype, words)
     finally:
         _put_back(slots)
 

@@ -10,6 +10,7 @@ from support import tiny
 from support.queue_modes import Deterministic, Operations, Waits
 
 import divmon
+from divmon.guard import free_bytes
 from divmon.prompts.rendering import Renderer
 from divmon.sampling import Request, integer_cdf
 from divmon.sampling.devices import CHECK_EVERY
@@ -152,3 +153,23 @@ def test_forwards_at_fixed_shapes_draw_the_same_samples(
     assert sampler.draw(asked((9, 12, 14, 10)), seed=0, step=0).samples == growing
     assert sampler.reason.startswith("asked for by sampler='live'" + reason)
     assert bool(reason) == ("no CUDA graph" in sampler.reason)
+
+
+def test_memory_that_is_reserved_and_not_used_is_handed_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the budget is read, and after the last batch; also after one that fails."""
+    model, calls = tiny.model("llama"), []
+    for name in ("is_available", "is_initialized"):
+        monkeypatch.setattr(torch.cuda, name, lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append(len(forwards)))
+    forwards: list[Any] = []
+    hook = model.register_forward_hook(lambda *_: forwards.append(None))
+    drawn(model, (9,))
+    hook.remove()
+    assert calls == [0, len(forwards)]
+
+
+def test_free_memory_is_the_devices_and_the_allocators(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("mem_get_info", (30, 80)), ("memory_reserved", 45), ("memory_allocated", 25)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert free_bytes(torch.device("cuda")) == 50
+    assert free_bytes(torch.device("cpu")) is None

@@ -94,8 +94,8 @@ def test_the_very_same_parameters_are_put_back(family: str, raises: bool, accele
     hooks = [(len(m._forward_pre_hooks), len(m._forward_hooks)) for m in model.modules()]
     optimizer = torch.optim.AdamW(p for p in model.parameters() if p.requires_grad)
     try:
-        with torch.no_grad(), weights_cast_once(model) as words:
-            assert words.startswith("weights cast to bfloat16 once")
+        with torch.no_grad(), weights_cast_once(model) as casting:
+            assert casting.words.startswith("weights cast to bfloat16 once")
             inside = dict(model.named_parameters(remove_duplicate=False))
             assert list(inside) == names
             assert any(p.dtype == torch.bfloat16 for p in inside.values())
@@ -123,6 +123,22 @@ def test_what_was_done_is_recorded(accelerator: Accelerator) -> None:
     assert reasons[2].startswith("weights are cast to bfloat16 at every token: copies take ")
 
 
+def test_the_budget_counts_the_cache_as_autocast_makes_it(
+    accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A float32 model's rows are as many as those of a bfloat16 model, on a GPU with 8 MB free."""
+    monkeypatch.setattr("divmon.sampling.memory.free_bytes", lambda device: 8_000_000)
+    batches = []
+    for model in (prepared("llama", accelerator), tiny.model("llama").bfloat16()):
+        sampler = Sampler(model, Renderer(tiny.tokenizer(), chat=False), how="live")
+        with torch.no_grad(), weights_cast_once(model) as sampler._casting:
+            asked = [Request(RenderedPrompt("task", str(i), "", (5, 6, 7)), Decoding(50), 64) for i in range(64)]
+            batches.append([[u.count for u in batch] for batch in sampler._batches(sampler._units(asked))])
+    assert batches[0] == batches[1]
+    rows, bytes_a_row = sum(batches[0][0]), 53 * 2 * 4 * 2 * 8 * 2 + 97 * 26
+    assert rows * bytes_a_row <= 0.8 * 8_000_000 < (rows + 64) * bytes_a_row, "keys and values, and the row's logits"
+
+
 def test_a_model_that_computes_with_its_weights_otherwise_keeps_them(accelerator: Accelerator) -> None:
     """DoRA takes the norm of each weight, which is another one of a rounded copy."""
     from peft import LoraConfig, get_peft_model
@@ -131,6 +147,6 @@ def test_a_model_that_computes_with_its_weights_otherwise_keeps_them(accelerator
         tiny.model("llama"), LoraConfig(target_modules="all-linear", use_dora=True, init_lora_weights=False)
     )
     model = accelerator.prepare(dora)
-    with torch.no_grad(), weights_cast_once(model) as words:
-        assert "at every token" in words
+    with torch.no_grad(), weights_cast_once(model) as casting:
+        assert "at every token" in casting.words
         assert all(p.dtype == torch.float32 for p in model.parameters())
