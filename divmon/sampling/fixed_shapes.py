@@ -42,9 +42,9 @@ class FixedForward:
     """
 
     def __init__(self, model: Any, cache: DynamicCache, arguments: dict[str, Any], length: int) -> None:
-        if other := {type(layer).__name__ for layer in cache.layers} - {"GrowingLayer", "GrowingSlidingLayer"}:
+        layers = [layer for layer in cache.layers if isinstance(layer, GrowingLayer | GrowingSlidingLayer)]
+        if other := {type(layer).__name__ for layer in cache.layers} - {type(layer).__name__ for layer in layers}:
             raise Unfit(f"no CUDA graphs: its cache has layers of another kind ({', '.join(sorted(other))})")
-        layers: list[GrowingLayer | GrowingSlidingLayer] = cache.layers
         self.model, self.arguments, self.length = model, arguments, length
         self.rooms = [layer.room for layer in layers]
         self.windows = [layer.window for layer in layers]

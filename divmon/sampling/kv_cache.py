@@ -88,7 +88,8 @@ class _GrowingCache(DynamicCache):
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         roomy = [layer for layer in self.layers if isinstance(layer, _Roomy)]
         Room.select_in_all([layer.room for layer in roomy], indices)
-        for layer in self.layers:
+        layers: list[Any] = self.layers
+        for layer in layers:
             if isinstance(layer, _Roomy):
                 layer._show()
             else:
