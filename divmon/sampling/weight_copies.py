@@ -8,7 +8,7 @@ in place of the weights; afterwards the very same Parameter objects stand there 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,9 @@ def weights_cast_once(model: Any, max_memory_gb: float | None = None) -> Iterato
     slots: list[_Slot] = []
     words = ""
     try:
-        dtype = None if _sharded(model) else _autocast_dtype(model)
+        dtype = None
+        with suppress(Exception):  # what a short forward cannot tell, sampling does without
+            dtype = None if _sharded(model) else _autocast_dtype(model)
         if dtype is not None and (slots := _castable(model, dtype)):
             words = _put_copies(model, slots, dtype, max_memory_gb)
         yield Casting(dtype, words)
