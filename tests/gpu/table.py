@@ -47,7 +47,7 @@ def goal(met: bool, words: str, cpu: bool) -> str:
 
 def marked_tests(cpu: bool) -> Iterator[Line]:
     """The tests marked gpu; on a CPU they are only collected."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu", str(TESTS)]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "gpu", str(TESTS)]
     done = subprocess.run([*command, *(["--collect-only"] if cpu else [])], capture_output=True, text=True, cwd=TESTS)
     print(done.stdout[-3000:], done.stderr[-2000:], file=sys.stderr)
     count = next((line for line in reversed(done.stdout.splitlines()) if " in " in line), "none")
