@@ -195,55 +195,18 @@ def _forget_new_attributes(module: torch.nn.Module, before: dict[str, Any]) -> N
         delattr(module, name)
 
 
-# -- memory: how much a batch may hold, and what to do when that was too much
+# -- memory: how much is free, and what to do when that was too little
 
-CPU_CACHE_BYTES = 2 << 30
-"""Cache of a batch on a CPU: of long answers twice this draws a fifth more tokens a second, half of it a fifth fewer.
-
-Fixed, and not a share of what is free: where a process may take less than its machine has, the system kills it in
-place of raising an error, and batches that vary with the machine's load would not repeat to the last bit.
-"""
-CPU_ROWS = 1024
-"""Rows of a batch on a CPU: of a small model's, thousands are no faster than these, and hold more."""
-SHARE_OF_FREE = 0.4
-"""Of a device's free memory: growing a cache by concatenation holds it twice for a moment."""
-SMALLEST_BUDGET = 2048
 SIGNS = ("out of memory", "can't allocate memory", "bad_alloc", "alloc_failed")
 """In the messages of a device's allocator, torch's on a CPU, C++'s, and cuBLAS's."""
 
 
-def cache_token_budget(model: Any, max_memory_gb: float | None = None) -> int:
-    """Prompt and new tokens that one batch may hold in its key-value cache, from the memory free now.
-
-    Args:
-        max_memory_gb: what the batch may take at most (10^9 bytes).
-    """
-    parameter = next(model.parameters())
-    per_token = _cache_bytes_per_token(model.config.get_text_config(), parameter.element_size())
-    if parameter.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(parameter.device)
-        reusable = torch.cuda.memory_reserved(parameter.device) - torch.cuda.memory_allocated(parameter.device)
-        available = int((free + reusable) * SHARE_OF_FREE)
-    else:
-        available = CPU_CACHE_BYTES
-    if max_memory_gb is not None:  # asked for, so it goes below the smallest that is sensible too
-        return max(int(min(available, max_memory_gb * 1e9)) // per_token, 1)
-    return max(available // per_token, SMALLEST_BUDGET)
-
-
-def most_rows(model: Any) -> int:
-    """Samples that are worth drawing together, however small they are."""
-    return CPU_ROWS if next(model.parameters()).device.type == "cpu" else sys.maxsize
-
-
-def _cache_bytes_per_token(config: Any, element_size: int) -> int:
-    layers = config.num_hidden_layers
-    attention_heads = getattr(config, "num_attention_heads", None) or 1  # none in a model of linear attention alone
-    heads = getattr(config, "num_key_value_heads", None) or attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // attention_heads
-    # Logits in float32, their softmax and its sort last one step of one row; spread over a row of some 256 tokens.
-    logits = config.vocab_size * 4 * 4 // 256
-    return 2 * layers * heads * head_dim * element_size + logits
+def free_bytes(device: torch.device) -> int | None:
+    """Of a device's memory what nothing holds now, the allocator's own reserve included; None for a CPU."""
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -257,8 +220,23 @@ def is_out_of_memory(error: BaseException) -> bool:
 def release_memory() -> None:
     """Gives back what a failed batch held."""
     gc.collect()
+    _empty_cache()
+
+
+def _empty_cache() -> None:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def memory_handed_back() -> Iterator[None]:
+    """Before and after what runs inside, a device's memory that is reserved and not in use goes back to the device:
+    NCCL, a colocated engine and other processes cannot take it from the allocator."""
+    _empty_cache()
+    try:
+        yield
+    finally:
+        _empty_cache()
 
 
 class Peak:

@@ -11,6 +11,8 @@ import hashlib
 import numpy as np
 import torch
 
+from divmon.sampling import devices, integer_cdf
+
 FIRST_CANDIDATES = 64
 """Tokens sorted for top-p. Most rows of a trained model hold 95 percent in fewer; those that do not are searched."""
 BLOCK = 64
@@ -30,7 +32,13 @@ def uniforms(key: tuple[object, ...], length: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=np.frombuffer(digest, dtype=np.uint64))).random(length)
 
 
-def choose(logits_RV: torch.Tensor, uniform_R: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+def choose(
+    logits_RV: torch.Tensor,
+    uniform_R: torch.Tensor,
+    temperature: float,
+    top_p: float,
+    undecided: torch.Tensor | None = None,
+) -> torch.Tensor:
     """The token that each row's uniform picks from its distribution.
 
     Temperature, then top-p as in Holtzman et al. 2020 and `transformers.TopPLogitsWarper` (the smallest set of most
@@ -41,16 +49,33 @@ def choose(logits_RV: torch.Tensor, uniform_R: torch.Tensor, temperature: float,
         uniform_R: [rows] in [0, 1), float64.
         temperature: above 0, or 0 for greedy.
         top_p: in (0, 1]; 1 keeps every token.
+        undecided: bool, set where a row is too flat to choose its token without waiting for the device; None waits.
 
     Returns:
         Token ids [rows].
     """
     if temperature == 0:
         return logits_RV.argmax(-1)
+    if devices.sums_integers(logits_RV.device):
+        probs_RV = torch.softmax(logits_RV.float() / temperature, dim=-1)
+        return _choose_queued(probs_RV, uniform_R, top_p, undecided)
     rows = max(1, AT_ONCE // logits_RV.shape[-1]) if logits_RV.device.type == "cpu" else max(1, len(logits_RV))
     logits, rooms = logits_RV.split(rows), logits_RV.new_empty(2, rows, logits_RV.shape[-1], dtype=torch.float32)
     probs = (_probabilities(some_RV, temperature, rooms[:, : len(some_RV)]) for some_RV in logits)
     return torch.cat([_choose(*some, top_p) for some in zip(probs, uniform_R.split(rows), strict=True)])
+
+
+def _choose_queued(
+    probs_RV: torch.Tensor, uniform_R: torch.Tensor, top_p: float, undecided: torch.Tensor | None
+) -> torch.Tensor:
+    if top_p >= 1:
+        return integer_cdf.pick(probs_RV, uniform_R)
+    tokens_R, short_R = integer_cdf.pick_of_likeliest(probs_RV, uniform_R, top_p)
+    if undecided is not None:
+        undecided.logical_or_(short_R.any())
+    elif len(flat_r := short_R.nonzero().squeeze(-1)):
+        tokens_R[flat_r] = integer_cdf.pick(_nucleus(probs_RV[flat_r], top_p), uniform_R[flat_r])
+    return tokens_R
 
 
 def _probabilities(logits_RV: torch.Tensor, temperature: float, rooms_2RV: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ layer is given its final length once, when a prompt's cache is handed to its sam
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ def growing_cache(config: Any, capacity: int) -> DynamicCache:
     Layers of kinds other than full and sliding attention (linear attention, quantised, indexed) stay as they are. So
     do windows shorter than half the capacity: keeping all tokens would cost more memory than copying saves time.
     """
-    cache = DynamicCache(config=config)
+    cache = _GrowingCache(config=config)
     cache.layers = [_with_room(layer, capacity) for layer in cache.layers]
     return cache
 
@@ -31,7 +32,7 @@ def _with_room(layer: Any, capacity: int) -> Any:
     return layer
 
 
-class _Room:
+class Room:
     """Tensors [rows, heads, capacity, dim], in use the first `rows` rows and the first `length` tokens of them."""
 
     def __init__(self, capacity: int) -> None:
@@ -65,23 +66,40 @@ class _Room:
             repeated.append(room.flatten(0, 1))
         self.rooms, self.rows = repeated, self.rows * times
 
-    def select(self, rows: torch.Tensor) -> None:
+    @staticmethod
+    def select_in_all(rooms: Sequence[Room], rows: torch.Tensor) -> None:
         """Row i becomes what row `rows[i]` was, for at most as many rows as there are; only those that move are copied.
 
-        The room stays as large as it was: its peak was at the start, and a smaller one would be a copy of all.
+        Which do is asked of the device once, and not of each layer's. A room stays as large as it was: its peak was at
+        the start, and a smaller one would be a copy of all.
         """
-        self.rows = len(rows)
-        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(-1)
-        if len(moved):
-            for room in self.rooms:
-                to, come = moved.to(room.device), rows[moved].to(room.device)
-                room[to, :, : self.length] = room[come, :, : self.length]
+        to = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(-1)
+        come = rows[to]
+        for room in rooms:
+            room.rows = len(rows)
+            for states in room.rooms if len(to) else ():
+                there, here = to.to(states.device), come.to(states.device)
+                states[there, :, : room.length] = states[here, :, : room.length]
+
+
+class _GrowingCache(DynamicCache):
+    """Rows leave all layers at once."""
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        roomy = [layer for layer in self.layers if isinstance(layer, _Roomy)]
+        Room.select_in_all([layer.room for layer in roomy], indices)
+        layers: list[Any] = self.layers
+        for layer in layers:
+            if isinstance(layer, _Roomy):
+                layer._show()
+            else:
+                layer.batch_select_indices(indices)
 
 
 class _Roomy:
     """What both kinds of layer do when a prompt's samples part, and when finished rows leave."""
 
-    room: _Room
+    room: Room
     keys: torch.Tensor | None
     values: torch.Tensor | None
     window: int | None = None
@@ -92,7 +110,7 @@ class _Roomy:
         self._show()
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        self.room.select(indices)
+        Room.select_in_all([self.room], indices)
         self._show()
 
     def _seen_from(self, length: int) -> int:
@@ -108,7 +126,7 @@ class GrowingLayer(_Roomy, DynamicLayer):
 
     def __init__(self, capacity: int) -> None:
         super().__init__()
-        self.room = _Room(capacity)
+        self.room = Room(capacity)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -126,7 +144,7 @@ class GrowingSlidingLayer(_Roomy, DynamicSlidingWindowLayer):
 
     def __init__(self, capacity: int, sliding_window: int) -> None:
         super().__init__(sliding_window=sliding_window)
-        self.room = _Room(capacity)
+        self.room = Room(capacity)
         self.window = sliding_window - 1
 
     def update(

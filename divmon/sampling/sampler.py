@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from divmon.guard import cache_token_budget, is_out_of_memory, most_rows, release_memory, undisturbed
+from divmon.guard import is_out_of_memory, memory_handed_back, release_memory, undisturbed
 from divmon.prompts.rendering import Renderer
 from divmon.sampling import Drawing, Request
 from divmon.sampling.completions import from_ids
@@ -26,7 +26,9 @@ from divmon.sampling.engines.generate import generate
 from divmon.sampling.engines.live import live
 from divmon.sampling.generation_config import put_aside
 from divmon.sampling.inverse_cdf import uniforms
+from divmon.sampling.memory import cache_token_budget, logit_tokens, most_rows
 from divmon.sampling.stop_strings import StopStrings, completing_tokens
+from divmon.sampling.weight_copies import Casting, weights_cast_once
 from divmon.types import Finish
 
 logger = logging.getLogger("divmon")
@@ -85,11 +87,19 @@ class Sampler:
         self.name = "generate" if how == "generate" else "live"
         aside = put_aside(model)
         self._aside = f"; the model's own generation_config is put aside ({aside})" if aside else ""
-        self.reason = f"asked for by sampler={how!r}{self._aside}" if how != "auto" else ""
+        self._reason = f"asked for by sampler={how!r}{self._aside}" if how != "auto" else ""
+        self._casting = Casting()
+        self._note = ""
+        self._waits = False
+        """Whether a distribution was so flat that tokens are chosen one step at a time."""
         self._checked = how != "auto"
         self._completing = functools.cache(functools.partial(completing_tokens, renderer))
         generation = getattr(model, "generation_config", None)
         self.eos_token_ids = sorted(renderer.eos_token_ids(getattr(generation, "eos_token_id", None)))
+
+    @property
+    def reason(self) -> str:
+        return "; ".join(filter(None, (self._reason, self._casting.words, self._note)))
 
     def use(self, model: Any) -> None:
         """Samples from this model from now on."""
@@ -120,9 +130,10 @@ class Sampler:
             logger.warning("divmon: %s", said)
         drawing = Drawing(missing=missing)
         self._deadline, self._too_large = time.monotonic() + self.timeout, math.inf
-        with undisturbed(self.model):
+        copies = weights_cast_once(self.model, self.max_memory_gb)
+        with memory_handed_back(), undisturbed(self.model), copies as self._casting:
             self.prepare(requests)
-            batches = list(self._batches([_Unit(request, 0, request.num_samples) for request in fit]))
+            batches = list(self._batches(self._units(fit)))
             for i in range(self._largest(len(batches))):
                 late = self._largest(time.monotonic() > self._deadline)
                 batch = batches[i] if i < len(batches) else []
@@ -155,21 +166,28 @@ class Sampler:
             )
         self._checked = True
         if difference:
-            self.name, self.reason = "generate", difference + self._aside
+            self.name, self._reason = "generate", difference + self._aside
             logger.warning("divmon samples with model.generate, which is slower: %s", difference)
         else:
-            self.reason = f"greedy tokens equal to generate's{self._aside}"
+            self._reason = f"greedy tokens equal to generate's{self._aside}"
+
+    def _units(self, requests: Sequence[Request]) -> list[_Unit]:
+        return [_Unit(request, 0, request.num_samples) for request in requests]
 
     def _batches(self, units: list[_Unit]) -> Iterator[list[_Unit]]:
         """Prompts of like length and number of samples together, as many as the budget holds and as are worth it."""
-        budget = -self._largest(-(self.max_batch_tokens or cache_token_budget(self.model, self.max_memory_gb)))
+        dtype, beside = self._casting.dtype, 0
+        budget = self.max_batch_tokens
+        if budget is None:
+            budget, beside = cache_token_budget(self.model, self.max_memory_gb, dtype), logit_tokens(self.model, dtype)
+        budget = -self._largest(-budget)
         rows, widest = most_rows(self.model), width_limit(self.model)
-        units = [part for unit in units for part in _parts(unit, min(rows, budget // unit.row_tokens))]
+        units = [part for unit in units for part in _parts(unit, min(rows, budget // (unit.row_tokens + beside)))]
         batch: list[_Unit] = []
         for unit in sorted(units, key=lambda u: (u.count, u.row_tokens)):
             together = [*batch, unit]
             width, count = _width(together), unit.count * len(together)
-            full = width * count > budget or count > rows or width > widest
+            full = (width + beside) * count > budget or count > rows or width > widest
             if batch and (full or unit.count != batch[0].count):
                 yield batch
                 together = [unit]
@@ -209,6 +227,8 @@ class Sampler:
             if len(units) == units[0].count == 1:
                 self._note_too_large(units[0].row_tokens, first_line)
         else:
+            self._waits |= decoded.waited
+            self._note = decoded.note or self._note
             lengths, ended = decoded.lengths_R.tolist(), decoded.ended_R.tolist()
             row = 0
             for unit in units:
@@ -273,6 +293,7 @@ class Sampler:
             stopper=stopper if stops else None,
             deadline=self._deadline,
             together=self.together,
+            waits=self._waits,
         )
 
 

@@ -37,6 +37,9 @@ class StopStrings:
 
     def __call__(self, rows_r: torch.Tensor, tokens_rt: torch.Tensor) -> torch.Tensor:
         rows, tokens_rt = rows_r.tolist(), tokens_rt.cpu()
+        for row in rows:
+            if tokens_rt.shape[1] <= self.looked_at[row]:  # decoded again from the start
+                self.looked_at[row] = 0
         fresh = tokens_rt[:, min((self.looked_at[row] for row in rows), default=0) :]
         candidates = torch.isin(fresh, self.can_complete).any(-1).tolist()
         done = torch.zeros(len(rows), dtype=torch.bool)

@@ -31,6 +31,8 @@ from machine import head
 from sampling_ways import divmon_way
 from sampling_work import FAMILIES, Work, tokenizer
 
+from divmon.sampling import devices
+
 
 def matrix(device: str) -> list[Work]:
     """Prompts as in sampling.py: several a batch on a GPU, what ends in minutes on a CPU."""
@@ -99,6 +101,8 @@ class Forwards:
         self.operations = self.bytes = self.steps = self.length = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("past_key_values") is None:  # a look at how the model computes
+            return self.inner(*args, **kwargs)
         rows, tokens = kwargs["input_ids"].shape
         began = synchronized(self.device)
         out = self.inner(*args, **kwargs)
@@ -123,6 +127,7 @@ def measured(work: Work, device: str, rounds: int, flops: float, bandwidth: floa
     drawn, draw = divmon_way(work, model, tokenizer(work.vocabulary))
     draw()
     model.forward = forwards
+    devices.replays = lambda device: False  # tests/gpu/run times graphs, whose forwards are no call of the model's
     found = []
     for _ in range(rounds):
         forwards.clear()

@@ -74,7 +74,7 @@ def test_a_batch_on_a_cpu_has_no_more_rows_than_are_worth_it(
 
     whole = draw(model)
     monkeypatch.setattr("divmon.sampling.sampler.live", counted)
-    monkeypatch.setattr("divmon.guard.CPU_ROWS", rows)
+    monkeypatch.setattr("divmon.sampling.memory.CPU_ROWS", rows)
     assert draw(model, how="live") == whole
     assert sum(together) == 16 and max(together) == expected
 
@@ -122,7 +122,7 @@ def test_stop_strings_end_and_are_cut_however_often_rows_are_looked_at(monkeypat
                 assert after == before
         assert {s.finish for s in stopped} >= {"stop"}
     every_step = draw(model, decoding={"max_new_tokens": 40, "stop": stop})
-    monkeypatch.setattr("divmon.sampling.engines.live.check_every", lambda device: 8)
+    monkeypatch.setattr("divmon.sampling.devices.check_every", lambda device: 8)
     assert draw(model, decoding={"max_new_tokens": 40, "stop": stop}) == every_step
 
 

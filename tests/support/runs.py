@@ -56,12 +56,12 @@ def sft(
         "learning_rate": 1e-3,
         "save_strategy": "no",
         "dataset_num_proc": None,
+        "use_cpu": True,
         **args,
     }
     config = SFTConfig(
         output_dir=str(output_dir),
         per_device_train_batch_size=4,
-        use_cpu=True,
         disable_tqdm=True,
         max_length=64,
         **args,

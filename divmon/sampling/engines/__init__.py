@@ -42,6 +42,8 @@ class Batch:
     """By `time.monotonic`: past it, what is not generated yet is given up."""
     together: Lockstep | None = None
     """Processes that share each layer's parameters, so that all must forward equally often."""
+    waits: bool = False
+    """Whether to ask the device at each token, which very flat distributions with top-p need."""
 
     @property
     def max_new_tokens(self) -> int:
@@ -59,6 +61,10 @@ class Drawn:
     tokens_RT: torch.Tensor
     lengths_R: torch.Tensor
     ended_R: torch.Tensor
+    waited: bool = False
+    """Whether the device was asked at each token."""
+    note: str = ""
+    """Why it was not decoded in the quickest way, for the record."""
 
 
 DecodeBatch = Callable[[Any, Batch], Drawn]

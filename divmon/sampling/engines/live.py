@@ -8,62 +8,115 @@ from __future__ import annotations
 
 import inspect
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from divmon.guard import undisturbed
-from divmon.sampling.engines import Batch, Drawn, NonFiniteLogits, TooLate, check_decoding, not_finite
+from divmon.sampling import devices
+from divmon.sampling.engines import Batch, Drawn, TooLate, check_decoding
+from divmon.sampling.fixed_shapes import FixedForward, Unfit
 from divmon.sampling.inverse_cdf import choose
-
-CHECK_EVERY_ON_DEVICE = 8
-"""Steps between looks at what has finished, where a look waits for the device."""
+from divmon.sampling.prompt_ends import Prompts, part_prompts
+from divmon.sampling.rows import Rows, Undecided
+from divmon.sampling.weight_copies import weights_cast_once
 
 
 def live(model: Any, batch: Batch) -> Drawn:
-    """Decodes a batch with one prefill a prompt.
+    """Decodes a batch with one prefill per prompt.
 
     Raises:
         NonFiniteLogits: the model gives NaN.
         TooLate: the batch's deadline is over.
     """
-    device = model.get_input_embeddings().weight.device
-    rows = _Rows(device, batch)
-    forward = _Forward(model)
-    K, T = batch.num_samples, batch.max_new_tokens
-    if batch.together is not None:
-        T = batch.together.largest(T)
-    prompt_mask = batch.attention_mask_PL.to(device)
-    # With no padding the attention kernels need no mask, and pick their faster paths.
-    padded = not bool(prompt_mask.all())
-    logits, cache = forward.prefill(batch.input_ids_PL.to(device), prompt_mask, padded, T)
-    logits = logits.repeat_interleave(K, dim=0)
-    cache.batch_repeat_interleave(K)
-    position = prompt_mask.sum(-1, keepdim=True).repeat_interleave(K, dim=0)
-    mask = torch.nn.functional.pad(prompt_mask.repeat_interleave(K, dim=0), (0, T), value=1) if padded else None
+    if batch.together is None and not batch.waits:
+        try:
+            return _decode(model, batch)
+        except Undecided:  # some distribution is very flat: again, and from here on asking the device at each token
+            pass
+    return replace(_decode(model, replace(batch, waits=True)), waited=True)
 
-    running, length = True, prompt_mask.shape[1]
-    for step in range(T):
+
+def _decode(model: Any, batch: Batch) -> Drawn:
+    device = model.get_input_embeddings().weight.device
+    forward = _Forward(model)
+    prompts = part_prompts(batch, devices.queued(device), forward.flash)
+    own_steps = len(prompts.given_SR) + batch.max_new_tokens
+    steps = own_steps if batch.together is None else batch.together.largest(own_steps)
+    rows, every = Rows(device, batch, prompts.given_SR, steps), devices.check_every(device)
+    logits, cache = forward.prefill(prompts, device, steps)
+    logits = logits.repeat_interleave(batch.num_samples, dim=0)
+    cache.batch_repeat_interleave(batch.num_samples)
+    following, note = _following(forward, cache, prompts, batch, steps)
+
+    running = True
+    for step in range(steps):
         if running:
-            token = choose(logits.to(device), rows.uniforms[rows.alive, step], batch.temperature, batch.top_p)
-            rows.record(token, step, logits)
-        if step + 1 == T:
+            token = rows.record(_chosen(rows, logits.to(device), step), step, logits)
+        if step + 1 == steps:
             break
-        look = (step + 1) % check_every(device) == 0
-        if running and (look or step + 1 == batch.max_new_tokens):
+        look = (step + 1) % every == 0
+        if running and (look or step + 1 == own_steps):
             keep = rows.still_running(step + 1)
             if keep is not None:
                 running = len(keep) > 0
                 if not running:  # others may go on, and then need this process to forward with them: one row idles
                     keep = torch.zeros(1, dtype=torch.long, device=device)
-                cache.batch_select_indices(keep)
-                token, position, mask = token[keep], position[keep], None if mask is None else mask[keep]
+                following.select(keep)
+                token = token[keep]
         if look and not _go_on(running, batch):
             break
-        length += 1
-        logits = forward(token.unsqueeze(-1), None if mask is None else mask[:, :length], position, cache)
-        position = position + 1
-    return rows.drawn()
+        logits = following(token)
+    return replace(rows.drawn(), note=note or getattr(following, "note", ""))
+
+
+def _following(
+    forward: _Forward, cache: Any, prompts: Prompts, batch: Batch, steps: int
+) -> tuple[_Growing | FixedForward, str]:
+    """What forwards the tokens after the prompts; on a GPU why it does so by single operations, where it does."""
+    device, length = forward.device, prompts.ids_PL.shape[1]
+    if devices.replays(device):
+        try:
+            if batch.together is not None or prompts.padded or forward.attention != "sdpa":
+                why = "processes in step" if batch.together else "padding" if prompts.padded else forward.attention
+                raise Unfit(f"no CUDA graphs: {why or 'an unknown attention'} does not allow fixed shapes")
+            if not forward.takes_positions:
+                raise Unfit("no CUDA graphs: the model takes no positions")
+            return FixedForward(forward.model, cache, forward.last, length), ""
+        except Unfit as error:
+            return _Growing(forward, cache, prompts, batch.num_samples, steps), str(error)
+    return _Growing(forward, cache, prompts, batch.num_samples, steps), ""
+
+
+class _Growing:
+    """Forwards with a cache that is shown as far as it is written."""
+
+    def __init__(self, forward: _Forward, cache: Any, prompts: Prompts, num_samples: int, steps: int) -> None:
+        self.forward, self.cache, self.length = forward, cache, prompts.ids_PL.shape[1]
+        self.position = prompts.lengths_P1.to(forward.device).repeat_interleave(num_samples, dim=0)
+        self.mask = None
+        if prompts.padded:
+            mask = prompts.mask_PL.to(forward.device).repeat_interleave(num_samples, dim=0)
+            self.mask = torch.nn.functional.pad(mask, (0, steps), value=1)
+
+    def __call__(self, token_r: torch.Tensor) -> torch.Tensor:
+        self.length += 1
+        mask = None if self.mask is None else self.mask[:, : self.length]
+        logits = self.forward(token_r.unsqueeze(-1), mask, self.position, self.cache)
+        self.position = self.position + 1
+        return logits
+
+    def select(self, keep: torch.Tensor) -> None:
+        self.cache.batch_select_indices(keep)
+        self.position, self.mask = self.position[keep], None if self.mask is None else self.mask[keep]
+
+
+def _chosen(rows: Rows, logits_rV: torch.Tensor, step: int) -> torch.Tensor:
+    """The token of each running row. Asks the device for nothing unless the batch waits."""
+    batch, alive = rows.batch, rows.alive
+    undecided = None if batch.waits else rows.undecided
+    return choose(logits_rV, rows.uniforms[step][alive], batch.temperature, batch.top_p, undecided)
 
 
 def _go_on(running: bool, batch: Batch) -> bool:
@@ -81,62 +134,6 @@ def _go_on(running: bool, batch: Batch) -> bool:
     return state == 1
 
 
-def check_every(device: torch.device) -> int:
-    """Steps between looks at what has finished: on a CPU a look costs nothing."""
-    return 1 if device.type == "cpu" else CHECK_EVERY_ON_DEVICE
-
-
-class _Rows:
-    """What each row of a batch has drawn, and which still run. On the device; looked at only in `still_running`."""
-
-    def __init__(self, device: torch.device, batch: Batch) -> None:
-        self.batch, rows = batch, len(batch.limits_R)
-        self.limits = batch.limits_R.to(device)
-        # Apple's devices have no float64; float32 uniforms are fine enough for a vocabulary.
-        self.uniforms = (batch.uniforms_RT.float() if device.type == "mps" else batch.uniforms_RT).to(device)
-        self.eos = torch.tensor(list(batch.eos_token_ids), dtype=torch.long, device=device)
-        self.tokens = torch.full((rows, batch.max_new_tokens), batch.pad, dtype=torch.long, device=device)
-        self.lengths = torch.zeros(rows, dtype=torch.long, device=device)
-        self.done = torch.zeros(rows, dtype=torch.bool, device=device)
-        self.ended = torch.zeros(rows, dtype=torch.bool, device=device)
-        self.alive = torch.arange(rows, device=device)
-        self.diverged = torch.zeros((), dtype=torch.bool, device=device)
-
-    def record(self, token_r: torch.Tensor, step: int, logits_rV: torch.Tensor) -> None:
-        rows, running = self.alive, ~self.done[self.alive]
-        self.tokens[rows, step] = torch.where(running, token_r, self.batch.pad)
-        self.lengths[rows] += running.long()
-        ended = running & torch.isin(token_r, self.eos)
-        self.ended[rows] |= ended
-        self.done[rows] |= ended | (self.lengths[rows] >= self.limits[rows])
-        self.diverged |= not_finite(logits_rV).to(self.diverged.device)
-
-    def still_running(self, length: int) -> torch.Tensor | None:
-        """What each place of the batch is to hold from here on, by place so far; None where all still run."""
-        if bool(self.diverged):
-            if self.batch.together is None:
-                raise NonFiniteLogits
-            self.done[:] = True  # said by `drawn`: until then the others need this process in step
-        running = ~self.done[self.alive]
-        if self.batch.stopper is not None:
-            asked = self.alive[running]
-            self.done[asked] |= self.batch.stopper(asked, self.tokens[asked, :length]).to(self.done.device)
-            running = ~self.done[self.alive]
-        count = int(running.sum())
-        if count == len(running):
-            return None
-        # Those in front stay where they are, and the last ones move to where others left: little is copied.
-        keep = torch.arange(count, device=running.device)
-        keep[~running[:count]] = running[count:].nonzero().squeeze(-1) + count
-        self.alive = self.alive[keep]
-        return keep
-
-    def drawn(self) -> Drawn:
-        if bool(self.diverged):
-            raise NonFiniteLogits
-        return Drawn(self.tokens.cpu(), self.lengths.cpu(), self.ended.cpu())
-
-
 class _Forward:
     """A forward of a causal model with a cache: the last position's logits [rows, vocabulary]."""
 
@@ -148,15 +145,17 @@ class _Forward:
         # Logits of a whole prompt over a 100k vocabulary would be the largest tensor of all.
         self.last = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
         self.takes_positions = "position_ids" in accepted
+        self.attention = str(getattr(self.config, "_attn_implementation", ""))
+        self.flash = "flash" in self.attention
+        self.device = model.get_input_embeddings().weight.device
 
-    def prefill(
-        self, input_ids_PL: torch.Tensor, mask_PL: torch.Tensor, padded: bool, new_tokens: int
-    ) -> tuple[torch.Tensor, Any]:
+    def prefill(self, prompts: Prompts, device: torch.device, new_tokens: int) -> tuple[torch.Tensor, Any]:
         from divmon.sampling.kv_cache import growing_cache
 
-        cache = growing_cache(self.config, input_ids_PL.shape[1] + new_tokens)
+        cache = growing_cache(self.config, prompts.ids_PL.shape[1] + new_tokens)
+        mask_PL = prompts.mask_PL.to(device)
         positions = (mask_PL.cumsum(-1) - 1).clamp(min=0)
-        return self(input_ids_PL, mask_PL if padded else None, positions, cache), cache
+        return self(prompts.ids_PL.to(device), mask_PL if prompts.padded else None, positions, cache), cache
 
     def __call__(
         self, ids: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor, cache: Any
@@ -233,6 +232,6 @@ def sample(
         top_p=top_p,
         eos_token_ids=eos,
     )
-    with undisturbed(model):
+    with undisturbed(model), weights_cast_once(model):
         drawn = live(model, batch)
     return drawn.tokens_RT.view(P, num_samples, max_new_tokens).to(input_ids_PL.device)
