@@ -63,7 +63,7 @@ class TrainingRun:
 
     def __init__(self, options: Options, host: Host, model: Any) -> None:
         self.options, self.host = options, host
-        self.schedule = Schedule.of(options)
+        self.schedule = Schedule.of(options, host.max_steps)
         self.failures: list[tuple[int, str]] = []
         """(step, reason) of every measurement that failed in this training."""
         named = options.reference in ("ref_model", "base")
@@ -239,6 +239,8 @@ class TrainingRun:
             if now not in [change["every"] for change in before]:  # once for each cadence, however steps waver
                 live.say(budget.sentence(step, self._cost))
                 live.store.append("thinned", {"step": step, "every": now})
+        if not allowed and live.store is not None:
+            live.store.append("passed_over", step)
         return allowed
 
     @property
@@ -320,7 +322,9 @@ class TrainingRun:
             now = self._numbered(moment.step)
             before = [step for step in store.manifest.get("planned", ()) if step < now]
             due = map(self._numbered, self.schedule.planned(self.host.max_steps))
-            store.update(planned=[*before, *(s for s in due if s > now or moment.step == 0)], ended=None)
+            passed_over = store.manifest.get("passed_over", [])  # a reader sees by it that passing over is recorded
+            planned = [*before, *(s for s in due if s > now or moment.step == 0)]
+            store.update(planned=planned, passed_over=passed_over, ended=None)
 
     def _record_end(self, moment: Moment) -> None:
         if (store := self.live.store) is not None:
