@@ -172,7 +172,10 @@ class Options:
         """The options as plain data, for the manifest; objects by their type and name."""
         plain = (str, int, float, bool, list, dict, type(None))
         named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        named |= {"every": self.every and int(self.every), "max_overhead": self.max_overhead and float(self.max_overhead)}
+        named |= {
+            "every": self.every and int(self.every),
+            "max_overhead": self.max_overhead and float(self.max_overhead),
+        }
         if isinstance(self.metrics, list):
             named["metrics"] = [getattr(metric, "__name__", metric) for metric in self.metrics]
         return {

@@ -60,6 +60,9 @@ class Sampler:
         together: processes that share the model's parameters: each must call `draw`, with requests of its own.
     """
 
+    in_parts = True
+    """A request may be for some of a prompt's samples (`Request.first`)."""
+
     def __init__(
         self,
         model: Any,
@@ -122,7 +125,7 @@ class Sampler:
         self._deadline, self._too_large = time.monotonic() + self.timeout, math.inf
         with undisturbed(self.model):
             self.prepare(requests)
-            batches = list(self._batches([_Unit(request, 0, request.num_samples) for request in fit]))
+            batches = list(self._batches([_Unit(request, request.first, request.num_samples) for request in fit]))
             for i in range(self._largest(len(batches))):
                 late = self._largest(time.monotonic() > self._deadline)
                 batch = batches[i] if i < len(batches) else []

@@ -239,7 +239,7 @@ class LiveRun:
             return self.engine
         assert self._sampler is not None
         self._sampler.use(unwrapped(model))
-        return Spread(self._sampler, self.processes, lambda: self.whole(model))
+        return Spread(self._sampler, self.processes, lambda: self.whole(model), self.options.num_samples)
 
     def show(self, snapshot: Snapshot, probes: Sequence[Probe], loggers: Sequence[Logger] | None = None) -> None:
         """Logs to every place, whatever becomes of one; to all the monitor's where none are given."""

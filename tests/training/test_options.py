@@ -191,7 +191,9 @@ def test_a_run_of_any_length_is_measured_in_its_middle_where_nobody_asked_for_st
     assert Schedule.of(Options(), 200).planned(200) == [0, 100, 200]
     assert Schedule.of(Options(), 1000).listed(500) and not Schedule.of(Options(), 1000).listed(400)
     assert Schedule.of(Options(), 1).planned(1) == [0, 1]
-    assert Schedule.of(Options(every=100), 60).planned(60) == Schedule.of(Options(every=None), 60).planned(60) == [0, 60]
+    assert (
+        Schedule.of(Options(every=100), 60).planned(60) == Schedule.of(Options(every=None), 60).planned(60) == [0, 60]
+    )
     assert Schedule.of(Options(at=[7]), 60).planned(60) == [0, 7, 60]
 
 
