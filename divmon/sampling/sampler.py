@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -162,6 +162,12 @@ class Sampler:
             logger.warning("divmon samples with model.generate, which is slower: %s", difference)
         else:
             self.reason = f"greedy tokens equal to generate's{self._aside}"
+
+    def planned(self, requests: Sequence[Request]) -> list[list[Request]]:
+        """The batches that `draw` would decode, one after the other; of processes in step each must ask."""
+        fit, _ = fitting(requests, context_length(self.model))
+        batches = self._batches([_Unit(request, request.first, request.num_samples) for request in fit])
+        return [[replace(u.request, first=u.first, num_samples=u.count) for u in batch] for batch in batches]
 
     def _batches(self, units: list[_Unit]) -> Iterator[list[_Unit]]:
         """Prompts of like length and number of samples together, as many as the budget holds and as are worth it."""
