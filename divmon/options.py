@@ -22,6 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+
+class DefaultInt(int):
+    """A number that nobody asked for by name: parsers hand a default on, and this one is still known as such."""
+
+
+class DefaultFloat(float):
+    """The same of a float."""
+
+
 _THINK = ("auto", "on", "off", "both")
 
 
@@ -97,8 +106,9 @@ class Options:
     reference: str = "first"
     """What changes are relative to: the "first" snapshot; the trainer's "ref_model"; the "base" model under an adapter;
     or the reference of an earlier run, by its directory."""
-    every: int | None = 100
-    """Steps between measurements; None or 0 for none but the others asked for."""
+    every: int | None = DefaultInt(100)
+    """Steps between measurements; None or 0 for none but the others asked for. Given by name it is kept, unless
+    max_overhead is given too; the default is thinned to max_overhead, and measures once in the middle of a run."""
     at: list[int] | None = None
     """Further steps to measure at."""
     geometric: float | None = None
@@ -118,9 +128,10 @@ class Options:
     "file.py:function") is called with the alert; several in a list or with commas. None tests nothing."""
     alert_delta: float = 0.05
     """Loss of diversity that is healthy, as a share of the reference."""
-    max_overhead: float | None = None
+    max_overhead: float | None = DefaultFloat(0.05)
     """Share of the run's time that measuring may take, 0.05 for 5 percent: `every` is thinned to every x 2, x 4, ... to
-    keep to it; the start, the end and listed steps are not. No limit where None."""
+    keep to it; the start, the middle, the end and listed steps are not. No limit where None, or where only `every` is
+    given."""
     on_error: Literal["warn", "raise"] = "warn"
     """What a failure during training does: "warn" records it and training continues, "raise" is for tests."""
     progress: bool = True
@@ -139,10 +150,17 @@ class Options:
             setattr(self, name, checked(name, getattr(self, name)))
         if self.reference_samples is None:
             self.reference_samples = 4 * self.num_samples
+        if self.every_is_asked_for and isinstance(self.max_overhead, DefaultFloat):
+            self.max_overhead = None
         if self.reference_samples < self.num_samples:
             raise ValueError(
                 f"reference_samples: expected at least num_samples ({self.num_samples}), got {self.reference_samples}"
             )
+
+    @property
+    def every_is_asked_for(self) -> bool:
+        """Whether `every` was given by name: that cadence is kept."""
+        return not isinstance(self.every, DefaultInt)
 
     @property
     def template_arguments(self) -> dict[str, Any]:
@@ -154,6 +172,10 @@ class Options:
         """The options as plain data, for the manifest; objects by their type and name."""
         plain = (str, int, float, bool, list, dict, type(None))
         named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        named |= {
+            "every": self.every and int(self.every),
+            "max_overhead": self.max_overhead and float(self.max_overhead),
+        }
         if isinstance(self.metrics, list):
             named["metrics"] = [getattr(metric, "__name__", metric) for metric in self.metrics]
         return {

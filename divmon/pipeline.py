@@ -90,6 +90,11 @@ class Pipeline:
                 "left_out": scored.left_out,
                 "suspicion": soundness.suspicion(samples),
                 "completions": len(samples),
+                **(
+                    {"fewer_samples": {"/".join(key): why for key, why in drawing.fewer.items()}}
+                    if drawing.fewer
+                    else {}
+                ),
             },
             figures=self.scorer.figures.of(score.metric for score in scores),
         )

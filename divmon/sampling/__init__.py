@@ -19,6 +19,8 @@ class Request:
     prompt: RenderedPrompt
     decoding: Decoding
     num_samples: int
+    first: int = 0
+    """The number of the first of them; others than 0 only for engines that are `in_parts`."""
 
     @property
     def key(self) -> Key:
@@ -33,6 +35,8 @@ class Drawing:
     missing: dict[Key, str] = field(default_factory=dict)
     tokens: int = 0
     """New tokens generated."""
+    fewer: dict[Key, str] = field(default_factory=dict)
+    """Why a prompt has fewer samples than were asked for, though not none."""
 
 
 class Engine(Protocol):

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,9 @@ class Sampler:
         timeout: seconds after which what is not sampled yet is given up.
         together: processes that share the model's parameters: each must call `draw`, with requests of its own.
     """
+
+    in_parts = True
+    """A request may be for some of a prompt's samples (`Request.first`)."""
 
     def __init__(
         self,
@@ -172,7 +175,13 @@ class Sampler:
             self._reason = f"greedy tokens equal to generate's{self._aside}"
 
     def _units(self, requests: Sequence[Request]) -> list[_Unit]:
-        return [_Unit(request, 0, request.num_samples) for request in requests]
+        return [_Unit(request, request.first, request.num_samples) for request in requests]
+
+    def planned(self, requests: Sequence[Request]) -> list[list[Request]]:
+        """The batches that `draw` would decode, one after the other; of processes in step each must ask."""
+        fit, _ = fitting(requests, context_length(self.model))
+        batches = self._batches(self._units(fit))
+        return [[replace(u.request, first=u.first, num_samples=u.count) for u in batch] for batch in batches]
 
     def _batches(self, units: list[_Unit]) -> Iterator[list[_Unit]]:
         """Prompts of like length and number of samples together, as many as the budget holds and as are worth it."""

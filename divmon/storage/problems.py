@@ -122,7 +122,7 @@ def find_problems(
 
     Args:
         manifest: `failures` ({step, reason, what}), `planned` (steps), `ended` (the last step, once training is over)
-            and the option `max_overhead`, which may thin the plan, are read; each may be missing.
+            `passed_over` (steps that the budget did) and the option `max_overhead` are read; each may be missing.
         markers: step -> what the snapshot's file holds.
         damaged, damaged_samples: step -> why its scores, or its completions, cannot be read.
         damaged_manifest: what is wrong with the manifest, a line each.
@@ -172,12 +172,14 @@ def _measured(failure: Mapping[str, Any]) -> bool:
 
 
 def _planned(manifest: Mapping[str, Any], known: Iterable[int]) -> list[int]:
-    """Steps that should have been measured by now; none where a budget may have passed them over."""
-    if manifest.get("options", {}).get("max_overhead") is not None:
+    """Steps that should have been measured by now, without those that the budget passed over; none where it may have
+    passed over some and did not record them."""
+    if manifest.get("options", {}).get("max_overhead") is not None and "passed_over" not in manifest:
         return []
+    passed_over = manifest.get("passed_over") or ()
     ended = manifest.get("ended")
     until = max([*known, -1 if ended is None else ended], default=-1)
-    return [step for step in manifest.get("planned") or () if step <= until]
+    return [step for step in manifest.get("planned") or () if step <= until and step not in passed_over]
 
 
 def _figures(markers: Mapping[int, Mapping[str, Any]]) -> Iterable[tuple[str, int, str]]:

@@ -216,6 +216,7 @@ class Manifest(Segment):
     created: NotRequired[str]
     divmon: NotRequired[str]
     planned: NotRequired[list[int]]
+    passed_over: NotRequired[list[int]]
     ended: NotRequired[int | None]
     failures: NotRequired[list[Failure]]
     resumed: NotRequired[list[Resumed]]

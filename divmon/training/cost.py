@@ -1,20 +1,8 @@
-"""What a measurement costs, said before the first step: timed on two prompts, for a few tokens each."""
+"""What measurements cost, in the words of a person: of one, of the reference, and as a share of the training."""
 
 from __future__ import annotations
 
-import dataclasses
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
-from divmon.guard import undisturbed
-from divmon.sampling import Request, TrainingEngine
-
-TIMED_TOKENS = 16
-"""New tokens drawn for each of the two prompts' completions."""
-BACKWARD = 3.0
-"""A training step over a forward on the same tokens: the forward, and a backward of about two."""
+from dataclasses import dataclass, replace
 
 MUCH = 0.1
 """Share of training above which the budget is mentioned."""
@@ -33,67 +21,88 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Price:
-    """`seconds` is at the token limit, so an upper bound where completions end by themselves; without the scoring."""
+    """What a measurement takes: sampling and encoding, the bulk of it."""
 
     completions: int
     tokens: int
+    """New tokens, where all completions reach their limit."""
     seconds: float
+    """At most: where they do."""
+    likely: float | None = None
+    """Where they end as those that were tried; None where none of these ended."""
 
-    def share(self, measurements: float, steps: int, seconds_per_step: float | None) -> float | None:
-        """Of the time of a training that has so many steps to go; None where that is not known."""
-        if seconds_per_step is None or steps <= 0:
-            return None
-        return measurements * self.seconds / (measurements * self.seconds + seconds_per_step * steps)
+    @property
+    def expected(self) -> float:
+        return self.seconds if self.likely is None else self.likely
 
-    def sentence(self, share: float | None, max_overhead: float | None = None) -> str:
-        of_training = "" if share is None else f", about {100 * share:.2g} % of training at this schedule"
-        if max_overhead is not None:
-            of_training += f", thinned to keep to {100 * max_overhead:g} %"
-        elif share is not None and share > MUCH:
-            of_training += "; max_overhead=0.05 would keep it to 5 %"
+    def __str__(self) -> str:
+        at_most = f"at most {duration(self.seconds)}"
+        return at_most if self.likely is None else f"{at_most}, likely {duration(self.likely)}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the measurements of a training take of its time."""
+
+    price: Price
+    reference: Price | None
+    """None where the run has one already."""
+    looks: int
+    """Measurements after the reference."""
+    kept: int
+    """Those of them that no budget thins: the middle, the end, listed steps."""
+    training: float | None
+    """Seconds that the steps to come take; None where that is not known."""
+    max_overhead: float | None
+
+    def share(self, looks: int) -> float | None:
+        """Of the training's time, with so many measurements after the reference; None where that is not known."""
+        measuring = looks * self.price.expected + (self.reference.expected if self.reference else 0.0)
+        return measuring / (measuring + self.training) if self.training else None
+
+    def sentence(self) -> str:
+        of_reference = f"; of the reference, {self.reference.completions:,}: {self.reference}" if self.reference else ""
         return (
-            f"divmon: one measurement = {self.completions:,} completions, up to {self.tokens:,} tokens, about"
-            f" {duration(self.seconds)} if all answers reach their limit (timed on 2 prompts){of_training}"
+            f"divmon: one measurement = {self.price.completions:,} completions, up to {self.price.tokens:,} tokens:"
+            f" {self.price}{of_reference}{self._of_training()}"
         )
 
+    def _of_training(self) -> str:
+        share = self.share(self.looks)
+        of_training = "" if share is None else f"; about {100 * share:.2g} % of training at this schedule"
+        if self.max_overhead is not None:
+            return of_training + f"; thinned to keep to {100 * self.max_overhead:g} %"
+        if share is not None and share > MUCH:
+            of_training += "; max_overhead=0.05 would thin it to keep to 5 %"
+        return of_training
 
-def price(sampler: TrainingEngine, requests: Sequence[Request]) -> Price:
-    """Times two prompts (the first and the longest) and scales to all; inside nothing, it guards itself."""
-    timed = [requests[0], max(requests, key=lambda request: len(request.prompt.input_ids))][: len(requests)]
-    short = [
-        dataclasses.replace(
-            request, decoding=dataclasses.replace(request.decoding, max_new_tokens=TIMED_TOKENS, stop=())
+    def advice(self, num_prompts: int, num_samples: int) -> str:
+        """What to change where the measurements that are never thinned exceed the budget; "" where they keep to it.
+
+        Args:
+            num_prompts: of each task; num_samples: K.
+        """
+        share, budget = self.share(self.kept), self.max_overhead
+        if share is None or budget is None or share <= budget:
+            return ""
+        assert self.training is not None
+        allowed = budget / (1 - budget) * self.training
+        fits = int(num_prompts * allowed / (self.training * share / (1 - share)))
+        ways = {f"num_prompts={fewer}": fewer / num_prompts for fewer in (max(fits, 8),) if fewer < num_prompts}
+        ways["max_new_tokens at half"] = 0.5
+        said = [f"{way} would take {self._in_percent(times)}" for way, times in ways.items()]
+        if self.reference is not None and self.reference.completions > self.price.completions:
+            smaller = replace(self, reference=self.price).share(self.kept)
+            said.append(f"reference_samples={num_samples} {100 * (smaller or 0):.2g} %")
+        what = "the reference" * (self.reference is not None) + " and " * bool(self.reference and self.kept)
+        what += f"{self.kept} of the measurements" if self.kept else ""
+        return (
+            f"divmon: {what} are always taken, about {100 * share:.2g} % of training, more than max_overhead={budget:g}"
+            f" allows: {', '.join(said)}"
         )
-        for request in timed
-    ]
-    sampler.prepare(requests)
-    sampler.draw(short[:1], seed=0, step=-1)  # warms up
-    began = time.perf_counter()
-    drawing = sampler.draw(short, seed=0, step=-1)
-    seconds = time.perf_counter() - began
-    tokens = sum(request.num_samples * request.decoding.max_new_tokens for request in requests)
-    return Price(
-        completions=sum(request.num_samples for request in requests),
-        tokens=tokens,
-        seconds=seconds / max(drawing.tokens, 1) * tokens,
-    )
 
-
-def seconds_per_step(model: Any, rows: Sequence[Sequence[int]], rows_per_step: int) -> float | None:
-    """About what one training step takes, from one forward on a row of the training data; None where it cannot be read.
-
-    Args:
-        rows: token ids of a few training rows.
-        rows_per_step: rows that this process trains on between two optimizer steps.
-    """
-    import torch
-
-    if not rows:
-        return None
-    row = sorted(rows, key=len)[len(rows) // 2]
-    ids = torch.tensor([list(row)], device=model.get_input_embeddings().weight.device)
-    with undisturbed(model):
-        model(input_ids=ids[:, :8])
-        began = time.perf_counter()
-        model(input_ids=ids).logits[0, -1, 0].item()
-        return (time.perf_counter() - began) * BACKWARD * rows_per_step
+    def _in_percent(self, times: float) -> str:
+        """The share where every measurement takes so many times what it does."""
+        assert self.training is not None
+        measuring = times * (self.kept * self.price.expected + (self.reference.expected if self.reference else 0.0))
+        return f"{100 * measuring / (measuring + self.training):.2g} %"

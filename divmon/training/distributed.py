@@ -1,17 +1,14 @@
-"""The processes of a run: prompts split over them, samples gathered in the main one, one decision for all.
+"""The processes of a run: what they tell one another, with one decision for all.
 
-All talk goes over process groups of our own on gloo, so that it neither mixes with the training's nor needs a device,
-and each wait has an end: a process that does not come costs the measurements, never the run.
+All talk goes over one process group of our own on gloo, so that it neither mixes with the training's nor needs a
+device, and each wait has an end: a process that does not come costs the measurements, never the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
-
-from divmon.sampling import Drawing, Request, TrainingEngine
 
 T = TypeVar("T")
 
@@ -20,7 +17,7 @@ MEETING = timedelta(seconds=300)
 SLACK = 120.0
 """Seconds that processes may lie apart when they come to measure, over the time that drawing may take."""
 SCORING = timedelta(hours=3)
-"""For the main process to judge, score and store while the others wait."""
+"""For the main process to grade, score and store while the others wait."""
 
 
 class Disconnected(RuntimeError):
@@ -46,15 +43,13 @@ class Processes:
         self.count = dist.get_world_size() if together else 1
         self.lost = ""
         """Why the processes no longer measure together."""
-        self._groups: list[Any] = []
+        self._patience = timedelta(seconds=patience + SLACK)
+        self._group: Any = None
         if self.count == 1:
             return
         try:
-            meeting = dist.new_group(backend="gloo", timeout=MEETING)
-            times = (timedelta(seconds=patience + SLACK), SCORING)
-            self._groups = [dist.new_group(backend="gloo", timeout=time) for time in times]
-            # Not before: a process still on its way into the meeting would find its connection closed.
-            dist.destroy_process_group(meeting)
+            # One for all waits: each connects every process with every other, by a socket each.
+            self._group = dist.new_group(backend="gloo", timeout=MEETING)
         except Exception as error:
             raise RuntimeError(
                 f"this is process {self.rank} of {self.count}, and the others did not come to measure with it within"
@@ -71,7 +66,7 @@ class Processes:
         import torch.distributed as dist
 
         box = [value]
-        self._talk(lambda: dist.broadcast_object_list(box, src=0, group=self._groups[0]))
+        self._talk(lambda: dist.broadcast_object_list(box, src=0, group=self._group))
         return box[0]
 
     def decide(self, choose: Callable[[], T], otherwise: T) -> T:
@@ -88,13 +83,17 @@ class Processes:
             raise
         return self.tell(chosen)
 
-    def gather(self, value: T) -> list[T]:
-        """Each process's value by rank, in the main one; elsewhere its own alone."""
+    def gather(self, value: T, draws: float = 1.0) -> list[T]:
+        """Each process's value by rank, in the main one; elsewhere its own alone.
+
+        Args:
+            draws: how many times as long as an ordinary measurement's the drawing before it may take.
+        """
         import torch.distributed as dist
 
         values: list[Any] = [value] * self.count
         into = values if self.is_main else None
-        self._talk(lambda: dist.gather_object(value, into, dst=0, group=self._groups[0]))
+        self._talk(lambda: dist.gather_object(value, into, dst=0, group=self._group), self._patience * draws)
         return values if self.is_main else [value]
 
     def all_or_none(self, action: Callable[[], None]) -> None:
@@ -113,7 +112,7 @@ class Processes:
             wrong = error
         said = [""] * self.count
         own = "" if wrong is None else f"{type(wrong).__name__}: {wrong}"
-        self._talk(lambda: dist.all_gather_object(said, own, group=self._groups[0]))
+        self._talk(lambda: dist.all_gather_object(said, own, group=self._group))
         if wrong is not None:
             raise wrong
         for rank, line in enumerate(said):
@@ -126,7 +125,7 @@ class Processes:
         import torch.distributed as dist
 
         box = torch.tensor([value], dtype=torch.long)
-        self._talk(lambda: dist.all_reduce(box, op=dist.ReduceOp.MAX, group=self._groups[0]))
+        self._talk(lambda: dist.all_reduce(box, op=dist.ReduceOp.MAX, group=self._group))
         return int(box)
 
     def wait(self) -> None:
@@ -134,85 +133,33 @@ class Processes:
         import torch.distributed as dist
 
         if not self.lost:
-            self._talk(lambda: dist.broadcast_object_list([None], src=0, group=self._groups[1]))
+            self._talk(lambda: dist.broadcast_object_list([None], src=0, group=self._group), SCORING)
 
     def part(self) -> None:
         """Ends the meeting; the others find out when they next talk."""
         import torch.distributed as dist
 
-        groups, self._groups = self._groups, []
-        for group in groups:
+        group, self._group = self._group, None
+        if group is not None:
             dist.destroy_process_group(group)
 
-    def _talk(self, exchange: Callable[[], Any]) -> None:
-        """Raises Disconnected where some process did not come in time, now and for ever after."""
+    def _talk(self, exchange: Callable[[], Any], patience: timedelta | None = None) -> None:
+        """Raises Disconnected where some process did not come in time, now and for ever after.
+
+        Args:
+            patience: how long to wait for the others; as long as an ordinary measurement may draw where None.
+        """
         if self.count == 1:
             return
         if not self.lost:
             try:
+                # The collectives of objects take no time limit of their own; that of the group holds from here on.
+                from torch.distributed.distributed_c10d import _set_pg_timeout
+
+                _set_pg_timeout(patience or self._patience, self._group)
                 exchange()
                 return
             except Exception as error:
                 self.lost = (str(error).splitlines() or [type(error).__name__])[0]
                 self.part()  # so that those who wait for this process need not wait to the end
         raise Disconnected(f"the processes could not measure together, so measuring ends here ({self.lost})")
-
-
-class Spread:
-    """A sampler that draws a share of the prompts in each process; every process must call it.
-
-    The samples are the same for any number of processes: each depends on its own prompt and number only.
-    """
-
-    def __init__(
-        self,
-        sampler: TrainingEngine,
-        processes: Processes,
-        around: Callable[[], AbstractContextManager[None]] = nullcontext,
-    ) -> None:
-        """`around` is what to be inside of while drawing (parameters gathered, say)."""
-        self.sampler, self.processes, self.around = sampler, processes, around
-
-    @property
-    def name(self) -> str:
-        return self.sampler.name
-
-    @property
-    def reason(self) -> str:
-        return self.sampler.reason
-
-    def draw(
-        self,
-        requests: Sequence[Request],
-        *,
-        seed: int,
-        step: int,
-        progress: Callable[[int], None] = lambda samples: None,
-    ) -> Drawing:
-        """All samples in the main process, those of its own share in the others.
-
-        Raises:
-            Disconnected: a process did not come to the exchange.
-        """
-        together = self.processes
-        if together.count == 1:
-            with self.around():
-                return self.sampler.draw(requests, seed=seed, step=step, progress=progress)
-        share = requests[together.rank :: together.count]
-        try:
-            with self.around():
-                self.sampler.prepare(requests)  # the same in each process, so that all stay in step
-                drawing = self.sampler.draw(
-                    share, seed=seed, step=step, progress=lambda n: progress(n * together.count)
-                )
-        except Disconnected:
-            raise
-        except Exception as error:
-            reason = f"process {together.rank}: {type(error).__name__}: {error}"
-            drawing = Drawing(missing={request.key: reason for request in share})
-        parts = together.gather(drawing)
-        order = {request.key: place for place, request in enumerate(requests)}
-        samples = [sample for part in parts for sample in part.samples]
-        samples.sort(key=lambda s: (order[s.task, s.prompt_id], s.index))
-        missing = {key: reason for part in parts for key, reason in part.missing.items()}
-        return Drawing(samples, missing, sum(part.tokens for part in parts))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,14 @@ from divmon.scoring.scorer import Scorer
 from divmon.storage.writer import Store
 from divmon.training.alarms import Alarms
 from divmon.training.continuation import new_metrics, reference_to_go_on_with
-from divmon.training.cost import Price, price
-from divmon.training.distributed import Processes, Spread
+from divmon.training.cost import Price
+from divmon.training.distributed import Processes
 from divmon.training.manifest import manifest
 from divmon.training.protocol import Asking
 from divmon.training.setup import make_sampler, make_scorer
 from divmon.training.sharded_models import unwrapped, whole
+from divmon.training.spread import Spread
+from divmon.training.timing import Meter
 from divmon.types import Probe, Snapshot
 
 
@@ -239,7 +240,11 @@ class LiveRun:
             return self.engine
         assert self._sampler is not None
         self._sampler.use(unwrapped(model))
-        return Spread(self._sampler, self.processes, lambda: self.whole(model))
+        return self._spread(model)
+
+    def _spread(self, model: Any) -> Spread:
+        assert self._sampler is not None
+        return Spread(self._sampler, self.processes, lambda: self.whole(model), self.options.num_samples)
 
     def show(self, snapshot: Snapshot, probes: Sequence[Probe], loggers: Sequence[Logger] | None = None) -> None:
         """Logs to every place, whatever becomes of one; to all the monitor's where none are given."""
@@ -251,12 +256,14 @@ class LiveRun:
                 self._told.add((place, reason))  # a place that is down fails at every step
                 self.store.append("failures", fact)
 
-    def price(self, model: Any) -> Price:
-        """What one measurement costs, timed on two prompts; every process must call it."""
+    def prices(self, model: Any) -> tuple[Price, Price]:
+        """What one measurement costs and what the reference does, timed; every process must call it."""
         assert self._sampler is not None and self.asking is not None
+        self._sampler.use(unwrapped(model))
+        ordinary, reference = (self.asking.requests(self._num_samples(is_reference)) for is_reference in (False, True))
         with self.whole(model):
-            timed = price(self._sampler, self.asking.requests(self.options.num_samples))
-        return replace(timed, seconds=timed.seconds / self.processes.count)
+            meter = Meter(self._spread(model), ordinary, self.scorer)
+            return meter.price(ordinary), meter.price(reference)
 
     @property
     def probes(self) -> list[Probe]:

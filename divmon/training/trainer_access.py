@@ -93,7 +93,10 @@ def _with_adapter(model: Any, name: str | None) -> Iterator[Any]:
 
 
 def readable_rows(dataset: Any, count: int = 8) -> list[list[int]]:
-    """Token ids of the first rows of a data set that is safe to read: never a stream, nor a class unknown to us."""
+    """Token ids of the first rows of a data set that is safe to read: never a stream, nor a class unknown to us.
+
+    A row of preferences is both of its completions, one after the other, each with the prompt.
+    """
     import datasets
 
     if not isinstance(dataset, datasets.Dataset | list | tuple):
@@ -101,5 +104,12 @@ def readable_rows(dataset: Any, count: int = 8) -> list[list[int]]:
     if isinstance(dataset, datasets.Dataset):
         dataset = dataset.with_format(None)  # a user's random transform would move the run's generators
     rows = [dataset[i] for i in range(min(count, len(dataset)))]
-    ids = [row.get("input_ids") for row in rows if isinstance(row, dict)]
+    ids = [_ids_of(row) for row in rows if isinstance(row, dict)]
     return [[int(token) for token in row] for row in ids if row is not None and len(row)]
+
+
+def _ids_of(row: dict[str, Any]) -> Any:
+    if "chosen_ids" in row and "rejected_ids" in row:
+        prompt = list(row.get("prompt_ids") or [])
+        return [*prompt, *row["chosen_ids"], *prompt, *row["rejected_ids"]]
+    return row.get("input_ids")

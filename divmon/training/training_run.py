@@ -28,14 +28,16 @@ from divmon.training.budget import Budget
 from divmon.training.composition import Composition
 from divmon.training.composition.record import describe
 from divmon.training.composition.rows import parts_of
-from divmon.training.cost import duration, seconds_per_step
+from divmon.training.cost import Plan, Price, duration
 from divmon.training.distributed import Disconnected
 from divmon.training.host import Host, Moment
 from divmon.training.live_run import LiveRun
 from divmon.training.rollouts import Rollouts, watch_rollouts
 from divmon.training.schedule import Schedule
 from divmon.training.sharded_models import unwrapped
+from divmon.training.timing import seconds_per_step
 from divmon.training.trainer_access import readable_rows, reference_model
+from divmon.types import Snapshot
 
 logger = logging.getLogger("divmon")
 
@@ -63,7 +65,7 @@ class TrainingRun:
 
     def __init__(self, options: Options, host: Host, model: Any) -> None:
         self.options, self.host = options, host
-        self.schedule = Schedule.of(options)
+        self.schedule = Schedule.of(options, host.max_steps)
         self.failures: list[tuple[int, str]] = []
         """(step, reason) of every measurement that failed in this training."""
         named = options.reference in ("ref_model", "base")
@@ -83,6 +85,7 @@ class TrainingRun:
         self._active = False
         self._tried = -1
         self._cost = 0.0
+        self._measured = False
 
     # -- what the loop says, in its order
 
@@ -195,6 +198,9 @@ class TrainingRun:
         self._cost = live.seconds - before
         if first:  # the reference samples more than the others
             self._cost *= self.options.num_samples / (self.options.reference_samples or 1)
+        if snapshot is not None and not self._measured:
+            self._say_what_it_took(snapshot, live.seconds - before)
+        self._measured = True
         if snapshot is not None and not snapshot.samples:
             raise RuntimeError(f"no prompt could be sampled: {next(iter(snapshot.missing.values()), 'no prompts')}")
 
@@ -239,6 +245,8 @@ class TrainingRun:
             if now not in [change["every"] for change in before]:  # once for each cadence, however steps waver
                 live.say(budget.sentence(step, self._cost))
                 live.store.append("thinned", {"step": step, "every": now})
+        if not allowed and live.store is not None:
+            live.store.append("passed_over", step)
         return allowed
 
     @property
@@ -286,24 +294,44 @@ class TrainingRun:
 
     def _say_price(self, moment: Moment) -> None:
         """What measuring costs, timed by every process, said by the main one."""
-        options, live, host = self.options, self.live, self.host
-        price = live.price(moment.model)
+        live, host = self.live, self.host
+        ordinary, reference = live.prices(moment.model)
         with live.whole(moment.model):
             rows = readable_rows(host.train_dataset)
             step = seconds_per_step(unwrapped(moment.model), rows, host.rows_per_step) if host.rows_per_step else None
         if live.store is None:
             return
-        assert options.reference_samples is not None and live.asking is not None
+        assert live.asking is not None
         shown = live.asking.requests(1)[0].prompt.text  # of this stage: the manifest's is of the line's first
         live.say(f"divmon: a prompt as the model sees it: {shown!r}")
-        self._cost = price.seconds
-        planned = [s for s in self.schedule.planned(host.max_steps) if s >= moment.step]
-        extra = options.reference_samples / options.num_samples - 1 if live.reference is None else 0
-        share = price.share(len(planned) + extra, host.max_steps - moment.step, step)
-        live.say(price.sentence(share, options.max_overhead))
-        said = {**vars(price), "share_of_training": share}
+        self._cost = ordinary.expected
+        plan = self._plan(moment, ordinary, reference, step)
+        for line in (plan.sentence(), plan.advice(self.options.num_prompts, self.options.num_samples)):
+            if line:
+                live.say(line)
+        said = {**vars(ordinary), "reference": vars(reference), "share_of_training": plan.share(plan.looks)}
         live.store.update(price=live.store.manifest.get("price") or said)
         live.store.append("prices", {"step": self._numbered(moment.step), **said})
+
+    def _plan(self, moment: Moment, ordinary: Price, reference: Price, step: float | None) -> Plan:
+        """Of the steps to come; `step` is what one of them takes."""
+        planned = [s for s in self.schedule.planned(self.host.max_steps) if s >= moment.step]
+        begins = self.live.reference is None
+        later = planned[1:] if begins else planned
+        kept = sum(self.schedule.listed(s) or s == self.host.max_steps for s in later)
+        training = None if step is None else step * max(self.host.max_steps - moment.step, 0)
+        budget = self.options.max_overhead
+        return Plan(ordinary, reference if begins else None, len(later), kept, training or None, budget)
+
+    def _say_what_it_took(self, snapshot: Snapshot, seconds: float) -> None:
+        """After the first measurement of this training: real figures in place of the price."""
+        took = snapshot.provenance["seconds"]
+        parts = ", ".join(f"{name.replace('judging', 'grading')} {duration(one)}" for name, one in took.items())
+        whose = "the reference" if snapshot.provenance["num_samples"] > self.options.num_samples else "the measurement"
+        self.live.say(
+            f"divmon: {whose} took {duration(seconds)} ({parts}); from here on one measurement likely takes"
+            f" {duration(self._cost)}"
+        )
 
     def _finish(self) -> None:
         live, elapsed = self.live, self._elapsed
@@ -320,7 +348,9 @@ class TrainingRun:
             now = self._numbered(moment.step)
             before = [step for step in store.manifest.get("planned", ()) if step < now]
             due = map(self._numbered, self.schedule.planned(self.host.max_steps))
-            store.update(planned=[*before, *(s for s in due if s > now or moment.step == 0)], ended=None)
+            passed_over = store.manifest.get("passed_over", [])  # a reader sees by it that passing over is recorded
+            planned = [*before, *(s for s in due if s > now or moment.step == 0)]
+            store.update(planned=planned, passed_over=passed_over, ended=None)
 
     def _record_end(self, moment: Moment) -> None:
         if (store := self.live.store) is not None:

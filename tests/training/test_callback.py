@@ -54,7 +54,8 @@ def test_curves_stand_in_the_hosts_own_tensorboard_and_its_loss_is_intact(
     for step, value in seen["divmon/prompts/ead"]:
         assert value == pytest.approx(means[step], rel=1e-6)
     printed = capsys.readouterr().out
-    assert "divmon: one measurement = 8 completions, up to 64 tokens, about" in printed
+    assert "divmon: one measurement = 8 completions, up to 64 tokens: at most" in printed
+    assert "divmon: the reference took" in printed and "one measurement likely takes" in printed
     assert "% of training at this schedule" in printed
     assert "a prompt as the model sees it: 'what is 0 plus 0?'" in printed
     assert "divmon: paired change since the reference, at step 30" in printed

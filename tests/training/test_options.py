@@ -169,6 +169,34 @@ def test_what_nobody_gave_is_derived_from_what_holds_in_the_end() -> None:
     assert merged(changed) == 16
 
 
+def test_a_cadence_asked_for_by_name_is_kept_and_the_default_thinned() -> None:
+    from transformers import HfArgumentParser
+
+    def budget(config: Any = None, **named: Any) -> float | None:
+        return given_options(config, named).max_overhead
+
+    def parsed(*line: str) -> Any:
+        return HfArgumentParser(DiversityConfig).parse_args_into_dataclasses(list(line))[0]
+
+    assert budget() == budget(DiversityConfig()) == budget(parsed()) == 0.05
+    assert budget(every=100) is budget(DiversityConfig(every=100)) is budget(parsed("--divmon_every", "100")) is None
+    assert budget(DiversityConfig(), every=10) is budget(parsed(), every=10) is None
+    assert budget(every=10, max_overhead=0.05) == budget(DiversityConfig(every=10), max_overhead=0.05) == 0.05
+    assert budget(max_overhead=None) is None
+    assert Options().record()["every"] == 100 and type(Options().record()["max_overhead"]) is float
+
+
+def test_a_run_of_any_length_is_measured_in_its_middle_where_nobody_asked_for_steps() -> None:
+    assert Schedule.of(Options(), 60).planned(60) == [0, 30, 60]
+    assert Schedule.of(Options(), 200).planned(200) == [0, 100, 200]
+    assert Schedule.of(Options(), 1000).listed(500) and not Schedule.of(Options(), 1000).listed(400)
+    assert Schedule.of(Options(), 1).planned(1) == [0, 1]
+    assert (
+        Schedule.of(Options(every=100), 60).planned(60) == Schedule.of(Options(every=None), 60).planned(60) == [0, 60]
+    )
+    assert Schedule.of(Options(at=[7]), 60).planned(60) == [0, 7, 60]
+
+
 def test_a_wrong_probe_is_an_error_when_the_callback_is_built(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="gsm9k"):
         DiversityCallback("gsm9k")

@@ -153,6 +153,8 @@ def test_what_was_planned_and_is_not_there_failed() -> None:
     assert (later.measurements, later.failed) == (4, (20,)), "one that came later shows it"
     thinned = {**planned, "ended": 30, "options": {"max_overhead": 0.05}}
     assert not find_problems(thinned, there, {}, {}), "a budget may pass steps over"
+    recorded = find_problems({**thinned, "passed_over": [20]}, there, {}, {})
+    assert recorded.failed == (30,), "those that it did pass over are recorded since budgets are the default"
 
 
 def test_a_step_measured_again_after_a_resume_failed_no_longer() -> None:

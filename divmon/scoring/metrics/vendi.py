@@ -106,28 +106,31 @@ def _order1(gram_PKK: Tensor, mask_PK: Tensor) -> Tensor:
 
 
 def _order1_at_size(gram_PKK: Tensor, mask_PK: Tensor, size: int, seed: int) -> Tensor:
+    """The mean over each prompt's subsets [P]; the operations are the same whatever the mask, but for chunks."""
+    if mask_PK.shape[1] < size:
+        return gram_PKK.new_full((len(gram_PKK),), torch.nan)
+    table = _subset_table(mask_PK.shape[1], size, seed)
+    subsets_TM, first_N, count_N = (part.to(gram_PKK.device) for part in table)
     n_P = mask_PK.sum(1)
-    value_P = gram_PKK.new_full((len(gram_PKK),), torch.nan)
-    for n in n_P[n_P >= size].unique().tolist():  # prompts with as many answers have the same subsets
-        rows_P = (n_P == n).nonzero().squeeze(1)
-        there_PN = mask_PK[rows_P].nonzero()[:, 1].reshape(-1, n)
-        gram_PNN = gram_PKK[rows_P[:, None, None], there_PN[:, :, None], there_PN[:, None, :]]
-        subsets_SM = _subsets(n, size, seed).to(gram_PKK.device)
-        chunks = gram_PNN.split(_at_once(gram_PNN, len(subsets_SM) * size * size))
-        value_P[rows_P] = torch.cat([_mean_order1(chunk_PNN, subsets_SM) for chunk_PNN in chunks])
-    return value_P
+    place_PK = (~mask_PK).byte().argsort(dim=1, stable=True)  # the answers that are there come first, in their order
+    value_PS = gram_PKK.new_zeros(len(gram_PKK), int(table[2].max()))
+    # Only subsets that exist are computed: of few correct answers there are few.
+    prompt_B, subset_B = (
+        (torch.arange(value_PS.shape[1], device=n_P.device) < count_N[n_P][:, None]).nonzero().unbind(1)
+    )
+    for p, s in zip(*(index_B.split(_at_once(gram_PKK, size * size)) for index_B in (prompt_B, subset_B)), strict=True):
+        place_BM = place_PK[p[:, None], subsets_TM[first_N[n_P[p]] + s]]
+        value_PS[p, s] = _order1_of_sets(gram_PKK[p[:, None, None], place_BM[:, :, None], place_BM[:, None, :]])
+    return (value_PS.sum(1) / count_N[n_P]).where(n_P >= size, torch.nan)
 
 
-def _mean_order1(gram_PNN: Tensor, subsets_SM: Tensor) -> Tensor:
-    """Order 1 of each subset, its mean over them [P].
+def _order1_of_sets(gram_BMM: Tensor) -> Tensor:
+    """Order 1 of each small set [B].
 
-    The eigenvalues of all subsets at once, by Jacobi rotations: solvers take such small matrices one by one.
+    The eigenvalues of all sets at once, by Jacobi rotations: solvers take such small matrices one by one.
     """
-    n, size = gram_PNN.shape[-1], subsets_SM.shape[1]
-    flat_PN = gram_PNN.flatten(1) / size
-    a = {  # the entries of all matrices, by their place: [P, S] each
-        (i, j): flat_PN[:, subsets_SM[:, i] * n + subsets_SM[:, j]] for i in range(size) for j in range(i, size)
-    }
+    size = gram_BMM.shape[-1]
+    a = {(i, j): gram_BMM[:, i, j] / size for i in range(size) for j in range(i, size)}  # by their place: [B] each
     for _ in range(_SWEEPS):
         for p, q in combinations(range(size), 2):
             off, gap = a[p, q], a[q, q] - a[p, p]
@@ -138,10 +141,18 @@ def _mean_order1(gram_PNN: Tensor, subsets_SM: Tensor) -> Tensor:
             for r in set(range(size)) - {p, q}:
                 rp, rq = (min(r, p), max(r, p)), (min(r, q), max(r, q))
                 a[rp], a[rq] = cosine * a[rp] - sine * a[rq], sine * a[rp] + cosine * a[rq]
-    return sum(torch.special.entr(a[i, i].clamp(min=0)) for i in range(size)).exp().mean(1)
+    return torch.stack([torch.special.entr(a[i, i].clamp(min=0)) for i in range(size)]).sum(0).exp()
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
+def _subset_table(most: int, size: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The subsets of every number of answers n up to `most`, one under the other [T, size]; and by n, where its own
+    begin and how many they are [most + 1]."""
+    by_n = [_subsets(n, size, seed) if n >= size else torch.empty(0, size, dtype=torch.long) for n in range(most + 1)]
+    count_N = torch.tensor([len(subsets) for subsets in by_n])
+    return torch.cat(by_n), count_N.cumsum(0) - count_N, count_N
+
+
 def _subsets(n: int, size: int, seed: int) -> Tensor:
     """[S, size] indices below n: all subsets, or seeded ones drawn with replacement."""
     if math.comb(n, size) <= _ALL_SUBSETS:

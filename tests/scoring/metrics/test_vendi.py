@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.metric_helpers import close, random_units
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from divmon.scoring.metrics.vendi import vendi
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is launched inside."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return function(*args, **kwargs or {})
 
 
 def full(embeddings_PKD: Tensor) -> Tensor:
@@ -77,6 +89,29 @@ def test_size_four_holds_where_answers_are_copies_or_nearly() -> None:
         for e, m in zip(embeddings_PKD, mask_PK, strict=True)
     ]
     assert close(vendi(embeddings_PKD, mask_PK)["vendi_at4"], expected, 1e-9)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 9))
+def test_size_four_of_any_mask_is_the_mean_over_subsets_of_what_is_there(seed: int, samples: int) -> None:
+    mask_PK = torch.rand(4, samples, generator=torch.Generator().manual_seed(seed)) < 0.8
+    embeddings_PKD = random_units(seed, 4, samples, 5) * mask_PK[..., None]
+    expected = []
+    for e_KD, there_K in zip(embeddings_PKD, mask_PK, strict=True):
+        chosen = list(combinations(there_K.nonzero().flatten().tolist(), 4))
+        expected.append(np.mean([order1(e_KD[list(four)]) for four in chosen]) if chosen else math.nan)
+    assert close(vendi(embeddings_PKD, mask_PK)["vendi_at4"], expected, 1e-6)
+
+
+def test_the_number_of_operations_does_not_depend_on_which_answers_are_correct() -> None:
+    embeddings_PKD = random_units(8, 12, 12, 5)
+    vendi(embeddings_PKD, full(embeddings_PKD))  # the subsets of each size are listed once
+    counts = set()
+    for correct_P in ([12] * 12, range(1, 13), [0] * 12):
+        correct_PK = torch.arange(12) < torch.tensor(list(correct_P))[:, None]
+        with Operations() as operations:
+            vendi(embeddings_PKD, full(embeddings_PKD), correct_PK)
+        counts.add(operations.count)
+    assert len(counts) == 1, "each number of correct answers was a group of launches of its own"
 
 
 def test_over_two_thousand_subsets_are_drawn_by_seed_and_stay_close() -> None:

@@ -1,0 +1,196 @@
+"""Times a measurement before the first step, on the first batch of those that it would decode."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from divmon.guard import undisturbed
+from divmon.sampling import Drawing, Request
+from divmon.scoring.encoders import TextEncoder
+from divmon.scoring.scorer import Scorer
+from divmon.training.cost import Price
+from divmon.training.spread import Spread
+
+TIMED_STEPS = 8
+"""Decoding steps that are timed, fewer where answers are short."""
+TRIED_TOKENS = 32
+"""New tokens of the completions that show how soon they end."""
+TIMED_TEXTS = 8
+"""Texts that an encoder is timed on: a batch of it on a CPU."""
+BACKWARD = 3.0
+"""A training step over a forward on the same tokens: the forward, and a backward of about two."""
+
+Clock = Callable[[], float]
+
+
+class Meter:
+    """Times what this process draws, and scores where it is the one that does.
+
+    Args:
+        spread: the sampler with the processes that share its work; inside of what makes the model whole.
+        requests: of an ordinary measurement.
+        scorer: None where another process scores.
+        clock: seconds.
+    """
+
+    def __init__(
+        self, spread: Spread, requests: Sequence[Request], scorer: Scorer | None, clock: Clock = time.perf_counter
+    ) -> None:
+        self._spread, self._sampler, self._clock = spread, spread.sampler, clock
+        self._sampler.prepare(requests)
+        tried = self._draw(_limited(_few(requests), TRIED_TOKENS))  # warms up too
+        self._ended = sum(sample.finish != "length" for sample in tried.samples)
+        self._tokens = tried.tokens
+        batch = max(self._batches(requests), key=_rows, default=[])
+        self._time(batch)
+        self._per_text = 0.0 if scorer is None else self._encoding(scorer, requests[0])
+
+    def price(self, requests: Sequence[Request]) -> Price:
+        """Of a measurement with these requests, for the batches in which this process would decode them."""
+        batches = self._batches(requests)
+        prefill = sum(self._prefill * sum(len(r.prompt.input_ids) for r in batch) for batch in batches)
+        steps = sum(self._step * self._weight(batch) * _limit(batch) for batch in batches)
+        count = sum(request.num_samples for request in requests)
+        limit = max((_limit(batch) for batch in batches), default=1)
+        share = self._share_of_limit(limit)
+        likely = None if share is None else prefill + (steps + count * self._per_text) * share
+        return Price(
+            completions=count,
+            tokens=sum(request.num_samples * request.decoding.max_new_tokens for request in requests),
+            seconds=prefill + steps + count * self._per_text,
+            likely=likely,
+        )
+
+    def _batches(self, requests: Sequence[Request]) -> list[list[Request]]:
+        planned = getattr(self._sampler, "planned", None)
+        rounds = self._spread.rounds(requests)
+        return [batch for share in rounds for batch in (planned(share) if planned else [list(share)])]
+
+    def _weight(self, batch: list[Request]) -> float:
+        """A step of a batch over one of the batch that was timed: on a device they take as long, on a CPU by rows."""
+        return 1.0 if self._on_device else _rows(batch) / self._timed_rows
+
+    @property
+    def _on_device(self) -> bool:
+        model = getattr(self._sampler, "model", None)
+        return model is None or next(model.parameters()).device.type != "cpu"
+
+    def _time(self, batch: list[Request]) -> None:
+        """Seconds of a prefill by prompt token, and of a step, half way to the limit: caches grow with every token."""
+        limit = _limit(batch)
+        steps = max(1, min(TIMED_STEPS, limit // 4))
+        longer = [_longer(request, limit // 2) for request in batch]
+        with _endless(self._sampler):
+            prefill = self._seconds(_limited(batch, 1))
+            one = self._seconds(_limited(longer, 1))
+            several = self._seconds(_limited(longer, 1 + steps))
+        self._prefill = prefill / max(1, sum(len(request.prompt.input_ids) for request in batch))
+        self._step = max(several - one, 0.0) / steps
+        self._timed_rows = max(1, _rows(batch))
+
+    def _encoding(self, scorer: Scorer, request: Request) -> float:
+        """Seconds by completion for the encoders, on texts as long as the limit allows."""
+        text, ids = request.prompt.text or " ", request.prompt.input_ids
+        characters = math.ceil(request.decoding.max_new_tokens * len(text) / max(1, len(ids)))
+        long = (text * (1 + characters // len(text)))[:characters]
+        seconds = 0.0
+        for cost in sorted({metric.cost for metric in scorer.metrics}):
+            encoder = scorer.resources.models.get(cost)
+            if isinstance(encoder, TextEncoder):
+                encoder.encode(["a text"])
+                began = self._clock()
+                encoder.encode([f"{i} {long}" for i in range(TIMED_TEXTS)]).sum().item()
+                seconds += (self._clock() - began) / TIMED_TEXTS
+        scorer.resources.release()
+        return seconds
+
+    def _share_of_limit(self, limit: int) -> float | None:
+        """How far completions go on average, of the limit, where each token is as likely the last as those tried."""
+        if not self._ended:
+            return None
+        rate = self._ended / max(self._tokens, self._ended)
+        # A device takes as long for one row as for all, so that a batch lasts as long as its longest.
+        last = math.log(max(self._timed_rows, 1)) + 0.58 if self._on_device else 1.0 - (1.0 - rate) ** limit
+        return min(last / rate / limit, 1.0)
+
+    def _seconds(self, requests: Sequence[Request]) -> float:
+        began = self._clock()
+        self._draw(requests)
+        return self._clock() - began
+
+    def _draw(self, requests: Sequence[Request]) -> Drawing:
+        return self._sampler.draw(requests, seed=0, step=-1)
+
+
+@contextmanager
+def _endless(sampler: Any) -> Iterator[None]:
+    """Inside, no token ends a completion: what is timed is the limit."""
+    before = getattr(sampler, "eos_token_ids", None)
+    if before is None:
+        yield
+        return
+    sampler.eos_token_ids = []
+    try:
+        yield
+    finally:
+        sampler.eos_token_ids = before
+
+
+def _few(requests: Sequence[Request]) -> list[Request]:
+    """The first and the longest."""
+    return [requests[0], max(requests, key=lambda request: len(request.prompt.input_ids))][: len(requests)]
+
+
+def _rows(batch: Sequence[Request]) -> int:
+    return sum(request.num_samples for request in batch)
+
+
+def _limit(batch: Sequence[Request]) -> int:
+    return max((request.decoding.max_new_tokens for request in batch), default=1)
+
+
+def _limited(requests: Sequence[Request], tokens: int) -> list[Request]:
+    """The same for at most so many tokens; a single one that stop strings do not end."""
+    return [
+        replace(
+            request,
+            decoding=replace(
+                request.decoding,
+                max_new_tokens=min(tokens, request.decoding.max_new_tokens),
+                stop=request.decoding.stop if tokens == TRIED_TOKENS else (),
+            ),
+        )
+        for request in requests
+    ]
+
+
+def _longer(request: Request, tokens: int) -> Request:
+    """With a prompt that is longer by so many tokens, its own over again."""
+    ids = request.prompt.input_ids
+    more = (ids * (1 + tokens // max(1, len(ids))))[:tokens]
+    return replace(request, prompt=replace(request.prompt, input_ids=(*ids, *more)))
+
+
+def seconds_per_step(model: Any, rows: Sequence[Sequence[int]], rows_per_step: float) -> float | None:
+    """About what one training step takes, from one forward on a row of the training data; None where it cannot be read.
+
+    Args:
+        rows: token ids of a few training rows.
+        rows_per_step: rows that this process trains on between two optimizer steps.
+    """
+    import torch
+
+    if not rows:
+        return None
+    row = sorted(rows, key=len)[len(rows) // 2]
+    ids = torch.tensor([list(row)], device=model.get_input_embeddings().weight.device)
+    with undisturbed(model):
+        model(input_ids=ids[:, :8])
+        began = time.perf_counter()
+        model(input_ids=ids).logits[0, -1, 0].item()
+        return (time.perf_counter() - began) * BACKWARD * rows_per_step
