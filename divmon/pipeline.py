@@ -143,6 +143,7 @@ def outputs(probe: Probe, samples: Sequence[Sample], num_samples: int, correct: 
         texts=rows(lambda sample: sample.text if sample.answered else None),
         correct=correct,
         lengths=rows(attrgetter("n_tokens")),
+        likelihoods=rows(attrgetter("likelihood")),
     )
 
 

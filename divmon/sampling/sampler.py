@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from divmon.sampling.engines.generate import generate
 from divmon.sampling.engines.live import live
 from divmon.sampling.generation_config import put_aside
 from divmon.sampling.inverse_cdf import uniforms
+from divmon.sampling.likelihood import of_sample, recorded
 from divmon.sampling.stop_strings import StopStrings, completing_tokens
 from divmon.types import Finish
 
@@ -39,6 +40,11 @@ class _Unit:
     request: Request
     first: int
     count: int
+
+    @property
+    def indices(self) -> range:
+        """The numbers of its samples."""
+        return range(self.first, self.first + self.count)
 
     @property
     def row_tokens(self) -> int:
@@ -58,6 +64,7 @@ class Sampler:
         max_memory_gb: that a batch's cache may take, by estimate (10^9 bytes).
         timeout: seconds after which what is not sampled yet is given up.
         together: processes that share the model's parameters: each must call `draw`, with requests of its own.
+        likelihood: also record how sure the model is of the tokens of some samples (`divmon.sampling.likelihood`).
     """
 
     def __init__(
@@ -70,6 +77,7 @@ class Sampler:
         max_memory_gb: float | None = None,
         timeout: float = math.inf,
         together: Lockstep | None = None,
+        likelihood: bool = False,
     ) -> None:
         if how not in ("auto", "live", "generate"):
             raise ValueError(f"no sampler named {how!r}; there are 'auto', 'live' and 'generate'")
@@ -78,6 +86,7 @@ class Sampler:
         self.max_memory_gb = max_memory_gb
         self.timeout = timeout
         self.together = together
+        self.likelihood = likelihood
         self._deadline = math.inf
         self._too_large = math.inf
         """Tokens of the smallest sample that did not fit the memory by itself, in this draw."""
@@ -212,11 +221,14 @@ class Sampler:
             lengths, ended = decoded.lengths_R.tolist(), decoded.ended_R.tolist()
             row = 0
             for unit in units:
-                for index in range(unit.first, unit.first + unit.count):
+                for index in unit.indices:
                     tokens = decoded.tokens_RT[row, : lengths[row]].tolist()
                     finish: Finish = "eos" if ended[row] else "length"
                     drawn = tokens[:-1] if ended[row] else tokens
-                    drawing.samples.append(from_ids(self.renderer, unit.request, index, drawn, finish))
+                    sample = from_ids(self.renderer, unit.request, index, drawn, finish)
+                    if decoded.likelihood_RT3 is not None:
+                        sample = replace(sample, likelihood=of_sample(decoded.likelihood_RT3[row, : sample.n_tokens]))
+                    drawing.samples.append(sample)
                     drawing.tokens += lengths[row]
                     row += 1
             progress(row)
@@ -253,7 +265,7 @@ class Sampler:
         random = [
             uniforms((seed, step, *unit.request.key, index), int(limits.max()))
             for unit in units
-            for index in range(unit.first, unit.first + unit.count)
+            for index in unit.indices
         ]
         stops = frozenset(stop for unit in units for stop in unit.request.decoding.stop)
         stopper = StopStrings(
@@ -273,6 +285,9 @@ class Sampler:
             stopper=stopper if stops else None,
             deadline=self._deadline,
             together=self.together,
+            likelihood_R=torch.tensor([i < recorded(u.request.num_samples) for u in units for i in u.indices])
+            if self.likelihood
+            else None,
         )
 
 

@@ -28,7 +28,7 @@ from divmon.storage.data_frames import floats
 from divmon.storage.manifest import checked_manifest, read_figures, read_probes
 from divmon.storage.problems import Problems, find_problems
 from divmon.storage.snapshot_files import marker_path, read_marker, read_samples, unreadable
-from divmon.types import TRUNCATED, Change, Figure, Probe, Sample, Score, Snapshot, Verdict
+from divmon.types import TRUNCATED, Change, Figure, Likelihood, Probe, Sample, Score, Snapshot, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +80,13 @@ def read_snapshot(folder: Path, step: int, *, samples: bool = True) -> Snapshot:
     return Snapshot(
         step=step,
         samples=[
-            Sample(text=row["text"] or "", verdict=_verdict(row), **{name: row[name] for name in kept}) for row in rows
+            Sample(
+                text=row["text"] or "",
+                verdict=_verdict(row),
+                likelihood=Likelihood(*map(_number, row["likelihood"])) if row.get("likelihood") else None,
+                **{name: row[name] for name in kept},
+            )
+            for row in rows
         ],
         scores=[
             Score(**{**_numbers(row, "mean", "low", "high"), "values": tuple(map(_number, row["values"]))})

@@ -42,6 +42,8 @@ class Batch:
     """By `time.monotonic`: past it, what is not generated yet is given up."""
     together: Lockstep | None = None
     """Processes that share each layer's parameters, so that all must forward equally often."""
+    likelihood_R: torch.Tensor | None = None
+    """Rows whose tokens' `divmon.sampling.likelihood.token_likelihood` is recorded, bool; None for no row."""
 
     @property
     def max_new_tokens(self) -> int:
@@ -59,6 +61,8 @@ class Drawn:
     tokens_RT: torch.Tensor
     lengths_R: torch.Tensor
     ended_R: torch.Tensor
+    likelihood_RT3: torch.Tensor | None = None
+    """Of each new token, as `divmon.sampling.likelihood.token_likelihood`, NaN in rows where it was not asked for."""
 
 
 DecodeBatch = Callable[[Any, Batch], Drawn]

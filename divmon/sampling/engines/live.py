@@ -15,6 +15,7 @@ import torch
 from divmon.guard import undisturbed
 from divmon.sampling.engines import Batch, Drawn, NonFiniteLogits, TooLate, check_decoding, not_finite
 from divmon.sampling.inverse_cdf import choose
+from divmon.sampling.likelihood import token_likelihood
 
 CHECK_EVERY_ON_DEVICE = 8
 """Steps between looks at what has finished, where a look waits for the device."""
@@ -101,10 +102,19 @@ class _Rows:
         self.ended = torch.zeros(rows, dtype=torch.bool, device=device)
         self.alive = torch.arange(rows, device=device)
         self.diverged = torch.zeros((), dtype=torch.bool, device=device)
+        self.likelihood: torch.Tensor | None = None
+        if batch.likelihood_R is not None:
+            self.likelihood = torch.full((rows, batch.max_new_tokens, 3), torch.nan, device=device)
+            self.asked = batch.likelihood_R.to(device)
+            self.places = self.asked.nonzero().squeeze(-1)
+            """Of the rows asked for among those alive."""
 
     def record(self, token_r: torch.Tensor, step: int, logits_rV: torch.Tensor) -> None:
         rows, running = self.alive, ~self.done[self.alive]
         self.tokens[rows, step] = torch.where(running, token_r, self.batch.pad)
+        if self.likelihood is not None:
+            at = self.places
+            self.likelihood[rows[at], step] = token_likelihood(logits_rV[at], token_r[at])
         self.lengths[rows] += running.long()
         ended = running & torch.isin(token_r, self.eos)
         self.ended[rows] |= ended
@@ -129,12 +139,15 @@ class _Rows:
         keep = torch.arange(count, device=running.device)
         keep[~running[:count]] = running[count:].nonzero().squeeze(-1) + count
         self.alive = self.alive[keep]
+        if self.likelihood is not None:
+            self.places = self.asked[self.alive].nonzero().squeeze(-1)
         return keep
 
     def drawn(self) -> Drawn:
         if bool(self.diverged):
             raise NonFiniteLogits
-        return Drawn(self.tokens.cpu(), self.lengths.cpu(), self.ended.cpu())
+        likelihood = None if self.likelihood is None else self.likelihood.cpu()
+        return Drawn(self.tokens.cpu(), self.lengths.cpu(), self.ended.cpu(), likelihood)
 
 
 class _Forward:

@@ -41,6 +41,10 @@ INPUTS = {
     "code_embeddings_PKD": "float32 unit vectors of the programs, zero where masked",
     "correct_PK": "bool [P, K], True where graded correct; not given where nothing was graded",
     "lengths_PK": "float64 [P, K], new tokens, NaN where missing; not given where unknown",
+    "likelihood_PKF": "float64 [P, K, 4], means over each completion's tokens of entropy (nats), being a fork, largest"
+    " probability and negative log-likelihood (nats); NaN where not recorded",
+    "stored_nll_PF": "float64 [P, 4], nats per token of the reference's completions under the model now and under the"
+    " reference, and of completions now under the model now and under the reference; NaN where not measured",
     "num_samples": "int, K: of more samples than K a figure that is not unbiased takes the first K",
     "vocab_size": "int, size of the tokenizer's vocabulary",
     "classify_nli": "list[(premise, hypothesis)] -> float64 [N, 3]: contradiction, neutral, entailment",
