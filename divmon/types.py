@@ -181,8 +181,9 @@ class Sample:
     """False where the completion ended inside its reasoning: there is no answer to score or grade."""
     verdict: Verdict | None = None
     """What its verifier says; None where nothing grades its task."""
-    likelihood: Likelihood | None = None
-    """How sure the model was of its tokens; None where that was not recorded."""
+    likelihood: Likelihood | None = field(default=None, compare=False)
+    """How sure the model was of its tokens; None where that was not recorded. The same sample has the same but for
+    rounding, which depends on its batch."""
 
     @property
     def correct(self) -> bool | None:

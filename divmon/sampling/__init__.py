@@ -33,6 +33,8 @@ class Drawing:
     missing: dict[Key, str] = field(default_factory=dict)
     tokens: int = 0
     """New tokens generated."""
+    stored_nll: dict[Key, tuple[float, float, float, float]] = field(default_factory=dict)
+    """Of each prompt, as `divmon.scoring.metrics.INPUTS` has `stored_nll_PF`; empty where it was not measured."""
 
 
 class Engine(Protocol):

@@ -6,9 +6,21 @@ holds possible, and top-p cuts it off.
 
 from __future__ import annotations
 
+import inspect
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
 import torch
 
-from divmon.types import Likelihood
+from divmon.guard import cache_token_budget, is_out_of_memory, release_memory, undisturbed
+from divmon.sampling.context import context_length
+from divmon.types import Likelihood, RenderedPrompt, Sample
+
+if TYPE_CHECKING:
+    from divmon.prompts.rendering import Renderer
+    from divmon.sampling.engines import Lockstep
 
 FORKING = 0.672
 """Nats of entropy above which a token is a fork: the 80th percentile over a reasoning model's tokens in Wang et al.
@@ -72,3 +84,110 @@ def of_sample(tokens_T3: torch.Tensor) -> Likelihood | None:
     entropy_T, top1_T, nll_T = tokens_T3.double().unbind(-1)
     forking = (entropy_T > FORKING).double().mean()
     return Likelihood(*(float(mean) for mean in (entropy_T.mean(), forking, top1_T.mean(), nll_T.mean())))
+
+
+# -- texts that exist
+
+Row = tuple[tuple[int, ...], tuple[int, ...]]
+"""Token ids of a prompt, and of a completion that follows it."""
+
+TEXTS = 2
+"""Completions of a prompt that are scored, the first ones."""
+MOST_TOKENS = 128
+"""Of a completion, its first."""
+LOGITS_ON_CPU, LOGITS_ON_DEVICE = 1 << 23, 1 << 28
+"""Logits of one batch, float32: 32 MB and 1 GB."""
+
+
+def rows_of(renderer: Renderer, prompt: RenderedPrompt, samples: Sequence[Sample]) -> list[Row]:
+    """The first completions of a prompt as token ids, encoded again from their texts, as a resumed run has nothing
+    else; without the token that closed them."""
+    rows = []
+    for sample in [s for s in samples if s.text or s.reasoning][:TEXTS]:
+        text = sample.text
+        if sample.reasoning is not None:
+            tags = renderer.tags
+            text = (
+                f"{'' if prompt.in_reasoning else tags.open}{sample.reasoning}{tags.close if sample.answered else ''}"
+                f"{text}"
+            )
+        ids = renderer.tokenizer(text, add_special_tokens=False)["input_ids"][:MOST_TOKENS]
+        if ids:
+            rows.append((tuple(prompt.input_ids), tuple(ids)))
+    return rows
+
+
+def text_nll(model: Any, rows: Sequence[Row], together: Lockstep | None = None) -> list[float]:
+    """Negative log-likelihood of each completion, the sum over its tokens in nats; NaN where it does not fit the
+    model's context. The model is left as it was.
+
+    Args:
+        together: processes that share the model's parameters: each must call this, with rows of its own.
+
+    Raises:
+        RuntimeError: a single row does not fit the memory.
+    """
+    context = context_length(model) or sys.maxsize
+    found = [math.nan] * len(rows)
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
+    fit = [i for i in order if len(rows[i][0]) + len(rows[i][1]) <= context]
+    with undisturbed(model):
+        batches = list(_batches(model, rows, fit))
+        for b in range(len(batches) if together is None else together.largest(len(batches))):
+            if b < len(batches):
+                for i, nll in zip(batches[b], _forward(model, [rows[i] for i in batches[b]], together), strict=True):
+                    found[i] = nll
+            else:
+                _forward(model, [((0,), (0,))], together)  # for the sake of the processes that still go on
+    return found
+
+
+def _batches(model: Any, rows: Sequence[Row], order: Sequence[int]) -> Iterator[list[int]]:
+    """Rows of like length together, as many as the logits and the hidden states have room for."""
+    parameter = next(model.parameters())
+    room = LOGITS_ON_CPU if parameter.device.type == "cpu" else LOGITS_ON_DEVICE
+    vocabulary, tokens = model.config.get_text_config().vocab_size, cache_token_budget(model)
+    batch: list[int] = []
+    for i in order:
+        several = [*batch, i]
+        answer = max(len(rows[j][1]) for j in several) + 1
+        width = max(len(rows[j][0]) + len(rows[j][1]) for j in several)
+        if batch and (answer * vocabulary * len(several) > room or width * len(several) > tokens):
+            yield batch
+            several = [i]
+        batch = several
+    if batch:
+        yield batch
+
+
+def _forward(model: Any, rows: Sequence[Row], together: Lockstep | None) -> list[float]:
+    """The sums of one batch; in halves where memory runs out."""
+    try:
+        return _sums(model, rows)
+    except (RuntimeError, MemoryError) as error:
+        if together is not None or len(rows) == 1 or not is_out_of_memory(error):
+            raise
+    release_memory()
+    middle = len(rows) // 2
+    return _forward(model, rows[:middle], None) + _forward(model, rows[middle:], None)
+
+
+def _sums(model: Any, rows: Sequence[Row]) -> list[float]:
+    from divmon.sampling.engines import left_pad
+
+    device = model.get_input_embeddings().weight.device
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    accepted = inspect.signature(base.forward).parameters
+    ids_RL, mask_RL = left_pad([prompt + answer for prompt, answer in rows])
+    longest = max(len(answer) for _, answer in rows)
+    given: dict[str, Any] = {"input_ids": ids_RL.to(device), "attention_mask": mask_RL.to(device), "use_cache": False}
+    if "position_ids" in accepted:
+        given["position_ids"] = (mask_RL.cumsum(-1) - 1).clamp(min=0).to(device)
+    if "logits_to_keep" in accepted:
+        given["logits_to_keep"] = longest + 1
+    logits_RTV = model(**given).logits[:, -longest - 1 : -1]
+    answer_RT = ids_RL[:, -longest:].to(device)
+    nll_RT = torch.nn.functional.cross_entropy(logits_RTV.flatten(0, 1).float(), answer_RT.flatten(), reduction="none")
+    lengths_R1 = torch.tensor([[len(answer)] for _, answer in rows], device=device)
+    own_RT = torch.arange(longest, 0, -1, device=device) <= lengths_R1
+    return nll_RT.view_as(answer_RT).double().where(own_RT, 0.0).sum(-1).tolist()

@@ -17,7 +17,6 @@ from divmon.guard import release_memory
 from divmon.scoring.encoders import MNLI, UNIXCODER, CodeEncoder, NLIClassifier, TextEncoder
 from divmon.scoring.metrics import INPUTS, Metric
 
-
 OF_THE_MODEL = ("likelihood_PKF", "stored_nll_PF")
 """Inputs that only a model in this process gives."""
 
