@@ -1,4 +1,4 @@
-"""The likelihood of completions that exist: the reference's under the model now, and those of now under the reference."""
+"""The likelihood of stored completions: the reference's under the model now, and those of now under the reference."""
 
 from __future__ import annotations
 
