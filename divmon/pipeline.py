@@ -14,7 +14,7 @@ from divmon.scoring import quality, soundness
 from divmon.scoring.metric_inputs import Outputs
 from divmon.scoring.reference import Correct, Measurement, by_prompt, compare
 from divmon.scoring.scorer import Scorer, score
-from divmon.types import Probe, Sample, Score, Snapshot, Verdict
+from divmon.types import Probe, Prompt, Sample, Score, Snapshot, Verdict
 
 Grader = Callable[[Probe, Sequence[Sample]], list[Verdict]]
 """Gives a verdict for each sample of a task; none at all where nothing grades it."""
@@ -162,7 +162,17 @@ def outputs(probe: Probe, samples: Sequence[Sample], num_samples: int, correct: 
         correct=correct,
         lengths=rows(attrgetter("n_tokens")),
         likelihoods=rows(attrgetter("likelihood")),
+        answers=rows(attrgetter("final_answer")),
+        prompts=[asked(prompt) for prompt in probe.prompts] if all(map(asked, probe.prompts)) else None,
     )
+
+
+def asked(prompt: Prompt) -> str:
+    """A prompt in words: its text, or what the last turn of its conversation says; "" where there are none."""
+    if isinstance(prompt.content, str):
+        return prompt.content
+    last = prompt.content[-1] if prompt.content else ""
+    return str(last.get("content") or "") if isinstance(last, dict) else ""
 
 
 def with_stored_nll(answer: Outputs, nll: Mapping[Key, Sequence[float]]) -> Outputs:

@@ -40,6 +40,10 @@ class Outputs:
     """Parallel to `texts`: new tokens."""
     likelihoods: Sequence[Sequence[Sequence[float] | None]] | None = None
     """Parallel to `texts`: a `divmon.types.Likelihood` of each, None where not recorded."""
+    answers: Sequence[Sequence[str | None]] | None = None
+    """Parallel to `texts`: final answers that the verifier found."""
+    prompts: Sequence[str] | None = None
+    """For each prompt its text."""
     stored_nll: Sequence[Sequence[float]] | None = None
     """For each prompt four numbers, as `stored_nll_PF` has them."""
 
@@ -49,7 +53,12 @@ class Outputs:
                 f"task '{self.task}': expected ids, categories and texts of as many prompts, got"
                 f" {len(self.prompt_ids)}, {len(self.categories)} and {len(self.texts)}"
             )
-        parallel = {"correct": self.correct, "lengths": self.lengths, "likelihoods": self.likelihoods}
+        parallel = {
+            "correct": self.correct,
+            "lengths": self.lengths,
+            "likelihoods": self.likelihoods,
+            "answers": self.answers,
+        }
         for name, rows in parallel.items():
             if rows is not None and [len(row) for row in rows] != [len(row) for row in self.texts]:
                 raise ValueError(f"task '{self.task}': '{name}' must have one entry for each text")
@@ -80,6 +89,8 @@ class Resources:
             "code_encoder": CodeEncoder(self.code_embedder, *where),
             "nli": NLIClassifier(self.nli_model, *where),
         }
+        self.prompts: dict[str, Tensor] = {}
+        """Embeddings of prompts by their text."""
         self._chosen = {
             "encoder": self.embedder != "auto",
             "code_encoder": self.code_embedder != UNIXCODER,
@@ -167,6 +178,25 @@ class Inputs:
     @functools.cached_property
     def embeddings_PKD(self) -> Tensor:
         return self._embedded("encoder")
+
+    @functools.cached_property
+    def prompt_embeddings_PD(self) -> Tensor | None:
+        """Read once in a run, not once in a snapshot."""
+        prompts, known = self.outputs.prompts, self.resources.prompts
+        if prompts is None:
+            return None
+        if fresh := [text for text in dict.fromkeys(prompts) if text not in known]:
+            encoder = self.resources.models["encoder"]
+            assert isinstance(encoder, TextEncoder)
+            known.update(zip(fresh, encoder.encode(fresh).cpu(), strict=True))
+        return torch.stack([known[text] for text in prompts]).to(self._device)
+
+    @functools.cached_property
+    def answers_PK(self) -> list[list[str | None]] | None:
+        rows = self.outputs.answers
+        if rows is None or all(answer is None for row in rows for answer in row):
+            return None
+        return self._padded(rows)
 
     @functools.cached_property
     def prose_PK(self) -> list[list[str | None]]:

@@ -48,6 +48,7 @@ def cross_entropy(stored_nll_PF: Tensor) -> dict[str, Tensor]:
     Returns:
         `reference_nll`, `forward_kl`, `reverse_kl` [P]; NaN where not measured.
 
+    >>> import torch
     >>> figures = cross_entropy(torch.tensor([[3.0, 1.0, 0.5, 1.5]], dtype=torch.float64))
     >>> {name: value.item() for name, value in figures.items()}
     {'reference_nll': 3.0, 'forward_kl': 2.0, 'reverse_kl': 1.0}
