@@ -1,6 +1,6 @@
 """Which figure moves first? Narrow and broad SFT of the miniature, measured at single steps, five seeds.
 
-    python recipes/signals/lead.py runs/signals     about ten minutes of one core; the table is in runs/signals/table.txt
+    python recipes/signals/lead.py runs/signals     ten minutes of one core; the table is in runs/signals/table.txt
 
 A figure has moved at the first measurement at which the 95 percent interval of its paired change since the reference
 leaves out zero, there and at the next one. What is finished is kept, and a second call goes on after it.

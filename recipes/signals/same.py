@@ -51,8 +51,8 @@ def main() -> None:
         middle = kept[len(kept) // 2]
         print(
             f"{name:8} AUC {whole:.2f}, within a prompt {sum(within) / len(within):.2f}; threshold {middle:.2f}:"
-            f" balanced accuracy {balanced(fit, middle):.2f} on the prompts it was fit on, {balanced(judged, middle):.2f}"
-            f" on the others ({len(judged)} pairs)"
+            f" balanced accuracy {balanced(fit, middle):.2f} on the prompts it was fit on,"
+            f" {balanced(judged, middle):.2f} on the others ({len(judged)} pairs)"
         )
 
 

@@ -12,8 +12,8 @@ from torch.nn.functional import normalize
 from divmon.scoring.metrics import Figure, metric, words
 
 THRESHOLD = 0.7
-"""Distance below which two answers say the same, where no final answer tells: `recipes/signals/same.py` has the pairs of
-short answers that it was fit on, and those that it was judged on (balanced accuracy 0.94)."""
+"""Distance below which two answers say the same, where no final answer tells: `recipes/signals/same.py` has the pairs
+of short answers that it was fit on, and those that it was judged on (balanced accuracy 0.94)."""
 _SIZE = 8
 
 
@@ -42,8 +42,8 @@ def answer_clusters(
 
     Where the verifier took a final answer from two or more of a prompt's samples, those with the same answer are one
     cluster, and samples without one are left out. Else an answer joins the first cluster whose first member is closer
-    than `THRESHOLD` (greedily, as Farquhar et al. 2024 do by entailment), by the mean of the cosine distance without the
-    prompt's direction and the Jaccard distance of words.
+    than `THRESHOLD` (greedily, as Farquhar et al. 2024 do by entailment), by the mean of the cosine distance without
+    the prompt's direction and the Jaccard distance of words.
 
     Returns:
         `semantic_entropy` [P]: -sum p log p of the clusters' shares in the first K, so at most log K, and comparable at

@@ -26,8 +26,8 @@ def prompt_removed(embeddings_PKD: Tensor, mask_PK: Tensor, prompt_embeddings_PD
     """SBERT and Vendi without the prompt's direction, beside the paper's.
 
     Answers to one prompt share its topic, which lifts all their cosines. Each embedding loses its part along the
-    embedding of the prompt and is made a unit vector again; then as sbert (mean of 1 - cosine over pairs) and vendi (exp
-    of the entropy of the eigenvalues of the Gram matrix over n), over the first K.
+    embedding of the prompt and is made a unit vector again; then as sbert (mean of 1 - cosine over pairs) and vendi
+    (exp of the entropy of the eigenvalues of the Gram matrix over n), over the first K.
 
     Returns:
         `sbert_prompt_removed`, `vendi_prompt_removed` [P]; NaN below two answers.
