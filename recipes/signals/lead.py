@@ -17,7 +17,7 @@ import torch
 
 import divmon
 
-STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 28, 40)
+STEPS = (1, 2, 3, 4, 5, 6, 8, 12)
 SEEDS = range(5)
 FIGURES = ("sbert", "ead", "token_entropy", "forking_tokens", "top1_mass", "own_nll", "reference_nll")
 
@@ -36,6 +36,7 @@ def train(folder: Path, name: str, seed: int, model: Any, tokenizer: Any) -> Non
         output_dir=str(folder / "_divmon"),
         metrics="sbert,ead,token_entropy,cross_entropy",
         embedder="minilm",
+        reference_samples=32,
         every=None,
         at=list(STEPS),
         likelihood_every=None,
