@@ -134,6 +134,12 @@ class Options:
     given."""
     on_error: Literal["warn", "raise"] = "warn"
     """What a failure during training does: "warn" records it and training continues, "raise" is for tests."""
+    likelihood: bool = True
+    """Also measure the model's own probabilities: entropy and likelihood of samples while they are drawn, and of the
+    reference's completions under the model now (lost modes)."""
+    likelihood_every: int | None = 10
+    """Steps between measurements of the latter alone, a forward over stored texts; thinned to every x 2, x 4, ... to
+    keep to 1 percent of the run's time. None or 0 for none."""
     progress: bool = True
     """Show a progress bar while measuring."""
     data: Any = None
@@ -201,6 +207,7 @@ _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "num_samples": (lambda n: n >= 2, "at least 2 (the diversity of a single completion is undefined)"),
     "temperature": (lambda x: x == 0 or 1e-3 <= x < float("inf"), "0 (greedy), or 0.001 and above"),
     "top_p": (lambda x: 0 < x <= 1, "a number above 0 and at most 1 (1 keeps every token)"),
+    "likelihood_every": (lambda n: n >= 1, "a number of steps of at least 1, or None for never"),
     "every": (lambda n: n >= 1, "a number of steps of at least 1, or None for never"),
     "at": (lambda steps: all(step >= 0 for step in steps), "steps of at least 0"),
     "geometric": (lambda x: 1 < x < float("inf"), "a ratio above 1 (2 measures at 1, 2, 4, 8, ...)"),
@@ -224,7 +231,7 @@ def checked(name: str, value: Any) -> Any:
     if not fits(hint, value):
         shown = type(value).__name__ if name == "chat_template_kwargs" else repr(value)  # it may hold secrets
         raise ValueError(f"{name}: expected {in_words(hint)}, got {shown}")
-    if name == "every":
+    if name in ("every", "likelihood_every"):
         value = value or None
     elif name == "chat_template_kwargs" and isinstance(value, str):
         value = _json_object(name, value)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-from divmon.sampling import Engine, Request
+from divmon.sampling import Engine, Key, Request
 from divmon.scoring import quality, soundness
 from divmon.scoring.metric_inputs import Outputs
 from divmon.scoring.reference import Correct, Measurement, by_prompt, compare
-from divmon.scoring.scorer import Scorer
-from divmon.types import Probe, Sample, Score, Snapshot, Verdict
+from divmon.scoring.scorer import Scorer, score
+from divmon.types import Probe, Prompt, Sample, Score, Snapshot, Verdict
 
 Grader = Callable[[Probe, Sequence[Sample]], list[Verdict]]
 """Gives a verdict for each sample of a task; none at all where nothing grades it."""
@@ -61,6 +62,7 @@ class Pipeline:
             if any(sample.verdict for sample in graded[probe.name])
         }
         answers = [outputs(probe, graded[probe.name], wide, correct.get(probe.name)) for probe in probes]
+        answers = [with_stored_nll(answer, drawing.stored_nll) for answer in answers]
         if self.full:
             answers += [outputs_in_full(probe, graded[probe.name], wide) for probe in probes]
         # Of the reference always: from its distances alerts tell what they can see.
@@ -122,6 +124,22 @@ class Pipeline:
         scored = self.scorer.score(answers, self.num_samples, distances=True)
         return Measurement(snapshot, scored.distances, correct)
 
+    def of_stored_texts(
+        self, probes: Sequence[Probe], nll: Mapping[Key, Sequence[float]], step: int, reference: Measurement
+    ) -> Snapshot:
+        """The figures of stored completions alone, between two measurements: a snapshot without samples.
+
+        Args:
+            nll: by prompt, as `Drawing.stored_nll`.
+        """
+        answers = [with_stored_nll(outputs(probe, [], 1, None), nll) for probe in probes]
+        metrics = [metric for metric in self.scorer.metrics if "stored_nll_PF" in metric.needs]
+        found = score(answers, metrics, self.scorer.resources).scores
+        scores = self.scorer.figures.bounded([one for one in found if one.n])
+        ids = {answer.task: list(answer.prompt_ids) for answer in answers}
+        changes = self.scorer.changes(scores, ids, reference.snapshot.scores)
+        return Snapshot(step, [], scores, changes, figures=self.scorer.figures.of(one.metric for one in scores))
+
     def _graded(self, probe: Probe, samples: Sequence[Sample]) -> list[Sample]:
         """A task's samples with their verdicts."""
         own = [sample for sample in samples if sample.task == probe.name]
@@ -148,7 +166,25 @@ def outputs(probe: Probe, samples: Sequence[Sample], num_samples: int, correct: 
         texts=rows(lambda sample: sample.text if sample.answered else None),
         correct=correct,
         lengths=rows(attrgetter("n_tokens")),
+        likelihoods=rows(attrgetter("likelihood")),
+        answers=rows(attrgetter("final_answer")),
+        prompts=[asked(prompt) for prompt in probe.prompts] if all(map(asked, probe.prompts)) else None,
     )
+
+
+def asked(prompt: Prompt) -> str:
+    """A prompt in words: its text, or what the last turn of its conversation says; "" where there are none."""
+    if isinstance(prompt.content, str):
+        return prompt.content
+    last = prompt.content[-1] if prompt.content else ""
+    return str(last.get("content") or "") if isinstance(last, dict) else ""
+
+
+def with_stored_nll(answer: Outputs, nll: Mapping[Key, Sequence[float]]) -> Outputs:
+    """With the likelihood of stored completions, by (task, prompt id); as it is where none was measured."""
+    nothing = (math.nan,) * 4
+    rows = [nll.get((answer.task, id), nothing) for id in answer.prompt_ids]
+    return replace(answer, stored_nll=rows) if any(row is not nothing for row in rows) else answer
 
 
 def outputs_in_full(probe: Probe, samples: Sequence[Sample], num_samples: int) -> Outputs:

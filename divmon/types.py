@@ -14,7 +14,7 @@ import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Message = dict[str, Any]
 """One turn of a conversation: {"role": "system" | "user" | "assistant", "content": str}."""
@@ -149,6 +149,19 @@ class Verdict:
     """The final answer found in the text, in a form that equal answers share (for majority votes); None: none found."""
 
 
+class Likelihood(NamedTuple):
+    """Of one completion, means over its new tokens at temperature 1 and before top-p."""
+
+    entropy: float
+    """Nats."""
+    forking: float
+    """Share of tokens whose entropy is above `divmon.sampling.likelihood.FORKING`."""
+    top1: float
+    """Probability of the likeliest token."""
+    nll: float
+    """Negative log-likelihood of the token that was drawn, nats."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One completion: its text, how it ended, and whether it is correct."""
@@ -168,6 +181,9 @@ class Sample:
     """False where the completion ended inside its reasoning: there is no answer to score or grade."""
     verdict: Verdict | None = None
     """What its verifier says; None where nothing grades its task."""
+    likelihood: Likelihood | None = field(default=None, compare=False)
+    """How sure the model was of its tokens; None where that was not recorded. The same sample has the same but for
+    rounding, which depends on its batch."""
 
     @property
     def correct(self) -> bool | None:

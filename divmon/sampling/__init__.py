@@ -37,6 +37,8 @@ class Drawing:
     """New tokens generated."""
     fewer: dict[Key, str] = field(default_factory=dict)
     """Why a prompt has fewer samples than were asked for, though not none."""
+    stored_nll: dict[Key, tuple[float, float, float, float]] = field(default_factory=dict)
+    """Of each prompt, as `divmon.scoring.metrics.INPUTS` has `stored_nll_PF`; empty where it was not measured."""
 
 
 class Engine(Protocol):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from divmon.sampling.engines import Batch, Drawn, NonFiniteLogits
+from divmon.sampling.likelihood import token_likelihood
 
 
 class Undecided(RuntimeError):
@@ -41,6 +44,12 @@ class Rows:
         self.undecided = torch.zeros((), dtype=torch.bool, device=device)
         self.alive = torch.arange(rows, device=device)
         self.checked = 0
+        self.likelihood: torch.Tensor | None = None
+        if batch.likelihood_R is not None:
+            self.likelihood = torch.full((steps, rows, 3), torch.nan, device=device)
+            self.asked = batch.likelihood_R.to(device)
+            self.places = self.asked.nonzero().squeeze(-1)
+            """Of the rows asked for among those alive."""
 
     def record(self, token_r: torch.Tensor, step: int, logits_rV: torch.Tensor) -> torch.Tensor:
         """Keeps a step's tokens; returns those that are to be forwarded: for some rows the prompt goes on."""
@@ -49,6 +58,9 @@ class Rows:
             token_r = torch.where(given_r < 0, token_r, given_r)
         self.tokens[step].index_copy_(0, self.alive, token_r)
         self.peaks[step].index_copy_(0, self.alive, logits_rV.amax(-1).to(self.peaks))
+        if self.likelihood is not None:
+            at = self.places
+            self.likelihood[step].index_copy_(0, self.alive[at], token_likelihood(logits_rV[at], token_r[at]))
         return token_r
 
     def still_running(self, step: int) -> torch.Tensor | None:
@@ -77,6 +89,8 @@ class Rows:
         keep = torch.arange(count, device=running.device)
         keep[~running[:count]] = running[count:].nonzero().squeeze(-1) + count
         self.alive = self.alive[keep]
+        if self.likelihood is not None:
+            self.places = self.asked[self.alive].nonzero().squeeze(-1)
         return keep
 
     def _look(self, step: int) -> torch.Tensor:
@@ -118,6 +132,10 @@ class Rows:
             raise NonFiniteLogits
         lengths_R, lead_R = (self.end - self.lead + 1).cpu(), self.lead.cpu()
         own_TR = torch.arange(self.batch.max_new_tokens).unsqueeze(-1)
-        tokens_TR = self.tokens.cpu().gather(0, (own_TR + lead_R).clamp_(max=self.steps - 1))
-        tokens_RT = tokens_TR.masked_fill_(own_TR >= lengths_R, self.batch.pad).T.contiguous()
-        return Drawn(tokens_RT, lengths_R, self.ended.cpu())
+        at_TR = (own_TR + lead_R).clamp_(max=self.steps - 1)
+        tokens_RT = self.tokens.cpu().gather(0, at_TR).masked_fill_(own_TR >= lengths_R, self.batch.pad).T.contiguous()
+        drawn = Drawn(tokens_RT, lengths_R, self.ended.cpu())
+        if self.likelihood is None:
+            return drawn
+        likelihood_TR3 = self.likelihood.cpu().gather(0, at_TR.unsqueeze(-1).expand(-1, -1, 3))
+        return replace(drawn, likelihood_RT3=likelihood_TR3.transpose(0, 1))

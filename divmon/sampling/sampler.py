@@ -26,6 +26,7 @@ from divmon.sampling.engines.generate import generate
 from divmon.sampling.engines.live import live
 from divmon.sampling.generation_config import put_aside
 from divmon.sampling.inverse_cdf import uniforms
+from divmon.sampling.likelihood import of_sample, recorded
 from divmon.sampling.memory import cache_token_budget, logit_tokens, most_rows
 from divmon.sampling.stop_strings import StopStrings, completing_tokens
 from divmon.sampling.weight_copies import Casting, weights_cast_once
@@ -41,6 +42,11 @@ class _Unit:
     request: Request
     first: int
     count: int
+
+    @property
+    def indices(self) -> range:
+        """The numbers of its samples."""
+        return range(self.first, self.first + self.count)
 
     @property
     def row_tokens(self) -> int:
@@ -60,6 +66,7 @@ class Sampler:
         max_memory_gb: that a batch's cache may take, by estimate (10^9 bytes).
         timeout: seconds after which what is not sampled yet is given up.
         together: processes that share the model's parameters: each must call `draw`, with requests of its own.
+        likelihood: also record how sure the model is of the tokens of some samples (`divmon.sampling.likelihood`).
     """
 
     in_parts = True
@@ -75,6 +82,7 @@ class Sampler:
         max_memory_gb: float | None = None,
         timeout: float = math.inf,
         together: Lockstep | None = None,
+        likelihood: bool = False,
     ) -> None:
         if how not in ("auto", "live", "generate"):
             raise ValueError(f"no sampler named {how!r}; there are 'auto', 'live' and 'generate'")
@@ -83,6 +91,7 @@ class Sampler:
         self.max_memory_gb = max_memory_gb
         self.timeout = timeout
         self.together = together
+        self.likelihood = likelihood
         self._deadline = math.inf
         self._too_large = math.inf
         """Tokens of the smallest sample that did not fit the memory by itself, in this draw."""
@@ -241,11 +250,14 @@ class Sampler:
             lengths, ended = decoded.lengths_R.tolist(), decoded.ended_R.tolist()
             row = 0
             for unit in units:
-                for index in range(unit.first, unit.first + unit.count):
+                for index in unit.indices:
                     tokens = decoded.tokens_RT[row, : lengths[row]].tolist()
                     finish: Finish = "eos" if ended[row] else "length"
                     drawn = tokens[:-1] if ended[row] else tokens
-                    drawing.samples.append(from_ids(self.renderer, unit.request, index, drawn, finish))
+                    sample = from_ids(self.renderer, unit.request, index, drawn, finish)
+                    if decoded.likelihood_RT3 is not None:
+                        sample = replace(sample, likelihood=of_sample(decoded.likelihood_RT3[row, : sample.n_tokens]))
+                    drawing.samples.append(sample)
                     drawing.tokens += lengths[row]
                     row += 1
             progress(row)
@@ -282,7 +294,7 @@ class Sampler:
         random = [
             uniforms((seed, step, *unit.request.key, index), int(limits.max()))
             for unit in units
-            for index in range(unit.first, unit.first + unit.count)
+            for index in unit.indices
         ]
         stops = frozenset(stop for unit in units for stop in unit.request.decoding.stop)
         stopper = StopStrings(
@@ -303,6 +315,9 @@ class Sampler:
             deadline=self._deadline,
             together=self.together,
             waits=self._waits,
+            likelihood_R=torch.tensor([i < recorded(u.request.num_samples) for u in units for i in u.indices])
+            if self.likelihood
+            else None,
         )
 
 

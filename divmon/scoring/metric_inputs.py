@@ -17,6 +17,9 @@ from divmon.guard import release_memory
 from divmon.scoring.encoders import MNLI, UNIXCODER, CodeEncoder, NLIClassifier, TextEncoder
 from divmon.scoring.metrics import INPUTS, Metric
 
+OF_THE_MODEL = ("likelihood_PKF", "stored_nll_PF")
+"""Inputs that only a model in this process gives."""
+
 
 @dataclass
 class Outputs:
@@ -35,6 +38,14 @@ class Outputs:
     """Parallel to `texts`: whether each is correct, None where ungraded or ungradable."""
     lengths: Sequence[Sequence[int | None]] | None = None
     """Parallel to `texts`: new tokens."""
+    likelihoods: Sequence[Sequence[Sequence[float] | None]] | None = None
+    """Parallel to `texts`: a `divmon.types.Likelihood` of each, None where not recorded."""
+    answers: Sequence[Sequence[str | None]] | None = None
+    """Parallel to `texts`: final answers that the verifier found."""
+    prompts: Sequence[str] | None = None
+    """For each prompt its text."""
+    stored_nll: Sequence[Sequence[float]] | None = None
+    """For each prompt four numbers, as `stored_nll_PF` has them."""
 
     def __post_init__(self) -> None:
         if not len(self.prompt_ids) == len(self.categories) == len(self.texts):
@@ -42,7 +53,13 @@ class Outputs:
                 f"task '{self.task}': expected ids, categories and texts of as many prompts, got"
                 f" {len(self.prompt_ids)}, {len(self.categories)} and {len(self.texts)}"
             )
-        for name, rows in (("correct", self.correct), ("lengths", self.lengths)):
+        parallel = {
+            "correct": self.correct,
+            "lengths": self.lengths,
+            "likelihoods": self.likelihoods,
+            "answers": self.answers,
+        }
+        for name, rows in parallel.items():
             if rows is not None and [len(row) for row in rows] != [len(row) for row in self.texts]:
                 raise ValueError(f"task '{self.task}': '{name}' must have one entry for each text")
 
@@ -72,6 +89,8 @@ class Resources:
             "code_encoder": CodeEncoder(self.code_embedder, *where),
             "nli": NLIClassifier(self.nli_model, *where),
         }
+        self.prompts: dict[str, Tensor] = {}
+        """Embeddings of prompts by their text."""
         self._chosen = {
             "encoder": self.embedder != "auto",
             "code_encoder": self.code_embedder != UNIXCODER,
@@ -142,7 +161,10 @@ class Inputs:
         return found if metric.uses_all_samples else {n: _cut(n, value, self.num_samples) for n, value in found.items()}
 
     def concern(self, metric: Metric) -> bool:
-        """A metric of programs has nothing to say of prose, nor one of prose of programs."""
+        """A metric of programs has nothing to say of prose, nor one of prose of programs, nor one of the model's own
+        probabilities where these did not come with its samples."""
+        if any(getattr(self, name) is None for name in OF_THE_MODEL if name in metric.needs):
+            return False
         return (self.has_code or not metric.reads_programs) and (self.has_prose or "prose_PK" not in metric.needs)
 
     @functools.cached_property
@@ -156,6 +178,25 @@ class Inputs:
     @functools.cached_property
     def embeddings_PKD(self) -> Tensor:
         return self._embedded("encoder")
+
+    @functools.cached_property
+    def prompt_embeddings_PD(self) -> Tensor | None:
+        """Read once in a run, not once in a snapshot."""
+        prompts, known = self.outputs.prompts, self.resources.prompts
+        if prompts is None:
+            return None
+        if fresh := [text for text in dict.fromkeys(prompts) if text not in known]:
+            encoder = self.resources.models["encoder"]
+            assert isinstance(encoder, TextEncoder)
+            known.update(zip(fresh, encoder.encode(fresh).cpu(), strict=True))
+        return torch.stack([known[text] for text in prompts]).to(self._device)
+
+    @functools.cached_property
+    def answers_PK(self) -> list[list[str | None]] | None:
+        rows = self.outputs.answers
+        if rows is None or all(answer is None for row in rows for answer in row):
+            return None
+        return self._padded(rows)
 
     @functools.cached_property
     def prose_PK(self) -> list[list[str | None]]:
@@ -191,6 +232,20 @@ class Inputs:
             return None
         rows = [[torch.nan if n is None else n for n in row] for row in self._padded(self.outputs.lengths)]
         return torch.tensor(rows, dtype=torch.float64)
+
+    @functools.cached_property
+    def likelihood_PKF(self) -> Tensor | None:
+        rows = self.outputs.likelihoods
+        if rows is None or not any(one is not None for row in rows for one in row):
+            return None
+        nothing = (torch.nan,) * 4
+        padded = [[nothing if one is None else tuple(one) for one in row] for row in self._padded(rows)]
+        return torch.tensor(padded, dtype=torch.float64)
+
+    @functools.cached_property
+    def stored_nll_PF(self) -> Tensor | None:
+        rows = self.outputs.stored_nll
+        return None if rows is None else torch.tensor([list(row) for row in rows], dtype=torch.float64)
 
     @functools.cached_property
     def classify_nli(self) -> Callable[[Sequence[tuple[str, str]]], Tensor]:

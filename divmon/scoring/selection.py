@@ -52,7 +52,7 @@ def asked(names: str | Iterable[Any]) -> list[Any]:
 
 def _auto(resources: Resources, has_code: bool) -> dict[str, Metric]:
     everything = [registry.load(name) for name in registry.available()]
-    fitting = [m for m in everything if m.cost != EXPENSIVE and (has_code or not m.reads_programs)]
+    fitting = [m for m in everything if m.cost != EXPENSIVE and not m.on_request and (has_code or not m.reads_programs)]
     for cost in sorted({metric.cost for metric in fitting}):
         try:
             resources.load(cost)

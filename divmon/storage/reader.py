@@ -9,6 +9,7 @@ What lies in a run directory (format 1):
     snapshots/00000100.samples.jsonl.gz   the samples of step 100, one a line
     snapshots/00000100.json               its scores, changes and provenance; written last: where it is, all is
                                           (this and the manifest end with their own sha256)
+    likelihood/                           the same of the likelihood of stored completions, between two snapshots
     superseded/                           snapshots after the step from which the run was resumed
     damaged/, manifest-damaged-*.json     what could not be read when the run was resumed
 """
@@ -28,7 +29,7 @@ from divmon.storage.data_frames import floats
 from divmon.storage.manifest import checked_manifest, read_figures, read_probes
 from divmon.storage.problems import Problems, find_problems
 from divmon.storage.snapshot_files import marker_path, read_marker, read_samples, unreadable
-from divmon.types import TRUNCATED, Change, Figure, Probe, Sample, Score, Snapshot, Verdict
+from divmon.types import TRUNCATED, Change, Figure, Likelihood, Probe, Sample, Score, Snapshot, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,10 @@ FOLDER = "_divmon"
 
 WATCH_FOLDER = "_divmon_watch"
 """The same for `divmon watch`, so that a trainer with the callback never finds its own directory taken."""
+
+
+BETWEEN = "likelihood"
+"""Folder in a run directory for what was measured between two snapshots, as a run directory of its own."""
 
 
 def find_folder(path: str | os.PathLike[str]) -> Path:
@@ -80,7 +85,13 @@ def read_snapshot(folder: Path, step: int, *, samples: bool = True) -> Snapshot:
     return Snapshot(
         step=step,
         samples=[
-            Sample(text=row["text"] or "", verdict=_verdict(row), **{name: row[name] for name in kept}) for row in rows
+            Sample(
+                text=row["text"] or "",
+                verdict=_verdict(row),
+                likelihood=Likelihood(*map(_number, row["likelihood"])) if row.get("likelihood") else None,
+                **{name: row[name] for name in kept},
+            )
+            for row in rows
         ],
         scores=[
             Score(**{**_numbers(row, "mean", "low", "high"), "values": tuple(map(_number, row["values"]))})
@@ -164,7 +175,7 @@ class Run:
         """One row a step, task and metric; `epoch` and `tokens` are columns where the provenance has them."""
         from divmon.storage import data_frames
 
-        return data_frames.figures(self._markers, "scores", "mean", "low", "high")
+        return data_frames.figures(self._with_between(self._markers), "scores", "mean", "low", "high")
 
     @cached_property
     def changes(self) -> pd.DataFrame:
@@ -174,7 +185,9 @@ class Run:
         """
         from divmon.storage import data_frames
 
-        return data_frames.figures(self._segment, "changes", "reference", "now", "change", "low", "high")
+        return data_frames.figures(
+            self._with_between(self._segment), "changes", "reference", "now", "change", "low", "high"
+        )
 
     @cached_property
     def decomposition(self) -> pd.DataFrame:
@@ -219,6 +232,16 @@ class Run:
         # Objects and no strings of pandas, which have no room for the lone surrogate that a tokenizer let through.
         free = {name: pd.Series(columns[name], dtype=object) for name in ("text", "reasoning", "reason")}
         return pd.DataFrame(columns | free)
+
+    def _with_between(self, markers: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+        """With what was measured between snapshots, in the order of steps; what is damaged there is left out."""
+        folder, found = self.folder / BETWEEN, dict(markers)
+        for step in list_steps(folder):
+            try:
+                found.setdefault(step, read_marker(folder, step))
+            except ValueError as error:
+                warnings.warn(f"left out: {error}", stacklevel=3)
+        return dict(sorted(found.items()))
 
     @property
     def _segment(self) -> dict[int, dict[str, Any]]:

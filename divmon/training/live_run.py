@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,6 +16,7 @@ from divmon.loggers.places import own_loggers
 from divmon.options import Options
 from divmon.pipeline import Pipeline
 from divmon.sampling import Engine, TrainingEngine
+from divmon.sampling.sampler import Sampler
 from divmon.scoring.reference import Measurement, reference_run
 from divmon.scoring.scorer import Scorer
 from divmon.storage.writer import Store
@@ -25,8 +27,9 @@ from divmon.training.distributed import Processes
 from divmon.training.manifest import manifest
 from divmon.training.protocol import Asking
 from divmon.training.setup import make_sampler, make_scorer
-from divmon.training.sharded_models import unwrapped, whole
+from divmon.training.sharded_models import sharding_of, unwrapped, whole
 from divmon.training.spread import Spread
+from divmon.training.stored_texts import StoredTexts, WithStoredTexts
 from divmon.training.timing import Meter
 from divmon.types import Probe, Snapshot
 
@@ -43,6 +46,7 @@ class LiveRun:
         engine: samples in place of a model in this process: a server, stored samples (`divmon.sampling.engines`).
         trainer: where there is one; holds DeepSpeed's engine, its own vLLM.
         reference_model: gives, of the model, the one that the reference is measured on in its place.
+        candidate: gives, of the model, one at hand that may be the reference model.
         planned_looks: measurements that are planned after the reference, 0 where that is not known.
         keep_loggers: leave them open at the end, for the next run.
 
@@ -58,6 +62,7 @@ class LiveRun:
         engine: Engine | None = None,
         trainer: Any = None,
         reference_model: Callable[[Any], AbstractContextManager[Any]] | None = None,
+        candidate: Callable[[Any], AbstractContextManager[Any]] | None = None,
         planned_looks: int = 0,
         keep_loggers: bool = False,
     ) -> None:
@@ -76,6 +81,9 @@ class LiveRun:
         self._told: set[tuple[str, str]] = set()
         self._sampler: TrainingEngine | None = None
         self._reference: Measurement | None = None
+        self._candidate = candidate
+        self.texts: StoredTexts | None = None
+        """The likelihood of stored completions, where it is measured."""
 
     def prepare(
         self,
@@ -108,7 +116,38 @@ class LiveRun:
                     self._prepare_main(model, Path(output_dir), resume_step)
 
         self.processes.all_or_none(here)
+        self._ask_the_model(model)
         self._prepared = True
+
+    def _ask_the_model(self, model: Any) -> None:
+        """Has the model's own probabilities recorded, where a metric asks for them; the main process knows."""
+        takes = [name for metric in self.scorer.metrics for name in metric.needs] if self.scorer else []
+        wanted = self.processes.tell(takes if self.options.likelihood else [])
+        engine = self.engine or self._sampler
+        if isinstance(engine, Sampler):
+            engine.likelihood = "likelihood_PKF" in wanted
+        elif "likelihood_PKF" in wanted and self.processes.is_main and engine is not None:
+            self.say(f"divmon: no token entropy nor top-1 mass: {engine.name} does not give the model's probabilities")
+        if "stored_nll_PF" not in wanted or model is None or self.engine is not None:
+            return
+        assert self.asking is not None
+        together = self.processes if sharding_of(model) in ("fsdp1", "fsdp2") else None
+        self.texts = StoredTexts(self.asking.rows, self.processes, self.whole, together, self._candidate)
+        if self._reference is not None:
+            self.texts.remember(self.asking.requests(1), self._reference.snapshot)
+
+    def take_stored_texts(self, model: Any, step: int) -> Snapshot | None:
+        """Scores the reference's completions alone, with what changed; every process must call it, the main one gets
+        the snapshot, which has no samples."""
+        assert self.texts is not None
+        with self.guarded():
+            began = time.perf_counter()
+            nll = self.texts.of_reference(model)
+            self.seconds += time.perf_counter() - began
+        if self._reference is None or not nll:
+            return None
+        four = {key: (now, self.texts.baseline.get(key, math.nan), math.nan, math.nan) for key, now in nll.items()}
+        return self._pipeline().of_stored_texts(self.probes, four, step, self._reference)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -189,7 +228,7 @@ class LiveRun:
         """Draws this process's share for the main one."""
         assert self.asking is not None
         requests = self.asking.requests(self._num_samples(is_reference))
-        self._engine(model).draw(requests, seed=self.options.seed, step=step)
+        self._engine(model, is_reference).draw(requests, seed=self.options.seed, step=step)
 
     def _take(self, model: Any, step: int, facts: dict[str, Any], is_reference: bool, at_end: bool) -> Snapshot:
         assert self.store is not None and self.asking is not None and self.scorer is not None
@@ -198,7 +237,7 @@ class LiveRun:
             measured = self._pipeline().measure(
                 self.probes,
                 self.asking.requests(num_samples),
-                self._engine(model),
+                self._engine(model, is_reference),
                 step,
                 reference=self._reference,
                 at_ends=at_end or is_reference,
@@ -235,12 +274,13 @@ class LiveRun:
         assert self.options.reference_samples is not None
         return self.options.reference_samples if is_reference else self.options.num_samples
 
-    def _engine(self, model: Any) -> Engine:
+    def _engine(self, model: Any, is_reference: bool) -> Engine:
         if self.engine is not None:
             return self.engine
         assert self._sampler is not None
         self._sampler.use(unwrapped(model))
-        return self._spread(model)
+        spread = self._spread(model)
+        return spread if self.texts is None else WithStoredTexts(spread, self.texts, model, is_reference)
 
     def _spread(self, model: Any) -> Spread:
         assert self._sampler is not None
@@ -287,7 +327,7 @@ class LiveRun:
     def leave(self) -> None:
         """Lets go of everything that is the training's own; whoever keeps this object keeps no model alive with it."""
         self.release()
-        self._trainer = self._reference_model = None
+        self._trainer = self._reference_model = self._candidate = self.texts = None
         self.loggers = []
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from divmon.prompts import probes
 from divmon.prompts.rendering import PromptForm, Renderer, own_tokenizer, prompt_form
 from divmon.sampling import Request
 from divmon.sampling.generation_config import put_aside
+from divmon.sampling.likelihood import Row, rows_of
 from divmon.training.sharded_models import unwrapped
 from divmon.types import Decoding, Probe, Prompt, RenderedPrompt, Sample, Verdict
 
@@ -83,6 +84,11 @@ class Asking:
             for probe in self.probes
             for prompt in probe.prompts
         ]
+
+    def rows(self, request: Request, samples: Sequence[Sample]) -> list[Row]:
+        """The first completions of a prompt as token ids, for their likelihood."""
+        suppressed = request.prompt.task in self._suppressed
+        return rows_of(self._suppressing if suppressed else self.renderer, request.prompt, samples)
 
     def verifier(self, probe: Probe) -> Any:
         """The rule that grades a probe; None where there is none."""

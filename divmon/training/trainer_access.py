@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from divmon.training.sharded_models import unwrapped
+from divmon.training.sharded_models import sharding_of, unwrapped
 
 
 def find_trainer(callback: Any) -> Any | None:
@@ -76,6 +77,18 @@ def reference_model(how: str, trainer: Any, model: Any) -> Callable[[Any], Abstr
         )
     copied = how == "ref_model" and "ref" in adapters
     return lambda model: _with_adapter(model, "ref" if copied else None)
+
+
+def candidate_model(how: str, trainer: Any, model: Any) -> Callable[[Any], AbstractContextManager[Any]] | None:
+    """Gives, of the model, one at hand that may be the reference: the trainer's reference model, or the model without
+    its adapter; None where there is none, or it changes while training."""
+    if getattr(getattr(trainer, "args", None), "sync_ref_model", False):
+        return None
+    if sharding_of(model) and getattr(trainer, "ref_model", None) is None:
+        return None  # what an adapter switches lies in parts over the processes
+    with contextlib.suppress(ValueError):
+        return reference_model("base" if how == "base" else "ref_model", trainer, model)
+    return None
 
 
 @contextmanager

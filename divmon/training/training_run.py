@@ -31,12 +31,13 @@ from divmon.training.composition.rows import parts_of
 from divmon.training.cost import Plan, Price, duration
 from divmon.training.distributed import Disconnected
 from divmon.training.host import Host, Moment
+from divmon.training.likelihood_looks import LikelihoodLooks
 from divmon.training.live_run import LiveRun
 from divmon.training.rollouts import Rollouts, watch_rollouts
 from divmon.training.schedule import Schedule
 from divmon.training.sharded_models import unwrapped
 from divmon.training.timing import seconds_per_step
-from divmon.training.trainer_access import readable_rows, reference_model
+from divmon.training.trainer_access import candidate_model, readable_rows, reference_model
 from divmon.types import Snapshot
 
 logger = logging.getLogger("divmon")
@@ -74,12 +75,14 @@ class TrainingRun:
             loggers=host.loggers,
             trainer=host.trainer,
             reference_model=reference_model(options.reference, host.trainer, model) if named else None,
+            candidate=candidate_model(options.reference, host.trainer, model),
             planned_looks=max(len(self.schedule.planned(host.max_steps)) - 1, 0),
             keep_loggers=host.keep_loggers,
         )
         self.live.alarms.check(host.world_size, options.processes)
         self._composition, self._parts = training_data(options)
         self._budget = Budget(options.max_overhead, self.schedule.every, host.first_step)
+        self._between = LikelihoodLooks(self.live, options.likelihood_every, host.first_step, options.first_step)
         self._rollouts: Rollouts | None = None
         self._began = time.perf_counter()
         self._active = False
@@ -127,6 +130,8 @@ class TrainingRun:
         ends = moment.last and self.schedule.at_end
         if ends or self.schedule.due(moment.step):
             self._measure(moment, may_wait=not ends and not self.schedule.listed(moment.step))
+        if self._active and self._tried != self._numbered(moment.step) and self._between.due(moment.step):
+            self._safely(moment, lambda: self._take_between(moment), "the likelihood of stored completions")
 
     def evaluated(self, moment: Moment) -> None:
         """After each evaluation of the loop's own."""
@@ -147,6 +152,7 @@ class TrainingRun:
             if self.schedule.at_end:
                 self._measure(moment)
             self._safely(moment, self._finish, "the closing table")
+            self._between.close()
             self._safely(moment, self.live.close, "closing the store and the loggers")
         self._let_go()
 
@@ -157,6 +163,7 @@ class TrainingRun:
             self._safely(moment, self._rollouts.detach, "leaving the rollouts")
         if self._active:
             self._safely(moment, self._record_seconds, "recording the time")
+            self._between.close()
             self._safely(moment, self.live.close, "closing the store and the loggers")
         self._let_go()
 
@@ -203,6 +210,14 @@ class TrainingRun:
         self._measured = True
         if snapshot is not None and not snapshot.samples:
             raise RuntimeError(f"no prompt could be sampled: {next(iter(snapshot.missing.values()), 'no prompts')}")
+
+    def _take_between(self, moment: Moment) -> None:
+        live, between = self.live, self._between
+        if not live.processes.decide(lambda: between.affordable(moment.step, self._elapsed), otherwise=False):
+            return
+        snapshot = between.take(moment.model, self._numbered(moment.step), self._facts(moment))
+        if snapshot is not None:  # not a line for each
+            live.show(snapshot, [], [out for out in live.loggers or [] if not isinstance(out, console)])
 
     def _facts(self, moment: Moment) -> dict[str, Any]:
         """Of the training, for the snapshot's provenance."""

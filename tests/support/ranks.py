@@ -23,6 +23,7 @@ from divmon.sampling.engines import live as live_module
 from divmon.sampling.sampler import Sampler
 from divmon.storage.writer import Store
 from divmon.training import distributed as processes
+from divmon.training import likelihood_looks
 from support import runs
 
 torch.set_num_threads(1)
@@ -106,9 +107,15 @@ def nothing(patch: Patch) -> None:
     """All goes well."""
 
 
+def between(patch: Patch) -> None:
+    """The likelihood of stored completions is measured at every other step, whatever it costs."""
+    patch(likelihood_looks, "SHARE", 0.9)
+
+
+LIKELIHOOD = {"metrics": "ead,length,token_entropy,cross_entropy", "likelihood_every": 2}
 RUNS: dict[str, tuple[Callable[[Patch], None], int, dict[str, Any]]] = {
     "without": (nothing, 0, {}),
-    "three": (nothing, 3, {}),
+    "three": (between, 3, LIKELIHOOD),
     "one": (nothing, 1, {}),
     "main_alone": (nothing, 3, {"processes": "main"}),
     "failing": (failing, 3, {}),

@@ -9,7 +9,9 @@ import pytest
 from support import runs
 from support.runs import assert_same_run
 
+import divmon
 from divmon import DiversityCallback
+from divmon.training import likelihood_looks
 
 
 def monitored(tmp_path: Path, **options: Any) -> DiversityCallback:
@@ -19,7 +21,9 @@ def monitored(tmp_path: Path, **options: Any) -> DiversityCallback:
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("lora", [False, True])
-def test_sft_with_dropout_and_gradient_checkpointing(tmp_path: Path, lora: bool, dtype: str) -> None:
+def test_sft_with_dropout_and_gradient_checkpointing(
+    tmp_path: Path, lora: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def train(callbacks: list[Any], out: Path) -> Any:
         model = runs.model(attention_dropout=0.1)
         if lora:
@@ -30,8 +34,14 @@ def test_sft_with_dropout_and_gradient_checkpointing(tmp_path: Path, lora: bool,
         trainer.train()
         return trainer
 
-    callback = monitored(tmp_path)
+    monkeypatch.setattr(likelihood_looks, "SHARE", 0.9)  # between measurements too, however short the run
+    metrics = "ead,length,token_entropy,cross_entropy"
+    callback = monitored(tmp_path, metrics=metrics, likelihood_every=2)
     with_monitor = train([callback], tmp_path / "with")
+    scores = divmon.read_run(tmp_path / "divmon").scores
+    measured = scores.loc[scores["metric"] == "forward_kl", "step"].tolist()
+    assert set(measured) >= {0, 5, 10, 15, 20, 25, 30} and len(measured) > 9 and len(set(measured)) == len(measured)
+    assert scores.loc[scores["metric"] == "reverse_kl", "n"].gt(0).sum() == (7 if lora else 1)
     assert len(callback.monitor.probes) == 1
     without = train([], tmp_path / "without")
     assert_same_run(with_monitor, without)

@@ -65,10 +65,21 @@ def test_uneven_shares_and_a_process_without_any(ran: Path, name: str, prompts: 
 
 def test_samples_do_not_depend_on_the_number_of_processes(ran: Path, tmp_path: Path) -> None:
     probes = [{"id": f"p{i}", "prompt": row["prompt"]} for i, row in enumerate(runs.ROWS[:3])]
-    callback = DiversityCallback(probes, output_dir=str(tmp_path / "_divmon"), progress=False, **runs.CHEAP)
+    options = {**runs.CHEAP, "metrics": "ead,length,token_entropy,cross_entropy"}
+    callback = DiversityCallback(probes, output_dir=str(tmp_path / "_divmon"), progress=False, **options)
     runs.sft(tmp_path, [callback], max_steps=1).train()
+    for metric in ("token_entropy", "own_nll", "reference_nll"):
+        alone, together = (read(run).read(0).score("prompts", metric).values for run in (tmp_path, ran / "three"))
+        assert len(alone) == 3 and alone == pytest.approx(together, abs=1e-4)
     assert samples_at(tmp_path, 0) == samples_at(ran / "three", 0) == samples_at(ran / "main_alone", 0)
     assert samples_at(ran / "three", 20) == samples_at(ran / "main_alone", 20)
+
+
+def test_stored_completions_are_scored_between_measurements_in_all_processes(ran: Path) -> None:
+    scores = read(ran / "three").scores
+    lost = scores[scores["metric"] == "forward_kl"].set_index("step")
+    assert {0, 10, 20} < set(lost.index) and set(lost["n"]) == {3}
+    assert lost.loc[0, "mean"] == 0 and lost.loc[20, "mean"] != 0
 
 
 def test_what_a_process_could_not_draw_is_missing_with_its_reason(ran: Path) -> None:

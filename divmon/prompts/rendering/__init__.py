@@ -94,6 +94,11 @@ class Renderer:
         special = {index for index, token in added if token.special}
         self._dropped = (special | set(self.tokenizer.all_special_ids)) - tags
 
+    @property
+    def tags(self) -> Think:
+        """The tags around reasoning, where there is some."""
+        return self._tags
+
     def render(self, probe_name: str, prompt: Prompt) -> RenderedPrompt:
         """The prompt with its special tokens, never with two BOS; token ids are taken as they are.
 

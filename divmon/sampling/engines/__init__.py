@@ -44,6 +44,8 @@ class Batch:
     """Processes that share each layer's parameters, so that all must forward equally often."""
     waits: bool = False
     """Whether to ask the device at each token, which very flat distributions with top-p need."""
+    likelihood_R: torch.Tensor | None = None
+    """Rows whose tokens' `divmon.sampling.likelihood.token_likelihood` is recorded, bool; None for no row."""
 
     @property
     def max_new_tokens(self) -> int:
@@ -65,6 +67,8 @@ class Drawn:
     """Whether the device was asked at each token."""
     note: str = ""
     """Why it was not decoded in the quickest way, for the record."""
+    likelihood_RT3: torch.Tensor | None = None
+    """Of each new token, as `divmon.sampling.likelihood.token_likelihood`, NaN in rows where it was not asked for."""
 
 
 DecodeBatch = Callable[[Any, Batch], Drawn]

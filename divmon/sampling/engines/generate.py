@@ -7,6 +7,7 @@ probability on the token that the row's own uniform picks, so the sampler of `ge
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ import torch
 from divmon.sampling.engines import Batch, Drawn, NonFiniteLogits, TooLate, not_finite
 from divmon.sampling.generation_config import own_generation_config_aside
 from divmon.sampling.inverse_cdf import choose
+from divmon.sampling.likelihood import token_likelihood
 
 
 def neutral_generation_config(batch: Batch) -> Any:
@@ -51,20 +53,21 @@ def generate(model: Any, batch: Batch) -> Drawn:
     ids = batch.input_ids_PL.to(device).repeat_interleave(batch.num_samples, dim=0)
     mask = batch.attention_mask_PL.to(device).repeat_interleave(batch.num_samples, dim=0)
     prompt_length = ids.shape[1]
-    stopped = _Stopped(batch, prompt_length)
+    stopped, picked = _Stopped(batch, prompt_length), _PickByUniform(batch, prompt_length)
     with own_generation_config_aside(model):
         out = model.generate(
             input_ids=ids,
             attention_mask=mask,
             generation_config=neutral_generation_config(batch),
-            logits_processor=LogitsProcessorList([_PickByUniform(batch, prompt_length)]),
+            logits_processor=LogitsProcessorList([picked]),
             stopping_criteria=StoppingCriteriaList([stopped]),
         )
     if stopped.late:
         raise TooLate
     tokens = out[:, prompt_length:].cpu()
     tokens = torch.nn.functional.pad(tokens, (0, batch.max_new_tokens - tokens.shape[1]), value=batch.pad)
-    return _trim(tokens, stopped.lengths.cpu(), batch)
+    drawn = _trim(tokens, stopped.lengths.cpu(), batch)
+    return replace(drawn, likelihood_RT3=torch.stack(picked.likelihood, 1)) if picked.likelihood else drawn
 
 
 class _PickByUniform:
@@ -72,12 +75,18 @@ class _PickByUniform:
 
     def __init__(self, batch: Batch, prompt_length: int) -> None:
         self.batch, self.prompt_length = batch, prompt_length
+        self.likelihood: list[torch.Tensor] = []
+        """Of each step so far, where it is asked for."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         if bool(not_finite(scores)):
             raise NonFiniteLogits
         uniform_R = self.batch.uniforms_RT[:, input_ids.shape[1] - self.prompt_length]
         token = choose(scores, uniform_R.to(scores.device), self.batch.temperature, self.batch.top_p)
+        if (asked := self.batch.likelihood_R) is not None:
+            found = torch.full((len(scores), 3), torch.nan)
+            found[asked] = token_likelihood(scores[asked.to(scores.device)], token[asked.to(token.device)]).cpu()
+            self.likelihood.append(found)
         return torch.full_like(scores, -torch.inf).scatter(-1, token.unsqueeze(-1), 0.0)
 
 

@@ -35,12 +35,19 @@ INPUTS = {
     "texts_PK": "list[list[str | None]]; None is no answer: missing, or truncated inside its reasoning",
     "mask_PK": "bool [P, K], True where there is an answer",
     "embeddings_PKD": "float32 unit vectors of the texts, zero where masked",
+    "prompt_embeddings_PD": "float32 unit vectors of the prompts; not given where their texts are unknown",
+    "answers_PK": "list[list[str | None]], final answers that the verifier took from the texts, equal where answers are"
+    " the same; not given where there are none",
     "prose_PK": "like texts_PK, None for prompts whose answers are code",
     "programs_PK": "like texts_PK, None for prompts whose answers are not code; taken out of markdown fences",
     "program_mask_PK": "bool [P, K], True where there is a program",
     "code_embeddings_PKD": "float32 unit vectors of the programs, zero where masked",
     "correct_PK": "bool [P, K], True where graded correct; not given where nothing was graded",
     "lengths_PK": "float64 [P, K], new tokens, NaN where missing; not given where unknown",
+    "likelihood_PKF": "float64 [P, K, 4], means over each completion's tokens of entropy (nats), being a fork, largest"
+    " probability and negative log-likelihood (nats); NaN where not recorded",
+    "stored_nll_PF": "float64 [P, 4], nats per token of the reference's completions under the model now and under the"
+    " reference, and of completions now under the model now and under the reference; NaN where not measured",
     "num_samples": "int, K: of more samples than K a figure that is not unbiased takes the first K",
     "vocab_size": "int, size of the tokenizer's vocabulary",
     "classify_nli": "list[(premise, hypothesis)] -> float64 [N, 3]: contradiction, neutral, entailment",
@@ -53,7 +60,12 @@ EXPENSIVE = "nli"
 """The cost of metrics that "auto" measures in the first and last snapshot alone."""
 
 _MODELS = {"encoder": "text encoder", "code_encoder": "code encoder", "nli": "NLI classifier"}
-_MODEL_OF = {"classify_nli": "nli", "code_embeddings_PKD": "code_encoder", "embeddings_PKD": "encoder"}
+_MODEL_OF = {
+    "classify_nli": "nli",
+    "code_embeddings_PKD": "code_encoder",
+    "embeddings_PKD": "encoder",
+    "prompt_embeddings_PD": "encoder",
+}
 """The model that an input comes from, the most expensive first."""
 _DECLARED = "_divmon_metric"
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -73,6 +85,8 @@ class Metric:
     leave_one_out: Callable[..., Any] | None = None
     uses_all_samples: bool = False
     across_prompts: bool = False
+    on_request: bool = False
+    """It is no part of "auto"."""
     declared: bool = False
     """It has the decorator, so that it gives the figures it declares and no others."""
 
@@ -109,6 +123,7 @@ def metric(
     source: str = "",
     all_samples: bool = False,
     across_prompts: bool = False,
+    on_request: bool = False,
     pairwise: Callable[..., Any] | None = None,
     leave_one_out: Callable[..., Any] | None = None,
 ) -> Callable[[_Function], _Function]:
@@ -120,6 +135,7 @@ def metric(
         source: where it comes from: "paper, SBERT", "Li et al. 2016".
         all_samples: it is unbiased for every number of samples, so it is given all N >= K that there are.
         across_prompts: it returns named 0-d tensors, one figure for all prompts together.
+        on_request: it is measured where it is asked for by name; "auto" leaves it out.
         pairwise: takes inputs by name and gives the distances `Tensor[P, K, K]` that one figure, marked `pairwise`, is
             the mean of; NaN where undefined.
         leave_one_out: of a metric across prompts, its figures without each prompt in turn, `dict[str, Tensor[P]]`, in
@@ -143,6 +159,7 @@ def metric(
             leave_one_out=leave_one_out,
             uses_all_samples=all_samples,
             across_prompts=across_prompts,
+            on_request=on_request,
             declared=True,
         )
         _check(found)

@@ -28,12 +28,16 @@ def inputs(texts_PK: list[list[str | None]]) -> dict[str, object]:
         "texts_PK": texts_PK,
         "mask_PK": mask_PK,
         "embeddings_PKD": embeddings_PKD,
+        "prompt_embeddings_PD": torch.nn.functional.normalize(torch.ones(len(texts_PK), 5), dim=-1),
+        "answers_PK": [[text and text[:9] for text in texts] for texts in texts_PK],
         "prose_PK": texts_PK,
         "programs_PK": texts_PK,
         "program_mask_PK": mask_PK,
         "code_embeddings_PKD": embeddings_PKD,
         "correct_PK": mask_PK,
         "lengths_PK": torch.where(mask_PK, 7.0, torch.nan).double(),
+        "likelihood_PKF": torch.where(mask_PK[..., None], torch.tensor([0.4, 0.2, 0.9, 0.5]), torch.nan).double(),
+        "stored_nll_PF": torch.where(mask_PK.any(1)[:, None], torch.tensor([2.0, 1.0, 0.5, 1.5]), torch.nan).double(),
         "num_samples": mask_PK.shape[1],
         "vocab_size": 100,
         "classify_nli": lambda pairs: torch.tensor([[float(a != b), 0.0, float(a == b)] for a, b in pairs]).double(),
@@ -127,13 +131,13 @@ def test_a_prompt_without_answers_is_nan_and_leaves_the_others_alone(name: str) 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_sample_is_undefined_and_never_zero(name: str) -> None:
-    """A length has a value for one sample; no diversity has."""
+    """A length and a likelihood have a value for one sample; no diversity of samples has."""
     metric = metrics.load(name)
     for figure, value in run(metric, programs(1)).items():
         if metric.across_prompts:
             assert value.isnan() == figure.startswith("traced")
         else:
-            assert value.isnan().all() != (name == "length"), figure
+            assert value.isnan().all() != (name in ("length", "token_entropy", "cross_entropy")), figure
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if metrics.load(n).pairwise])
