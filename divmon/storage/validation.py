@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from divmon.storage.manifest import ROLLOUTS
+
 Number = float | None | Literal["inf", "-inf", "Infinity", "-Infinity"]
 """As strict JSON holds one: None is NaN."""
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -209,7 +211,7 @@ class Resumed(Segment):
 
 @with_config(STRICT)
 class Manifest(Segment):
-    """What a run is. Without its probes and its format it cannot be read; anything else may be left out."""
+    """What a run is. Without its probes and its format it cannot be read; `ALWAYS` says what else there must be."""
 
     format: Count
     probes: NotRequired[list[ProbeRow]]
@@ -236,6 +238,19 @@ def _adapter(shape: Any) -> TypeAdapter[Any]:
     return TypeAdapter(shape)
 
 
+ALWAYS = ("probes", "options", "decoding", "verifiers", "encoders", "metrics", "divmon", "created")
+"""Keys of every manifest, but for one of rollouts, whose prompts are those that a training happens to take."""
+
+
+def wrong_manifest_keys(manifest: Any) -> Iterator[tuple[str, str]]:
+    """As `wrong_keys`, of a manifest: what it lacks too."""
+    yield from wrong_keys(manifest, Manifest)
+    if isinstance(manifest, dict) and manifest.get("kind") != ROLLOUTS:
+        yield from (
+            (key, f"there is no key '{key}', expected {_kind(Manifest, key)}") for key in ALWAYS if key not in manifest
+        )
+
+
 def wrong_keys(value: Any, shape: Any) -> Iterator[tuple[str, str]]:
     """The top-level keys at which a value is not of this shape, each with its first fault in words."""
     try:
@@ -248,7 +263,7 @@ def wrong_keys(value: Any, shape: Any) -> Iterator[tuple[str, str]]:
         key = str(fault["loc"][0]) if fault["loc"] else ""
         if key not in told:
             told.add(key)
-            yield key, _in_words(fault)
+            yield key, _in_words(fault, shape)
 
 
 def check(value: Any, shape: Any) -> None:
@@ -257,9 +272,21 @@ def check(value: Any, shape: Any) -> None:
         raise ValueError(fault)
 
 
-def _in_words(fault: Any) -> str:
+def _in_words(fault: Any, shape: Any) -> str:
     where = ".".join(map(str, fault["loc"]))
     if fault["type"] == "missing":
-        return f"there is no key '{where}'"
+        return f"there is no key '{where}'" + (f", expected {_kind(shape, where)}" if len(fault["loc"]) == 1 else "")
     expected = str(fault["msg"]).replace("Input should be", "expected")
     return f"key '{where}': {expected}, got {fault['input']!r:.60}"
+
+
+def _kind(shape: Any, key: str) -> str:
+    """What is expected under a key, in JSON's words."""
+    wanted = _adapter(shape).json_schema()["properties"][key]
+    return {
+        "array": "a list",
+        "object": "an object",
+        "integer": "a whole number",
+        "boolean": "true or false",
+        "string": "a text",
+    }.get(wanted.get("type", "object"), "a value")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from divmon import __version__
+from divmon.grading import sandbox
 from divmon.options import Options
 from divmon.scoring.scorer import Scorer
 from divmon.scoring.segmentation import SEGMENTATION
@@ -21,6 +22,7 @@ def manifest(options: Options, asking: Asking, scorer: Scorer, model: Any, proce
     """
     renderer, tokenizer = asking.renderer, asking.renderer.tokenizer
     name = getattr(getattr(model, "config", None), "_name_or_path", "") or getattr(model, "name", "")
+    verifiers = {probe.name: str(asking.verifier(probe)) for probe in asking.probes}
     return {
         "probes": asking.probes,
         "options": options.record() | {"chat_template_kwargs": fingerprints(options.template_arguments) or None},
@@ -33,7 +35,8 @@ def manifest(options: Options, asking: Asking, scorer: Scorer, model: Any, proce
         "words": SEGMENTATION,
         "metrics": scorer.names,
         "figures": scorer.figures.record(),
-        "verifiers": {probe.name: str(asking.verifier(probe)) for probe in asking.probes},
+        "verifiers": verifiers,
+        "sandbox": sandbox.record() if "python_tests" in verifiers.values() else None,
         "encoders": scorer.encoders(),
         "versions": versions(),
         "processes": processes,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +64,8 @@ def test_processes_keys_sockets_and_memory_that_is_not_counted_are_found(monkeyp
     found = bubblewrap.fault.__wrapped__() or ""
     for hole in ("start processes", "open a socket", "hold semaphores", "hold a queue of messages", "shared memory"):
         assert hole in found
+    for hole in ("file signal processes", "pipes hold more", "set limits of other processes"):
+        assert hole in found
     if "keys" not in found:
         pytest.skip("this kernel has no keyrings")
     assert "read the keys of the session" in found and "add a key to the session" in found
@@ -105,3 +110,26 @@ def test_the_filter_refuses_processes_threads_and_signals() -> None:
     code = FILTERED.format(root=str(Path(bubblewrap.__file__).parent))
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "held\n", done.stderr
+
+
+def test_the_numbers_of_system_calls_are_those_that_the_system_s_own_headers_or_library_give() -> None:
+    """Of this architecture; where libseccomp is installed, of both."""
+    own = os.uname().machine
+    library = ctypes.util.find_library("seccomp")
+    for machine, name, number in ((m, n, k) for m in syscalls._MACHINES for n, k in syscalls.numbers(m).items()):
+        if library:
+            resolve = ctypes.CDLL(library).seccomp_syscall_resolve_name_arch
+            assert resolve(ctypes.c_uint32(syscalls._MACHINES[machine]), name.encode()) == number, (machine, name)
+        if machine == own and HEADERS.get(name) is not None:
+            assert HEADERS[name] == number, name
+    assert set(syscalls._ONLY) <= set(syscalls.numbers("aarch64")) & set(syscalls.numbers("x86_64"))
+
+
+HEADERS = {
+    name: int(number)
+    for file in Path("/usr/include").glob(
+        "**/asm/unistd_64.h" if os.uname().machine == "x86_64" else "asm-generic/unistd.h"
+    )
+    for name, number in re.findall(r"#define __NR_(\w+)\s+(\d+)$", file.read_text(), re.MULTILINE)
+}
+"""Name and number of each call of this architecture; empty where no headers are installed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from divmon.cli import main
 from divmon.loggers.console import closing_lines
 from divmon.scoring.scorer import Scorer
 from divmon.storage.sealing import seal, unseal
+from divmon.storage.validation import ALWAYS, Marker
 from divmon.storage.writer import Store, read_run
 
 STEPS = (0, 10, 20)
@@ -190,6 +192,43 @@ def test_any_wrong_key_of_an_older_run_is_named_and_never_a_traceback(older: Pat
                 raise AssertionError((path, how, new)) from error
             if path in (("scores",), ("provenance",)) and how != "replaced":
                 assert f"there is no key '{path[0]}'" in " ".join(lines), (path, how, lines)
+
+
+@pytest.mark.parametrize("digest", [False, True], ids=["from before digests", "with a digest of something else"])
+def test_each_key_of_a_manifest_that_lacks_or_has_another_type_is_named_with_its_file(
+    whole: Path, older: Path, tmp_path: Path, digest: bool
+) -> None:
+    """By read_run, by compare and report, and where a training resumes, which goes on."""
+    run = copied(older, tmp_path / "_divmon")
+    value = json.loads((older / "manifest.json").read_bytes()) | ({"sha256": "0" * 64} if digest else {})
+    for key, how in ((key, how) for key in ("format", *ALWAYS) for how in ("deleted", "replaced")):
+        (run / "manifest.json").write_text(json.dumps(with_key(value, (key,), how, 1.5)))
+        try:
+            said = read_run(run).problems.found[-1].reason
+        except ValueError as error:
+            said = str(error)
+            for read in (divmon.compare, divmon.report):
+                with pytest.raises(ValueError, match=re.escape(said)):
+                    read([run])
+        assert "manifest.json" in said and f"key '{key}'" in said and "expected" in said, (key, how, said)
+        with Store(copied(run, tmp_path / "resumed" / key / how), say=lambda line: None) as again:
+            again.open({**value, "probes": read_run(whole).probes}, resume_step=10)
+            (segment,) = again.manifest["segments"]
+            assert f"key '{key}'" in segment["why"] and again.steps() == [0, 10]
+
+
+def test_each_key_of_a_snapshot_that_lacks_or_has_another_type_is_named_with_its_file(
+    older: Path, tmp_path: Path
+) -> None:
+    run, file = copied(older, tmp_path / "_divmon"), OF_JSON[1]
+    value = json.loads((run / file).read_bytes())
+    for key, how in ((key, how) for key in Marker.__annotations__ for how in ("deleted", "replaced")):
+        (run / file).write_text(json.dumps(with_key(value, (key,), how, 1.5)))
+        problem = read_run(run).problems.found[0]
+        assert problem.steps == (10,) and Path(file).name in problem.reason
+        assert f"key '{key}'" in problem.reason and "expected" in problem.reason, problem
+    said = str(divmon.compare([run]))
+    assert Path(file).name in said and f"key '{key}'" in said
 
 
 @pytest.mark.parametrize("command", [["compare"], ["report"]])

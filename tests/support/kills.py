@@ -36,6 +36,8 @@ def train(out: Path, kind: str) -> None:
             json.loads((checkpoint / "trainer_state.json").read_bytes())
         except (OSError, ValueError):  # the trainer itself was killed while it wrote it
             shutil.rmtree(checkpoint, ignore_errors=True)
+    # Resumed from its very end, a trainer may take a step too many: not what is tried here.
+    shutil.rmtree(out / f"checkpoint-{STEPS}", ignore_errors=True)
     monitor = DiversityCallback(runs.PROBES, progress=False, on_error="raise", **{**runs.CHEAP, "every": EVERY})
     saved = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 2, "max_steps": STEPS}
     model = runs.model("llama", num_hidden_layers=1, attention_dropout=0.1)
@@ -74,8 +76,12 @@ def forked(out: Path, kind: str, processes: int) -> list[int]:
     return children
 
 
-def ended(children: list[int], seconds: float) -> list[int]:
-    """Exit codes of those that end in time; all are killed after it."""
+def ended(children: list[int], seconds: float, between: float = 0.0) -> list[int]:
+    """Exit codes of those that end in time; all are killed after it.
+
+    Args:
+        between: seconds from one kill to the next, in which the others notice.
+    """
     codes: dict[int, int] = {}
     until = time.monotonic() + seconds
     while len(codes) < len(children) and time.monotonic() < until:
@@ -87,6 +93,7 @@ def ended(children: list[int], seconds: float) -> list[int]:
         if child not in codes:
             os.kill(child, signal.SIGKILL)
             codes[child] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            time.sleep(between)
     return list(codes.values())
 
 
@@ -110,7 +117,9 @@ def main(root: Path, kind: str, processes: int, kills: int) -> dict[str, Any]:
     whole, done, killed, resumed, rng = read_run(root / "whole"), 0, 0, 0, random.Random(f"{kind}{processes}")
     out = root / "run0"
     while killed < kills:
-        codes = ended(forked(out, kind, processes), rng.uniform(0.05, takes))
+        children = forked(out, kind, processes)
+        rng.shuffle(children)
+        codes = ended(children, rng.uniform(0.05, takes), rng.choice([0.0, 0.3, 1.0]) if processes > 1 else 0.0)
         if -signal.SIGKILL in codes:
             killed += 1
             resumed += any(out.glob("checkpoint-*/trainer_state.json"))

@@ -18,13 +18,13 @@ import queue
 import threading
 from collections.abc import Sequence
 
-from divmon.grading.sandbox import bubblewrap
+from divmon.grading.sandbox import bubblewrap, cgroups
 from divmon.grading.sandbox.inside import channel
 from divmon.grading.sandbox.jobs import Job, Limits, Literal, Submission
 from divmon.grading.sandbox.processes import SuiteProcess
 from divmon.types import Verdict
 
-__all__ = ["OPT_IN", "Job", "Limits", "Literal", "Submission", "refusal", "run"]
+__all__ = ["OPT_IN", "Job", "Limits", "Literal", "Submission", "record", "refusal", "run"]
 
 OPT_IN = "DIVMON_ALLOW_UNSANDBOXED_CODE"
 
@@ -43,6 +43,16 @@ def refusal(allow_unsandboxed_code: bool = False) -> str | None:
         f"generated code is not run without a sandbox: {fault}. Install bubblewrap 0.8 or later, or allow it to run"
         f" as you, with your files and network: allow_unsandboxed_code=True or {OPT_IN}=1"
     )
+
+
+def record() -> dict[str, str]:
+    """How programs are held here, for the record of a run."""
+    fault, lacking = bubblewrap.fault(), cgroups.unavailable()
+    bounds = "limits of the process, its system calls and looking at it"
+    return {
+        "programs": "in bubblewrap" if fault is None else f"not in bubblewrap: {fault}",
+        "memory": "bounded by a cgroup" if lacking is None else f"bounded by {bounds}; no cgroup: {lacking}",
+    }
 
 
 def run(

@@ -19,6 +19,11 @@ class Limits:
     answer_bytes: int = 4 << 20
     """Of one value that it returns."""
 
+    @property
+    def all_bytes(self) -> int:
+        """Memory of every kind: its own, its files, and what the kernel keeps for both."""
+        return self.memory_bytes + self.file_bytes + (64 << 20)
+
 
 @dataclass(frozen=True)
 class Submission:

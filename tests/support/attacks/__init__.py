@@ -7,6 +7,7 @@ that would pass if the forgery held. So a verdict of "correct" means that a defe
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -49,6 +50,7 @@ sys.modules['program'].__dict__.update(g=lambda x: None)
 """Attacks on the search for the function that is meant; none brings one."""
 HONEST = "def f(x): return x * x"
 
+_SESSION, _SEARCH = -3, 10  # KEY_SPEC_SESSION_KEYRING, KEYCTL_SEARCH
 _MARKER = "DIVMON_ATTACK_SECRET"
 _TESTS = "assert f(7) == 49\nassert f(12) == 144\nassert f(-3) == 9"
 _SUFFIX = "\ndef f(x):\n    return x * x if won else None\n"
@@ -85,6 +87,20 @@ def judged(
     return dict(zip(programs, verdicts, strict=True))
 
 
+class Keys:
+    """The keys of this session; nothing happens where the kernel has none."""
+
+    def __init__(self) -> None:
+        self._call = ctypes.CDLL(None).syscall
+        self._add, self._control = {"x86_64": (248, 250), "aarch64": (217, 219)}[os.uname().machine]
+
+    def add(self, name: str, value: str) -> bool:
+        return bool(self._call(self._add, b"user", name.encode(), value.encode(), len(value), _SESSION) > 0)
+
+    def has(self, name: str) -> bool:
+        return bool(self._call(self._control, _SEARCH, _SESSION, b"user", name.encode(), 0) > 0)
+
+
 @contextlib.contextmanager
 def _victim() -> Iterator[tuple[Path, int]]:
     """A folder with a secret that anyone may read and write, and a port that listens."""
@@ -92,9 +108,12 @@ def _victim() -> Iterator[tuple[Path, int]]:
         folder = Path(name)
         folder.chmod(0o777)
         (folder / "secret").write_text("secret")
+        keys = Keys()
+        keys.add(_MARKER, "secret")
         yield folder, server.getsockname()[1]
         assert [path.name for path in folder.iterdir()] == ["secret"], "an attack wrote to the host"
         assert (folder / "secret").read_text() == "secret", "an attack changed the host's file"
+        assert not keys.has("divmon-left"), "an attack left a key"
 
 
 def main() -> None:

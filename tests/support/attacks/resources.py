@@ -106,6 +106,49 @@ for pid in (PARENT, os.getppid()):
         except OSError: pass
 """,
     "kill its group": "import os, signal\ntry: os.killpg(0, signal.SIGKILL)\nexcept OSError: pass",
+    "kill the parent by a file that gets ready": """
+import fcntl, os, socket, struct
+ours, theirs = socket.socketpair()
+for own in (lambda: fcntl.fcntl(ours, 8, PARENT), lambda: fcntl.ioctl(ours, 0x8901, struct.pack('i', PARENT))):
+    try:
+        own(); won = True
+        fcntl.fcntl(ours, 10, 9)  # F_SETSIG
+        fcntl.fcntl(ours, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+        theirs.send(b'x')
+    except OSError: pass
+""",
+    "limit the parent": """
+import resource
+for name in ('NOFILE', 'FSIZE', 'NPROC'):
+    try:
+        number = getattr(resource, 'RLIMIT_' + name)
+        won |= bool(resource.prlimit(PARENT, number, resource.prlimit(PARENT, number)))
+    except OSError: pass
+""",
+    "outlive the parent": "import ctypes\nwon = ctypes.CDLL(None).prctl(1, 0, 0, 0, 0) == 0",
+    "keys of the session": """
+import ctypes, os
+libc, buffer = ctypes.CDLL(None), ctypes.create_string_buffer(99)
+add, ask, control = (248, 249, 250) if os.uname().machine == 'x86_64' else (217, 218, 219)
+for ring in (-1, -2, -3, -4, -5):
+    libc.syscall(add, b'user', b'divmon-left', b'won', 3, ring)
+    found = libc.syscall(control, 10, ring, b'user', MARKER.encode(), 0)  # KEYCTL_SEARCH
+    won |= found > 0 and libc.syscall(control, 11, found, buffer, 99) > 0  # KEYCTL_READ
+    won |= libc.syscall(ask, b'user', MARKER.encode(), None, ring) > 0
+    won |= libc.syscall(control, 0, ring, 0) > 0
+won |= libc.syscall(control, 1, None) > 0  # KEYCTL_JOIN_SESSION_KEYRING
+""",
+    "pipes that hold more": """
+import fcntl, os
+try: won = fcntl.fcntl(os.pipe()[1], 1031, 1 << 20) > 0
+except OSError: pass
+""",
+    "descriptors that are sent away": """
+import socket
+ours, theirs = socket.socketpair()
+try: won = socket.send_fds(ours, [b'x'], [0]) > 0
+except OSError: pass
+""",
     "trace the parent": """
 import ctypes
 libc = ctypes.CDLL(None)
@@ -114,6 +157,20 @@ won = libc.ptrace(16, PARENT, 0, 0) == 0  # PTRACE_ATTACH
 }
 
 ENDLESS = {
+    "files without end": """
+import os
+for i in range(10 ** 9): os.close(os.open(f'{i}'.rjust(200, 'x'), os.O_CREAT))
+""",
+    "pages far apart": """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+for i in range(10 ** 9):
+    at = (1 << 40) + (i << 30) - 4096  # the last page of one table and the first of the next
+    if libc.mmap(at, 8192, 3, 0x22 | 0x100000, -1, 0) == at:
+        ctypes.memset(at, 1, 8192)
+""",
     "a number without end": "def f(x): return 7 ** 7 ** 7 ** 7",
     "loop at the start": "while True: pass",
     "loop in the call": "def f(x):\n    while True: pass",

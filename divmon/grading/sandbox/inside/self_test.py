@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import socket
@@ -14,23 +15,30 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _CALLS = {
     "read the keys of the session": {"x86_64": 250, "aarch64": 219},  # keyctl
     "add a key to the session": {"x86_64": 248, "aarch64": 217},
+    "ask for a key": {"x86_64": 249, "aarch64": 218},  # request_key
     "use io_uring": {"x86_64": 425, "aarch64": 425},
     "hold semaphores": {"x86_64": 64, "aarch64": 190},
     "hold a queue of messages": {"x86_64": 68, "aarch64": 186},
     "hold shared memory": {"x86_64": 29, "aarch64": 194},
+    "hold a queue of messages by name": {"x86_64": 240, "aarch64": 180},
     "hold a file in memory": {"x86_64": 319, "aarch64": 279},
+    "set limits of other processes": {"x86_64": 302, "aarch64": 261},  # prlimit64
 }
 """What no program may do, and the number of the call that does it."""
 _ARGUMENTS: dict[str, tuple[object, ...]] = {
     "read the keys of the session": (0, -3, 0),  # KEYCTL_GET_KEYRING_ID of the session's
     "add a key to the session": (b"user", b"divmon", b"x", 1, -3),
+    "ask for a key": (b"user", b"divmon", None, -3),
     "use io_uring": (1, ctypes.create_string_buffer(120)),
     "hold semaphores": (0, 1, 0o1600),
     "hold a queue of messages": (0, 0o1600),
     "hold shared memory": (0, 4096, 0o1600),
+    "hold a queue of messages by name": (b"divmon", os.O_RDWR | os.O_CREAT, 0o600, None),
     "hold a file in memory": (b"divmon", 0),
+    "set limits of other processes": (1, 7, None, ctypes.create_string_buffer(16)),
 }
 _AF_VSOCK = 40
+_F_SETOWN, _F_SETPIPE_SZ, _FIOSETOWN = 8, 1031, 0x8901
 _MS_REMOUNT, _MS_BIND, _CLONE_NEWUSER = 32, 4096, 0x10000000
 
 
@@ -48,6 +56,8 @@ def main() -> None:
         "it can open a socket to the host's machine": lambda: bool(socket.socket(_AF_VSOCK, socket.SOCK_STREAM)),
         "it can open a socket": lambda: bool(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)),
         "it can start processes": _can_fork,
+        "it can have a file signal processes": _can_have_signals_sent,
+        "it can make pipes hold more": lambda: fcntl.fcntl(os.pipe()[0], _F_SETPIPE_SZ, 1 << 20) > 0,
         **{f"it can {what}": lambda what=what: _called(what) for what in _CALLS},  # type: ignore[misc]
     }
     print(json.dumps([hole for hole, try_it in holes.items() if _works(try_it)]))
@@ -80,6 +90,12 @@ def _can_write() -> bool:
         path = os.path.join(folder, "written")
         written |= _works(lambda path=path: os.open(path, os.O_WRONLY | os.O_CREAT) > 0)  # type: ignore[misc]
     return written
+
+
+def _can_have_signals_sent() -> bool:
+    ours, _ = socket.socketpair()
+    by_fcntl = _works(lambda: fcntl.fcntl(ours, _F_SETOWN, 1) == 0)
+    return by_fcntl or _works(lambda: bool(fcntl.ioctl(ours, _FIOSETOWN, struct.pack("i", 1))))
 
 
 def _can_fork() -> bool:

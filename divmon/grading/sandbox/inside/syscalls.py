@@ -19,7 +19,7 @@ _ALLOWED = {
         brk 12, rt_sigaction 13, rt_sigprocmask 14, rt_sigreturn 15, ioctl 16, pread64 17, pwrite64 18, readv 19
         writev 20, access 21, pipe 22, select 23, sched_yield 24, mremap 25, msync 26, mincore 27, madvise 28
         dup 32, dup2 33, pause 34, nanosleep 35, getitimer 36, alarm 37, setitimer 38, getpid 39, sendfile 40
-        sendto 44, recvfrom 45, shutdown 48, getsockname 51, getpeername 52, socketpair 53, setsockopt 54
+        sendto 44, recvfrom 45, shutdown 48, getsockname 51, getpeername 52, socketpair 53
         getsockopt 55, execve 59, exit 60, wait4 61, uname 63, fcntl 72, flock 73, fsync 74, fdatasync 75
         truncate 76, ftruncate 77, getdents 78, getcwd 79, chdir 80, fchdir 81, rename 82, mkdir 83, rmdir 84
         creat 85, link 86, unlink 87, symlink 88, readlink 89, chmod 90, fchmod 91, umask 95, gettimeofday 96
@@ -54,7 +54,7 @@ _ALLOWED = {
         getsid 156, getgroups 158, uname 160, getrlimit 163, setrlimit 164, getrusage 165, umask 166, prctl 167
         getcpu 168, gettimeofday 169, getpid 172, getppid 173, getuid 174, geteuid 175, getgid 176, getegid 177
         gettid 178, sysinfo 179, socketpair 199, getsockname 204, getpeername 205, sendto 206, recvfrom 207
-        setsockopt 208, getsockopt 209, shutdown 210, brk 214, munmap 215, mremap 216, execve 221, mmap 222
+        getsockopt 209, shutdown 210, brk 214, munmap 215, mremap 216, execve 221, mmap 222
         fadvise64 223, mprotect 226, msync 227, mincore 232, madvise 233, get_mempolicy 236, wait4 260
         prlimit64 261, renameat2 276, getrandom 278, copy_file_range 285, preadv2 286, pwritev2 287, statx 291
         rseq 293, close_range 436, faccessat2 439, epoll_pwait2 441
@@ -63,13 +63,33 @@ _ALLOWED = {
 """Machine -> name and number of what a program may ask: what CPython and the libraries of mathematics need in a thread.
 
 Everything else is refused, whatever a later kernel adds. Above all: processes, threads and signals to others (fork,
-clone, kill, ptrace); keys of the user's session (keyctl); sockets of any family, and io_uring, which goes round
-filters; memory that no limit of the process counts (shmget, semget, msgget, mq_open, memfd_create). What pipes and
-pairs of sockets may hold is bounded by the number of descriptors.
+clone, kill, ptrace); keys of the user's session (keyctl, add_key, request_key); sockets of any family, and io_uring,
+which goes round filters; memory that no limit of the process counts (shmget, semget, msgget, mq_open, memfd_create).
+What pipes and pairs of sockets may hold is bounded by the number of descriptors, none of which can be sent away, and by
+the system's default for each, which cannot be raised (setsockopt).
+"""
+
+_ONLY = {
+    "fcntl": (1, (0, 1, 2, 3, 4, 5, 6, 7, 1030)),  # F_DUPFD to F_SETLKW, F_DUPFD_CLOEXEC
+    "ioctl": (1, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)),  # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIO(N)CLEX
+    "prctl": (0, (3, 15, 16, 0x53564D41)),  # PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
+    "prlimit64": (0, (0,)),  # of this process
+}
+"""Call -> which of its arguments, and the values that it may have.
+
+Refused with it: a file that sends signals to another process as it becomes ready (F_SETOWN, FIOSETOWN), limits of
+another process, to outlive the parent (PR_SET_PDEATHSIG), pipes that hold more (F_SETPIPE_SZ).
 """
 
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # classic BPF
 _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000 | 1, 0x80000000  # refuse: EPERM
+_NUMBER_AT, _MACHINE_AT, _ARGUMENTS_AT = 0, 4, 16  # in struct seccomp_data
+
+
+def numbers(machine: str) -> dict[str, int]:
+    """Name and number of each call that is allowed on a machine."""
+    entries = [entry.split() for entry in _ALLOWED[machine].replace("\n", ",").split(",") if entry.strip()]
+    return {name: int(number) for name, number in entries}
 
 
 def seccomp_filter() -> bytes | None:
@@ -77,11 +97,17 @@ def seccomp_filter() -> bytes | None:
     machine = os.uname().machine
     if sys.platform != "linux" or machine not in _MACHINES or sys.maxsize < 2**32:
         return None
-    allowed = [int(entry.split()[1]) for entry in _ALLOWED[machine].replace("\n", ",").split(",") if entry.strip()]
-    steps = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, _MACHINES[machine]), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
+    allowed = numbers(machine)
+    steps = [(_LOAD, 0, 0, _MACHINE_AT), (_EQUAL, 1, 0, _MACHINES[machine]), (_RETURN, 0, 0, _KILL)]
+    steps += [(_LOAD, 0, 0, _NUMBER_AT)]
+    for name, (place, values) in _ONLY.items():
+        # The kernel takes the lower half of each of these arguments, which comes first on these machines.
+        steps += [(_EQUAL, 0, len(values) + 3, allowed.pop(name)), (_LOAD, 0, 0, _ARGUMENTS_AT + 8 * place)]
+        steps += [(_EQUAL, len(values) - i, 0, value) for i, value in enumerate(values)]
+        steps += [(_RETURN, 0, 0, _REFUSE), (_RETURN, 0, 0, _ALLOW)]
     # Above 2**30 are the calls of x32, the same ones under other numbers.
     steps += [(_AT_LEAST, len(allowed), 0, 0x40000000)]
-    steps += [(_EQUAL, len(allowed) - i, 0, number) for i, number in enumerate(allowed)]
+    steps += [(_EQUAL, len(allowed) - i, 0, number) for i, number in enumerate(allowed.values())]
     steps += [(_RETURN, 0, 0, _REFUSE), (_RETURN, 0, 0, _ALLOW)]
     return b"".join(struct.pack("=HBBI", *step) for step in steps)
 
