@@ -20,6 +20,7 @@ COMMANDS = {
     "rollouts": ("divmon.cli.rollouts", "score the completions that a GRPO or RLOO run logged"),
     "compare": ("divmon.cli.compare", "compare runs: who kept more diversity, where they diverge, at equal accuracy"),
     "report": ("divmon.cli.report", "write a run as one HTML file, with its completions; tables and pictures too"),
+    "select": ("divmon.cli.select", "print the path of the checkpoint that lost least diversity at the best accuracy"),
     "tasks": ("divmon.cli.tasks", "list the tasks, and try their reference answers on their verifiers"),
     "attach": ("divmon.cli.attach", "run a training program that takes no callbacks, with one"),
     "replay": ("divmon.cli.replay", "train the stages of a published lineage in order, with the monitor on"),

@@ -24,6 +24,7 @@ from typing import Any
 
 from divmon.loggers.console import closing_lines, console
 from divmon.options import Options
+from divmon.training import best_checkpoint
 from divmon.training.budget import Budget
 from divmon.training.composition import Composition
 from divmon.training.composition.record import describe
@@ -36,6 +37,7 @@ from divmon.training.rollouts import Rollouts, watch_rollouts
 from divmon.training.schedule import Schedule
 from divmon.training.sharded_models import unwrapped
 from divmon.training.trainer_access import readable_rows, reference_model
+from divmon.types import Snapshot
 
 logger = logging.getLogger("divmon")
 
@@ -76,12 +78,14 @@ class TrainingRun:
             keep_loggers=host.keep_loggers,
         )
         self.live.alarms.check(host.world_size, options.processes)
+        best_checkpoint.check(options, host.world_size)
         self._composition, self._parts = training_data(options)
         self._budget = Budget(options.max_overhead, self.schedule.every, host.first_step)
         self._rollouts: Rollouts | None = None
         self._began = time.perf_counter()
         self._active = False
         self._tried = -1
+        self._latest: Snapshot | None = None
         self._cost = 0.0
 
     # -- what the loop says, in its order
@@ -106,6 +110,8 @@ class TrainingRun:
         )
         self._active = True
         self._safely(moment, lambda: self._record_plan(moment), "recording the plan")
+        if options.keep_best:
+            self._safely(moment, lambda: best_checkpoint.begin(live), "keeping the best checkpoint")
         if options.rollouts and live.processes.is_main:
             self._rollouts = watch_rollouts(host.trainer, live, self._numbered(moment.step))
         if self.schedule.planned(host.max_steps):
@@ -177,7 +183,10 @@ class TrainingRun:
         """
         if not self._active or self._numbered(moment.step) == self._tried:
             return
+        self._latest = None
         self._safely(moment, lambda: self._take(moment, may_wait))
+        if self.options.keep_best and self._active:
+            self._safely(moment, lambda: self._keep_best(moment), "keeping the best checkpoint")
         self._act(moment)
 
     def _take(self, moment: Moment, may_wait: bool) -> None:
@@ -197,6 +206,12 @@ class TrainingRun:
             self._cost *= self.options.num_samples / (self.options.reference_samples or 1)
         if snapshot is not None and not snapshot.samples:
             raise RuntimeError(f"no prompt could be sampled: {next(iter(snapshot.missing.values()), 'no prompts')}")
+        self._latest = snapshot
+
+    def _keep_best(self, moment: Moment) -> None:
+        began = time.perf_counter()
+        best_checkpoint.keep_if_better(self.live, self._latest, self.host.trainer, moment.model)
+        self.live.charge(time.perf_counter() - began)
 
     def _facts(self, moment: Moment) -> dict[str, Any]:
         """Of the training, for the snapshot's provenance."""
@@ -312,6 +327,8 @@ class TrainingRun:
         self._record_seconds()
         share = 100 * live.seconds / max(elapsed, 1e-9)
         live.say(closing_lines(live.store, live.store.problems()))
+        if self.options.keep_best and (line := best_checkpoint.closing_line(live)):
+            live.say(line)
         live.say(f"divmon: {duration(live.seconds)} of {duration(elapsed)} ({share:.2g} %) went into measuring")
 
     def _record_plan(self, moment: Moment) -> None:
