@@ -25,6 +25,7 @@ COMMANDS = {
     "attach": ("divmon.cli.attach", "run a training program that takes no callbacks, with one"),
     "replay": ("divmon.cli.replay", "train the stages of a published lineage in order, with the monitor on"),
     "watch": ("divmon.cli.watch", "measure checkpoints as a training run writes them"),
+    "sweep": ("divmon.cli.sweep", "measure the models between a base and a tuned one, and save the best of them"),
     "data": ("divmon.cli.data", "describe a mixture of training data before training on it"),
     "demo": ("divmon.cli.demo", "train a miniature model on narrow and on broad data and watch its diversity"),
 }
