@@ -2,8 +2,8 @@
 
     python recipes/interpolation/narrow.py runs/interpolation
 
-writes base (a link to the cached model's files, copied), narrow (what came of 60 steps) and problems.jsonl. A minute or two
-on two cores.
+writes base (a copy of the cached model), narrow (what came of 60 steps) and problems.jsonl. A minute or two on two
+cores.
 """
 
 from __future__ import annotations
