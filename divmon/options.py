@@ -128,6 +128,9 @@ class Options:
     "file.py:function") is called with the alert; several in a list or with commas. None tests nothing."""
     alert_delta: float = 0.05
     """Loss of diversity that is healthy, as a share of the reference."""
+    keep_best: bool = False
+    """Keep the best evaluation's weights in <run directory>/best, by the trainer's own save: the most diverse
+    of those as accurate as the best; where nothing is graded, the last that kept 95 percent of the diversity."""
     max_overhead: float | None = DefaultFloat(0.05)
     """Share of the run's time that measuring may take, 0.05 for 5 percent: `every` is thinned to every x 2, x 4, ... to
     keep to it; the start, the middle, the end and listed steps are not. No limit where None, or where only `every` is

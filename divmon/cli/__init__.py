@@ -20,10 +20,12 @@ COMMANDS = {
     "rollouts": ("divmon.cli.rollouts", "score the completions that a GRPO or RLOO run logged"),
     "compare": ("divmon.cli.compare", "compare runs: who kept more diversity, where they diverge, at equal accuracy"),
     "report": ("divmon.cli.report", "write a run as one HTML file, with its completions; tables and pictures too"),
+    "select": ("divmon.cli.select", "print the path of the checkpoint that lost least diversity at the best accuracy"),
     "tasks": ("divmon.cli.tasks", "list the tasks, and try their reference answers on their verifiers"),
     "attach": ("divmon.cli.attach", "run a training program that takes no callbacks, with one"),
     "replay": ("divmon.cli.replay", "train the stages of a published lineage in order, with the monitor on"),
     "watch": ("divmon.cli.watch", "measure checkpoints as a training run writes them"),
+    "sweep": ("divmon.cli.sweep", "measure the models between a base and a tuned one, and save the best of them"),
     "data": ("divmon.cli.data", "describe a mixture of training data before training on it"),
     "demo": ("divmon.cli.demo", "train a miniature model on narrow and on broad data and watch its diversity"),
 }

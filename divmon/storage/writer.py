@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from divmon import __version__
 from divmon.storage import reader, recovery
+from divmon.storage.best import BEST
 from divmon.storage.files import now, unused, write_whole
 from divmon.storage.manifest import FORMAT, asked, read_figures, read_manifest
 from divmon.storage.reader import read_run
@@ -254,7 +255,7 @@ class Store:
         here = self.path.absolute()
         aside = unused(here.with_name(f"{here.name}-{created.replace(':', '-')}"))
         aside.mkdir()
-        for name in ("snapshots", "superseded", "manifest.json"):
+        for name in ("snapshots", "superseded", BEST, "manifest.json"):
             if (self.path / name).exists():
                 (self.path / name).rename(aside / name)
         (self.path / "snapshots").mkdir()

@@ -61,6 +61,7 @@ class OptionsDict(TypedDict, total=False):
     rollout_threshold: Any
     alerts: Any
     alert_delta: float
+    keep_best: bool
     max_overhead: float | None
     on_error: Literal["warn", "raise"]
     progress: bool

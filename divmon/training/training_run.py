@@ -24,6 +24,7 @@ from typing import Any
 
 from divmon.loggers.console import closing_lines, console
 from divmon.options import Options
+from divmon.training import best_checkpoint
 from divmon.training.budget import Budget
 from divmon.training.composition import Composition
 from divmon.training.composition.record import describe
@@ -80,6 +81,7 @@ class TrainingRun:
             keep_loggers=host.keep_loggers,
         )
         self.live.alarms.check(host.world_size, options.processes)
+        best_checkpoint.check(options, host.world_size)
         self._composition, self._parts = training_data(options)
         self._budget = Budget(options.max_overhead, self.schedule.every, host.first_step)
         self._between = LikelihoodLooks(self.live, options.likelihood_every, host.first_step, options.first_step)
@@ -87,6 +89,7 @@ class TrainingRun:
         self._began = time.perf_counter()
         self._active = False
         self._tried = -1
+        self._latest: Snapshot | None = None
         self._cost = 0.0
         self._measured = False
 
@@ -112,6 +115,8 @@ class TrainingRun:
         )
         self._active = True
         self._safely(moment, lambda: self._record_plan(moment), "recording the plan")
+        if options.keep_best:
+            self._safely(moment, lambda: best_checkpoint.begin(live), "keeping the best checkpoint")
         if options.rollouts and live.processes.is_main:
             self._rollouts = watch_rollouts(host.trainer, live, self._numbered(moment.step))
         if self.schedule.planned(host.max_steps):
@@ -187,7 +192,10 @@ class TrainingRun:
         """
         if not self._active or self._numbered(moment.step) == self._tried:
             return
+        self._latest = None
         self._safely(moment, lambda: self._take(moment, may_wait))
+        if self.options.keep_best and self._active:
+            self._safely(moment, lambda: self._keep_best(moment), "keeping the best checkpoint")
         self._act(moment)
 
     def _take(self, moment: Moment, may_wait: bool) -> None:
@@ -210,6 +218,12 @@ class TrainingRun:
         self._measured = True
         if snapshot is not None and not snapshot.samples:
             raise RuntimeError(f"no prompt could be sampled: {next(iter(snapshot.missing.values()), 'no prompts')}")
+        self._latest = snapshot
+
+    def _keep_best(self, moment: Moment) -> None:
+        began = time.perf_counter()
+        best_checkpoint.keep_if_better(self.live, self._latest, self.host.trainer, moment.model)
+        self.live.charge(time.perf_counter() - began)
 
     def _take_between(self, moment: Moment) -> None:
         live, between = self.live, self._between
@@ -355,6 +369,8 @@ class TrainingRun:
         self._record_seconds()
         share = 100 * live.seconds / max(elapsed, 1e-9)
         live.say(closing_lines(live.store, live.store.problems()))
+        if self.options.keep_best and (line := best_checkpoint.closing_line(live)):
+            live.say(line)
         live.say(f"divmon: {duration(live.seconds)} of {duration(elapsed)} ({share:.2g} %) went into measuring")
 
     def _record_plan(self, moment: Moment) -> None:

@@ -41,8 +41,8 @@ KNOWS: dict[str, set[str]] = {
     "callback": {"loggers", "scoring", "training"},
     "analysis": {"types", "storage", "loggers", "prompts", "grading", "sampling", "scoring", "pipeline"},
     "lineages": {
-        *("types", "options", "guard", "storage", "loggers", "prompts", "sampling", "training", "monitor", "callback"),
-        "analysis",
+        *("types", "options", "guard", "storage", "loggers", "prompts", "sampling", "scoring", "training", "monitor"),
+        *("callback", "analysis"),
     },
     "cli": {
         *(

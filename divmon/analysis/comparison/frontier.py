@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
+from divmon.scoring.choice import unbeaten
 from divmon.scoring.figures import Registry
 
 if TYPE_CHECKING:
@@ -35,15 +33,3 @@ def frontier(curves: pd.DataFrame, figures: Registry) -> pd.DataFrame:
         points.loc[own.index, "best"] = unbeaten(own[["accuracy", "value"]].to_numpy())
     first = ["run", "group", "stage", "step", "task", "metric"]
     return points[[*first, *bounds.values(), "value", "low", "high", "n", "best"]].reset_index(drop=True)
-
-
-def unbeaten(point_ND: ArrayLike) -> NDArray[np.bool_]:
-    """The Pareto set [N]: points than which none is at least as high in every dimension and higher in one.
-
-    >>> unbeaten([[0.5, 0.3], [0.6, 0.2], [0.5, 0.2]]).tolist()
-    [True, True, False]
-    """
-    point = np.asarray(point_ND, dtype=np.float64)
-    no_less_NN = (point[:, None] >= point[None]).all(-1)
-    more_NN = (point[:, None] > point[None]).any(-1)
-    return np.asarray(~(no_less_NN & more_NN).any(0))

@@ -100,6 +100,8 @@ def _marks(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> dict[tuple[s
         for a in alerts.get(member.name, ()):
             tested = c.figures.pairwise(name for task, name in member.curves.tables if task == a.task)[:1]
             of_length = ["empty", "clipped_ratio"] if a.kind == "length" else tested
+            if a.kind == "saturation":
+                of_length = [f"{name}_correct" for name in tested]
             for metric in [RISEN[a.kind]] if a.kind in RISEN else of_length:
                 if a.new:
                     found[member.name, a.task, metric, a.step] = a.kind

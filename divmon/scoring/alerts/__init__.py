@@ -112,6 +112,8 @@ class Alerts:
         if tests is not None:
             self.tests = [(task, kind) for task, kind in tests]
         self._since: dict[tuple[str, str], int] = {}
+        self._course: dict[str, list[Any]] = {}
+        """By task, `Figures.course` of each look."""
 
     def record(self) -> dict[str, Any]:
         """What is fixed at the start, for the manifest: `Alerts(probes, reference, **record)` goes on with it."""
@@ -138,6 +140,10 @@ class Alerts:
                 return [self._sampler(snapshot, where)]
         self._since.pop(("", "sampler"), None)
         now = {task: Figures(snapshot, task) for task in self._ids}
+        for task, figures in now.items():
+            course = self._course.setdefault(task, [])
+            figures.earlier = tuple(course)
+            course.append(figures.course)
         standing = []
         for task, kind in self.tests:
             if task not in now:

@@ -14,6 +14,7 @@ TITLES = {
     "repetition": "DEGENERATION, repetition",
     "length": "DEGENERATION, length",
     "truncation": "TRUNCATION",
+    "saturation": "SATURATION",
     "sampler": "SUSPICIOUS SAMPLER",
 }
 
@@ -29,6 +30,8 @@ _LOOK_AT = {
     "templating": "one answer to each of several prompts, side by side",
     "repetition": "the completions: do they loop?",
     "length": "how the completions end: is the end of text still trained, is max_new_tokens enough?",
+    "saturation": "the correct completions beside those of earlier evaluations; training on narrows them and helps no"
+    " more: stop, or take an earlier checkpoint (divmon select)",
     "truncation": "how the completions end; until they have answers nothing is comparable",
 }
 
@@ -37,8 +40,12 @@ def evidence(
     kind: str, before: Figures, now: Figures, found: Finding, prompts: Sequence[str], against: str, threshold: float
 ) -> str:
     """What follows the kind, the task and the steps; the second line says what to read."""
+    if found.looks:
+        against = f"over the last {found.looks} evaluations"
     parts = [f"{_change(kind, before, now, found)} {against} (n {found.n}, t {found.t:.1f} > {threshold:.1f})"]
     parts += _decomposition(before, now) if kind.startswith("narrowing") else []
+    if (gain := found.gain) is not None:
+        parts.append(f"accuracy moved by {100 * gain.value:+.1f} points [{100 * gain.low:.1f}, {100 * gain.high:.1f}]")
     parts += _lengths(before, now) if kind in ("repetition", "length") else []
     no_answer = now.scores.get("no_answer")
     if no_answer is not None and no_answer.mean > TRUNCATED_LIMIT and kind != "truncation":
@@ -64,7 +71,9 @@ def _change(kind: str, before: Figures, now: Figures, found: Finding) -> str:
     if kind != "templating":
         assert before.tested_figure is not None
         what = before.tested_figure
-        if kind == "narrowing_correct":
+        if kind == "saturation":
+            what += " of pairs of correct answers"
+        elif kind == "narrowing_correct":
             what += " of pairs of correct answers, at their share,"
         elif "accuracy" in now.scores:
             what += " minus what better answers take away"

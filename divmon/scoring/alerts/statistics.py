@@ -11,8 +11,9 @@ and of runs that lose exactly DELTA 2.5 percent alarm in place of 1 (tests/resul
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -40,6 +41,13 @@ class Figures:
         self.scores: dict[str, Score] = {s.metric: s for s in snapshot.scores if s.task == task}
         self.decomposition = snapshot.decomposition.get(task, {})
         self.registry = Registry(snapshot.figures)
+        self.earlier: Sequence[tuple[Array, Array]] = ()
+        """`course` of every look since the reference, in their order."""
+
+    @property
+    def course(self) -> tuple[Array, Array]:
+        """By prompt [P], accuracy and the tested figure of correct answers: what `saturation` compares over looks."""
+        return self.values("accuracy"), self.values(f"{self.tested_figure}_correct")
 
     def values(self, metric: str) -> Array:
         """A figure by prompt [P], NaN where undefined; one NaN, for all prompts, where there is no such figure."""
@@ -75,6 +83,10 @@ class Finding:
     """The figure then, on these prompts."""
     worst: tuple[int, ...] = ()
     """The prompts that show most against the null, three at most."""
+    gain: Interval | None = None
+    """Of accuracy, where the test is about that too."""
+    looks: int = 0
+    """Those that the change is taken over, where that is not since the reference."""
 
 
 Test = Callable[[Figures, Figures, float], Finding | None]
@@ -194,6 +206,35 @@ def truncation(before: Figures, now: Figures, delta: float) -> Finding | None:
     return None if above is None or risen is None else min(above, risen, key=lambda tested: tested.t)
 
 
+def saturation(before: Figures, now: Figures, delta: float) -> Finding | None:
+    """Null: accuracy still rises by delta (0.05: 5 points) or more, or correct answers lost at most delta of the
+    reference's distance, from the third to the last quarter of the looks since the reference, on average over prompts
+    like these.
+
+    The smaller t of x_p = delta - (rise of accuracy) and x_p = (distance lost) - delta D_r, on the prompts that have
+    both: an intersection-union test, of the level of either, since both halves of the null must be rejected
+    (Berger, Technometrics 1982). From 4 looks on.
+    """
+    looks = [*now.earlier, now.course]
+    size = len(looks) // 4
+    if not size:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a prompt without two correct answers at any look
+        (early_P, wide_P), (late_P, left_P) = (
+            tuple(np.nanmean(np.stack(side), axis=0) for side in zip(*part, strict=True))
+            for part in (looks[-2 * size : -size], looks[-size:])
+        )
+    level_P = before.values(f"{before.tested_figure}_correct")
+    gain_P, change_P = late_P - early_P, left_P - wide_P
+    there_P = np.where(np.isnan(gain_P + change_P + level_P), np.nan, 0.0)
+    flat = paired(delta - gain_P + there_P, change_P, level_P)
+    narrower = paired(-change_P - delta * level_P + there_P, change_P, level_P)
+    if flat is None or narrower is None:
+        return None
+    return replace(narrower, t=min(flat.t, narrower.t), gain=mean_interval(gain_P + there_P), looks=2 * size)
+
+
 def _risen(then_P: Array, now_P: Array) -> Finding | None:
     change_P = now_P - then_P
     return paired(change_P - SHARE, change_P, then_P)
@@ -206,6 +247,7 @@ TESTS: dict[str, tuple[Test, Sequence[str]]] = {
     "repetition": (repetition, ("repetition",)),
     "length": (length, ("empty", "clipped_ratio", "truncated")),
     "truncation": (truncation, ("no_answer",)),
+    "saturation": (saturation, ("accuracy",)),
 }
 """By kind, the test and the figures that it needs beside the diversity of pairs."""
 
@@ -213,11 +255,11 @@ TESTS: dict[str, tuple[Test, Sequence[str]]] = {
 def possible(kind: str, before: Figures) -> str | None:
     """Why a kind cannot be tested against this reference; None where it can."""
     needed = list(TESTS[kind][1])
-    if kind.startswith("narrowing"):
+    if kind.startswith("narrowing") or kind == "saturation":
         if before.tested_figure is None:
             there = dict.fromkeys(before.registry[name].metric for name in before.registry.pairwise())
             return f"none of the pairwise metrics {', '.join(there)} is measured"
-        needed.append(before.tested_figure)
+        needed.append(before.tested_figure + ("_correct" if kind == "saturation" else ""))
     for name in needed:
         if name not in before.scores:
             return f"there is no {name}"

@@ -1,0 +1,135 @@
+"""What README.md says is to be done with results.jsonl: prints a table, and writes picture.png.
+
+python recipes/composition/analyze.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import spearmanr
+
+HERE = Path(__file__).parent
+NULL = "teachers"
+PREDICTORS = (NULL, "teacher_entropy", "opening_overlap", "within_source", "same_prompt", "conditional")
+OUTCOMES = ("sbert_correct", "sbert", "ead")
+RESAMPLES, EARNED = 4000, 0.7
+
+Column = np.ndarray
+
+
+def read(results: Path) -> tuple[list[str], dict[str, Column]]:
+    """Names of the mixtures that have a training, and each figure [mixtures], a mean over their seeds."""
+    lines = [json.loads(line) for line in results.read_text().splitlines() if line.endswith("}")]
+    names = list(dict.fromkeys(line["mixture"] for line in lines))
+    columns: dict[str, Column] = {}
+    for part, wanted in (("predictors", PREDICTORS), ("after", OUTCOMES)):
+        for figure in wanted:
+            values = [[_number(r[part].get(figure)) for r in lines if r["mixture"] == n and r[part]] for n in names]
+            columns[figure] = np.array([np.mean(own) for own in values])
+    columns["seeds"] = np.array([sum(r["mixture"] == name for r in lines) for name in names])
+    return names, columns
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def halves(names: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Places of the mixtures to fit on, and to judge on: the same for each mixture, however many are there."""
+    from run import mixtures
+
+    order = [mixture.name for mixture in mixtures()]
+    random.Random(0).shuffle(order)
+    first = set(order[: len(order) // 2])
+    return ([i for i, n in enumerate(names) if n in first], [i for i, n in enumerate(names) if n not in first])
+
+
+def rank(x: Column, y: Column) -> float:
+    """Spearman's, where both are defined; NaN where one does not vary."""
+    there = ~np.isnan(x + y)
+    x, y = x[there], y[there]
+    if len(x) < 3 or len(set(x)) < 2 or len(set(y)) < 2:
+        return float("nan")
+    return float(spearmanr(x, y).statistic)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    return tuple(np.nanpercentile(values, [2.5, 97.5])) if np.isfinite(values).any() else (np.nan, np.nan)
+
+
+def analyze(columns: dict[str, Column], fit: list[int], judge: list[int], outcome: str) -> tuple[str, list[dict]]:
+    """The candidate of the first half, and of each predictor what the second half says."""
+    signs = {name: rank(columns[name][fit], columns[outcome][fit]) for name in PREDICTORS}
+    candidate = max((n for n in PREDICTORS if n != NULL), key=lambda n: np.nan_to_num(abs(signs[n]), nan=-1))
+    y = columns[outcome][judge]
+    sided = {name: np.sign(signs[name]) * columns[name][judge] for name in PREDICTORS}
+    draws = np.random.default_rng(0).integers(len(judge), size=(RESAMPLES, len(judge)))
+    found = []
+    for name in PREDICTORS:
+        own = [rank(sided[name][draw], y[draw]) for draw in draws]
+        null = [rank(sided[NULL][draw], y[draw]) for draw in draws]
+        less = np.array(own) - np.array(null)
+        point, beyond = rank(sided[name], y), rank(sided[name], y) - rank(sided[NULL], y)
+        row = {"predictor": name, "fitted": signs[name], "rho": point, "interval": interval(own)}
+        found.append(row | {"over_null": beyond, "over_interval": interval(less)})
+    return candidate, found
+
+
+def draw(columns: dict[str, Column], candidate: str, outcome: str, judge: list[int], path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    judged = np.isin(np.arange(len(columns[outcome])), judge)
+    for axes, name in zip(figure.subplots(1, 2, sharey=True), dict.fromkeys((NULL, candidate)), strict=False):
+        for side, marker, label in ((~judged, "o", "half to fit on"), (judged, "s", "half judged on")):
+            axes.scatter(columns[name][side], columns[outcome][side], marker=marker, alpha=0.8, label=label)
+        axes.set_xlabel(name)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    figure.axes[0].set_ylabel(f"{outcome} after training")
+    figure.axes[0].legend(frameon=False)
+    seeds = columns["seeds"]
+    figure.suptitle(f"{len(seeds)} mixtures, {int(seeds.sum())} trainings: number of teachers, and {candidate}", x=0.3)
+    figure.savefig(path, dpi=150)
+
+
+def main(results: Path, picture: Path) -> None:
+    names, columns = read(results)
+    fit, judge = halves(names)
+    count = int(columns["seeds"].sum())
+    print(f"{len(names)} mixtures of 32, {count} trainings of 96; {len(fit)} to fit, {len(judge)} judged")
+    if min(len(fit), len(judge)) < 4:
+        print("too few mixtures for a correlation")
+        return
+    for outcome in OUTCOMES:
+        candidate, found = analyze(columns, fit, judge, outcome)
+        print(f"\n{outcome} (candidate of the first half: {candidate})")
+        print(f"{'predictor':16} {'fitted':>7} {'judged':>7} {'95 %':>15} {'over teachers':>14} {'95 %':>15}")
+        for row in found:
+            (low, high), (less, more) = row["interval"], row["over_interval"]
+            print(
+                f"{row['predictor']:16} {row['fitted']:7.2f} {row['rho']:7.2f} {f'[{low:.2f}, {high:.2f}]':>15}"
+                f" {row['over_null']:14.2f} {f'[{less:.2f}, {more:.2f}]':>15}"
+            )
+        own = next(row for row in found if row["predictor"] == candidate)
+        if outcome == OUTCOMES[0]:
+            earned = own["over_interval"][0] > 0 and own["rho"] >= EARNED
+            whole = len(names) == 32 and (columns["seeds"] == 3).all()
+            print(f"earned: {'yes' if earned else 'no'}{'' if whole else ' (partial: not the decision)'}")
+            draw(columns, candidate, outcome, judge, picture)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
+    parser.add_argument("--picture", type=Path, default=HERE / "picture.png")
+    given = parser.parse_args()
+    main(given.results, given.picture)
