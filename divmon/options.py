@@ -123,6 +123,9 @@ class Options:
     keep to it; the start, the end and listed steps are not. No limit where None."""
     on_error: Literal["warn", "raise"] = "warn"
     """What a failure during training does: "warn" records it and training continues, "raise" is for tests."""
+    tensorboard: Literal["headline", "all"] = "headline"
+    """Figures in TensorBoard and the other trackers: the "headline" of each task (about six), or "all"; the run
+    directory holds all of them either way."""
     progress: bool = True
     """Show a progress bar while measuring."""
     data: Any = None

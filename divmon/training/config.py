@@ -63,6 +63,7 @@ class OptionsDict(TypedDict, total=False):
     alert_delta: float
     max_overhead: float | None
     on_error: Literal["warn", "raise"]
+    tensorboard: Literal["headline", "all"]
     progress: bool
     data: Any
     source_column: str | None

@@ -126,9 +126,10 @@ def test_it_leads_tensorboard(trained: tuple[Path, str]) -> None:
     log = EventAccumulator(str(events.parent), size_guidance={"tensors": 0}).Reload()
     written = log.Tensors("custom_scalars__config__")[-1]
     layout = layout_pb2.Layout.FromString(written.tensor_proto.string_val[0])
-    first = {chart.title for chart in layout.category[0].chart}
-    assert {"prompts/words_apart", "prompts/sbert", "prompts/accuracy"} <= first
-    assert "prompts/few_words" not in first and "prompts/coverage" not in first
+    (category,) = layout.category
+    titles = ["loss", "prompts: change of words_apart"]
+    titles += [f"prompts: {metric}" for metric in ("words_apart", "sbert", "ead", "accuracy")]
+    assert [chart.title for chart in category.chart] == titles
 
 
 def test_it_leads_comparisons_and_the_report(trained: tuple[Path, str]) -> None:
