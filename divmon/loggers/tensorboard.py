@@ -14,7 +14,7 @@ from divmon import loggers
 from divmon.loggers import decomposition_chart
 from divmon.loggers.tensorboard_layout import layout
 from divmon.loggers.tensorboard_table import hyperparameters
-from divmon.types import TERMS, Probe, Snapshot
+from divmon.types import TERMS, Figure, Probe, Snapshot
 
 
 class tensorboard:
@@ -53,7 +53,7 @@ class tensorboard:
         self._waiting: list[tuple[Snapshot, Sequence[Probe]]] = []
         self._named: dict[str, str] = {}
         self._layout: Any = None
-        self._tasks: dict[str, list[str]] = {}
+        self._tasks: dict[str, dict[str, str]] = {}
         self._others: dict[str, str] = {}
         self._references: dict[str, int] = {}
         self._parts: dict[tuple[str, str], dict[int, Any]] = {}
@@ -160,7 +160,7 @@ class tensorboard:
     def _write_layout(self, writer: Any, snapshot: Snapshot) -> None:
         """Again where a metric came late: the server takes the last one."""
         for task, scores in loggers.leading_scores(snapshot).items():
-            self._tasks.setdefault(task, [score.metric for score in scores])
+            self._tasks.setdefault(task, {s.metric: _title(s.metric, snapshot.figures) for s in scores})
         if self._everything:
             names = loggers.scalars(snapshot, True)
             self._others |= {name.removesuffix("_change"): name for name in names if name.endswith("_change")}
@@ -168,6 +168,12 @@ class tensorboard:
         if made != self._layout:
             self._layout = made
             writer.add_custom_scalars(made)
+
+
+def _title(metric: str, figures: Mapping[str, Figure]) -> str:
+    """Of a chart, for who has never heard of sbert."""
+    is_diversity = metric in figures and figures[metric].diverse == "higher"
+    return f"diversity ({metric})" if is_diversity else metric
 
 
 def _write_histograms(writer: Any, snapshot: Snapshot) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from divmon.loggers import FIRST, REST
@@ -14,21 +14,24 @@ LOSS = r"(?i)^((train|eval|valid|validation)[/_])?loss$"
 TITLE = "Output diversity beside the loss (changes: since the reference, with 95 % intervals)"
 
 
-def layout(tasks: Mapping[str, Sequence[str]], others: Mapping[str, str]) -> dict[str, Any]:
+def layout(tasks: Mapping[str, Mapping[str, str]], others: Mapping[str, str]) -> dict[str, Any]:
     """What `SummaryWriter.add_custom_scalars` takes. TensorBoard opens the first category, and draws all of it: one
-    curve a chart, as it writes no names beside them.
+    curve a chart, as it writes no names beside them, and those with an interval last.
 
     Args:
-        tasks: task -> its headline metrics, the first of which is shown with its change.
+        tasks: task -> its headline metrics with their titles; the first is shown with its change.
         others: name of a figure that is not in the headline -> the name of its change.
     """
+    leading: dict[str, Any] = {}
+    further: dict[str, Any] = {}
     changes: dict[str, Any] = {}
-    levels: dict[str, Any] = {}
     for task, metrics in tasks.items():
-        names = {metric: f"{FIRST}/{task}/{metric.replace('/', '_')}" for metric in metrics}
-        changes[f"{task}: change of {metrics[0]}"] = _band(f"{names[metrics[0]]}_change")
-        levels |= {f"{task}: {metric}": ["Multiline", [f"^{re.escape(name)}$"]] for metric, name in names.items()}
-    first = {"loss": ["Multiline", [LOSS]], **changes, **levels}
+        for place, (metric, title) in enumerate(metrics.items()):
+            name = f"{FIRST}/{task}/{metric.replace('/', '_')}"
+            (further if place else leading)[f"{task}: {title}"] = ["Multiline", [f"^{re.escape(name)}$"]]
+            if not place:
+                changes[f"{task}: change of {metric}"] = _band(f"{name}_change")
+    first = {"loss": ["Multiline", [LOSS]], **leading, **further, **changes}
     rest = {name.removeprefix(f"{REST}/"): _band(change) for name, change in others.items()}
     made = {TITLE: first, "What the change consists of": _terms(others), "Change of every other figure": rest}
     return {title: own for title, own in made.items() if own}

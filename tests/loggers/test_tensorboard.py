@@ -77,13 +77,14 @@ def test_the_layout_draws_the_loss_beside_each_change_with_its_bounds(tmp_path: 
     log = events(host_folder(tmp_path))
     (written,) = log.Tensors("custom_scalars__config__")
     (category,) = layout_pb2.Layout.FromString(written.tensor_proto.string_val[0]).category
-    loss, change, *levels = category.chart
+    loss, *levels, change = category.chart
     (pattern,) = loss.multiline.tag
     assert [tag for tag in log.Tags()["scalars"] if re.match(pattern, tag)] == ["train/loss"]
     name = "Diversity/gsm8k/sbert_change"
     (band,) = change.margin.series
     assert (band.value, band.lower, band.upper) == (name, f"{name}_low", f"{name}_high")
-    assert [chart.title for chart in (change, *levels)] == ["gsm8k: change of sbert", "gsm8k: sbert", "gsm8k: ead"]
+    titles = [chart.title for chart in (change, *levels)]
+    assert titles == ["gsm8k: change of sbert", "gsm8k: diversity (sbert)", "gsm8k: diversity (ead)"]
 
 
 def test_everything_on_request_with_values_by_prompt_as_histograms(tmp_path: Path) -> None:

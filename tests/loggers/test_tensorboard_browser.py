@@ -38,9 +38,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-def test_the_loss_and_the_change_are_drawn_side_by_side(browser: Any, server: str) -> None:
+def test_the_loss_and_the_diversity_are_drawn_side_by_side(browser: Any, server: str) -> None:
     tab = custom_scalars(browser, server)
-    titles = ["loss", "gsm8k: change of sbert", "gsm8k: sbert"]
+    titles = ["loss", "gsm8k: diversity (sbert)", "gsm8k: diversity (ead)"]
     places = [tab.get_by_text(title, exact=True).first.bounding_box(timeout=60_000) for title in titles]
     assert len({place["y"] for place in places}) == 1, "one row"
     assert [place["x"] for place in places] == sorted(place["x"] for place in places)
