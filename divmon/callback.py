@@ -123,7 +123,8 @@ class DiversityCallback(TrainerCallback):
         loggers = self.loggers
         if loggers is None and state.is_world_process_zero:
             step = self.options.first_step + state.global_step
-            loggers = host_loggers(trainer, args, state, control, inner, step)
+            everything = self.options.tensorboard == "all"
+            loggers = host_loggers(trainer, args, state, control, inner, step, everything)
         rows = args.gradient_accumulation_steps
         host = Host(
             output_dir=self.options.output_dir or os.path.join(args.output_dir or ".", "_divmon"),

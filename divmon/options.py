@@ -143,6 +143,9 @@ class Options:
     likelihood_every: int | None = 10
     """Steps between measurements of the latter alone, a forward over stored texts; thinned to every x 2, x 4, ... to
     keep to 1 percent of the run's time. None or 0 for none."""
+    tensorboard: Literal["headline", "all"] = "headline"
+    """Figures in TensorBoard and the other trackers: the "headline" of each task (about six), or "all"; the run
+    directory holds all of them either way."""
     progress: bool = True
     """Show a progress bar while measuring."""
     data: Any = None

@@ -1,11 +1,13 @@
 """Where the scores go while training: one file a place, one class of the file's name in each.
 
 A logger takes whole snapshots and picks from them by `scalars` and `texts`, so that every place shows the same figures
-under the same names:
+under the same names. By default some six a task, under a prefix that TensorBoard lists before `eval/` and `train/`:
 
-    divmon/<task>/<metric>               mean over prompts, and /n the prompts behind it
-    divmon/<task>/<metric>/change        paired change since the reference, /change_low and /change_high its interval
-                                         (of the task rollouts since the first window, unpaired where prompts differ)
+    Diversity/<task>/<metric>            the mean over prompts of each headline metric
+    Diversity/<task>/<metric>_change     paired change of the first of them since the reference, _change_low and
+                                         _change_high its interval (of the task rollouts since the first window,
+                                         unpaired where prompts differ)
+    divmon/<task>/<metric>...            all others, only with the option tensorboard="all"
     divmon/<task>/samples                a few prompts with their completions, as a markdown table
 """
 
@@ -106,16 +108,67 @@ def say(line: str) -> None:
         logger.info("%s", said(line))
 
 
-def scalars(snapshot: Snapshot) -> dict[str, float]:
-    """Every score and change of a snapshot by its name, as Python floats; what is undefined (NaN) is left out."""
+FIRST, REST = "Diversity", "divmon"
+"""Prefixes of the headline and of all else. TensorBoard sorts by case: capitals come before `eval` and `train`."""
+
+
+def scalars(snapshot: Snapshot, everything: bool = False) -> dict[str, float]:
+    """Figures of a snapshot by their names, as Python floats; what is undefined (NaN) is left out.
+
+    Args:
+        everything: those that are not in the headline too.
+    """
+    figures = snapshot.figures
+    scores, changes = shown(snapshot.scores, figures), shown(snapshot.changes, figures)
+    first = {(s.task, s.metric) for s in _leading(scores, figures)}
+    first |= {(c.task, c.metric) for c in _leading(changes, figures)}
+    leading = {(c.task, c.metric) for c in leading_changes(snapshot)}
     named: dict[str, float] = {}
-    for score in shown(snapshot.scores, snapshot.figures):
-        name = f"divmon/{score.task}/{score.metric}"
-        named |= {name: score.mean, f"{name}/n": score.n}
-    for change in shown(snapshot.changes, snapshot.figures):
-        name = f"divmon/{change.task}/{change.metric}/change"
-        named |= {name: change.change, f"{name}_low": change.low, f"{name}_high": change.high}
+    for score in scores:
+        if (own := (score.task, score.metric) in first) or everything:
+            named[name_of(score, own)] = score.mean
+    for change in changes:
+        if (key := (change.task, change.metric)) in leading or everything:
+            name = f"{name_of(change, key in first)}_change"
+            named |= {name: change.change, f"{name}_low": change.low, f"{name}_high": change.high}
     return {name: float(value) for name, value in named.items() if not math.isnan(value)}
+
+
+def name_of(figure: Score | Change, first: bool = True) -> str:
+    """What a tracker calls a level; never a folder of another name, for which MLflow's file store has no room.
+
+    Args:
+        first: whether it is of the headline.
+    """
+    return f"{FIRST if first else REST}/{figure.task}/{figure.metric.replace('/', '_')}"
+
+
+def leading_changes(snapshot: Snapshot) -> list[Change]:
+    """Of each task the change that is shown first: of the first metric of its headline."""
+    first: dict[str, Change] = {}
+    for change in _leading(shown(snapshot.changes, snapshot.figures), snapshot.figures):
+        first.setdefault(change.task, change)
+    return list(first.values())
+
+
+def leading_scores(snapshot: Snapshot) -> dict[str, list[Score]]:
+    """Of each task the levels that are shown first."""
+    tasks: dict[str, list[Score]] = {}
+    for score in _leading(shown(snapshot.scores, snapshot.figures), snapshot.figures):
+        tasks.setdefault(score.task, []).append(score)
+    return tasks
+
+
+def _leading(scores: Sequence[_Named], figures: Mapping[str, Figure]) -> list[_Named]:
+    """The headline of each task; of one without any, its first figures."""
+    tasks: dict[str, list[_Named]] = {}
+    for score in scores:
+        tasks.setdefault(score.task, []).append(score)
+    return [s for own in tasks.values() for s in headline(own, figures) or own[:FEW]]
+
+
+FEW = 3
+"""Figures shown first of a task that has none in the headline."""
 
 
 def shown(scores: Sequence[_Named], figures: Mapping[str, Figure]) -> list[_Named]:
@@ -128,15 +181,6 @@ def headline(scores: Sequence[_Named], figures: Mapping[str, Figure]) -> list[_N
     places = [(figures[s.metric].headline, s) for s in scores if s.metric in figures]
     first = [(place, s) for place, s in places if place is not None]
     return [s for _, s in sorted(first, key=lambda pair: pair[0])]
-
-
-def flat(named: dict[str, float]) -> dict[str, float]:
-    """The same with `sbert_change` for `sbert/change`, for trackers.
-
-    MLflow's file store keeps a metric as a file. A file `sbert` leaves no room for a folder `sbert`, and what it cannot
-    write it drops with the rest of its batch, the host's own values included.
-    """
-    return {re.sub(r"/(n|change|change_low|change_high)$", r"_\1", name): value for name, value in named.items()}
 
 
 def texts(snapshot: Snapshot, probes: Sequence[Probe], few: int = 3, samples: int = 16) -> dict[str, str]:

@@ -11,21 +11,25 @@ from divmon.types import Probe, Snapshot
 
 
 class active_runs:
-    """Every metric and its change, to each global run that is active at the time.
+    """The headline of each task, to each global run that is active at the time.
 
     A tracker is never imported here: one that the program has not imported has no run of its own. The program's rows
     keep their steps, so ours carry the training step as the value `divmon/step`. A tracker that fails is named once and
     left out from then on.
+
+    Args:
+        everything: all other figures too.
+        say: called with the one line about each tracker that drops out.
     """
 
-    def __init__(self, *, say: Callable[[str], None] = loggers.say) -> None:
-        self._say = say
+    def __init__(self, *, everything: bool = False, say: Callable[[str], None] = loggers.say) -> None:
+        self._everything, self._say = everything, say
         self._dropped: set[str] = set()
         self._wandb_row: tuple[str, int] | None = None
         self._overwrote = False
 
     def log(self, snapshot: Snapshot, probes: Sequence[Probe]) -> None:
-        named = loggers.flat(loggers.scalars(snapshot))
+        named = loggers.scalars(snapshot, self._everything)
         for name, send in (("wandb", self._wandb), ("mlflow", _mlflow), ("trackio", _trackio)):
             if name in sys.modules and name not in self._dropped:
                 try:
@@ -42,7 +46,8 @@ class active_runs:
         if run is None:
             return
         if self._wandb_row is None or self._wandb_row[0] != run.id:
-            run.define_metric("divmon/*", step_metric="divmon/step")
+            for prefix in (loggers.FIRST, loggers.REST):
+                run.define_metric(f"{prefix}/*", step_metric="divmon/step")
         row = (run.id, run.step)
         if row == self._wandb_row and not self._overwrote:
             self._overwrote = True

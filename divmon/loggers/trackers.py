@@ -14,13 +14,14 @@ from divmon.types import Probe, Snapshot
 
 
 class trackers:
-    """Every metric and its change, to all the trackers that the trainer reports to, TensorBoard apart.
+    """The headline of each task, to all the trackers that the trainer reports to, TensorBoard apart.
 
     A tracker that fails is named once and left out from then on; training and the others go on.
 
     Args:
         callbacks: the trainer's callbacks.
         args, state, control, model: as the trainer hands them to a callback; `state` is read at each call.
+        everything: all other figures too.
         say: called with the one line about each tracker that drops out.
     """
 
@@ -32,11 +33,12 @@ class trackers:
         control: Any,
         model: Any = None,
         *,
+        everything: bool = False,
         say: Callable[[str], None] = loggers.say,
     ) -> None:
         self._callbacks = [callback for callback in callbacks if is_tracker(callback)]
         self._args, self._state, self._control, self._model = args, state, control, model
-        self._say = say
+        self._everything, self._say = everything, say
         self._begun: set[int] = set()
         self._look()
 
@@ -46,7 +48,7 @@ class trackers:
         return [type(callback).__name__.removesuffix("Callback") for callback in self._callbacks]
 
     def log(self, snapshot: Snapshot, probes: Sequence[Probe]) -> None:
-        named = loggers.flat(loggers.scalars(snapshot))
+        named = loggers.scalars(snapshot, self._everything)
         state = copy.copy(self._state)
         state.global_step = snapshot.step
         for callback in list(self._callbacks):

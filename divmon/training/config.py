@@ -64,6 +64,7 @@ class OptionsDict(TypedDict, total=False):
     keep_best: bool
     max_overhead: float | None
     on_error: Literal["warn", "raise"]
+    tensorboard: Literal["headline", "all"]
     progress: bool
     data: Any
     source_column: str | None

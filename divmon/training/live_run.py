@@ -185,7 +185,7 @@ class LiveRun:
         if self._reference is not None:
             self.alarms.go_on(self._reference, self.probes, self.store)
         if self.loggers is None:
-            self.loggers = own_loggers(output_dir.parent, resume_step)
+            self.loggers = own_loggers(output_dir.parent, resume_step, options.tensorboard == "all")
 
     def _restored(self, snapshot: Snapshot) -> Measurement:
         """A stored snapshot as the reference."""

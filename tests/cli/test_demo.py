@@ -32,7 +32,7 @@ def test_from_nothing_to_curves_and_again(cache: None, tmp_path: Path, capfd: py
         assert run.steps == [0, 1, 2]
         assert set(run.samples.groupby("step").size()) == {3 * 16, 3 * 4}, "a larger reference, then K"
         events = one_event_file(out / name)
-        assert [e.step for e in events.Scalars("divmon/word_problems/sbert")] == [0, 1, 2]
+        assert [e.step for e in events.Scalars("Diversity/word_problems/sbert")] == [0, 1, 2]
         assert [e.step for e in events.Scalars("train/loss")], "the host's own rows are there too"
     assert (out / "curves.png").read_bytes()[1:4] == b"PNG"
     assert "[1/3] Base model: a small Olmo 3 learns" in shown

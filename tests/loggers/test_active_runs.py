@@ -28,7 +28,9 @@ def loop(log: Any, *, steps: bool, logger: active_runs | None) -> None:
 
 
 def host_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    kept = ({k: v for k, v in row.items() if "divmon" not in k and k not in CLOCK} for row in rows)
+    kept = (
+        {k: v for k, v in row.items() if not k.startswith(("divmon", "Diversity")) and k not in CLOCK} for row in rows
+    )
     return [row for row in kept if "loss" in row]
 
 
@@ -43,7 +45,7 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: bool) -> 
         with wandb.init(project="loop") as run:
             loop(run.log, steps=steps, logger=logger)
         rows[name] = wandb_rows(tmp_path / name)
-    ours = [(row["divmon/step"], row["divmon/gsm8k/sbert"]) for row in rows["with"] if "divmon/step" in row]
+    ours = [(row["divmon/step"], row["Diversity/gsm8k/sbert"]) for row in rows["with"] if "divmon/step" in row]
     assert ours == [(0, 0.5), (2, 0.48), (4, 0.46)]
     assert [row["loss"] for row in host_rows(rows["with"])] == [1.0, 0.875, 0.75, 0.625]
     assert host_rows(rows["with"]) == host_rows(rows["without"]) and said == []
@@ -75,8 +77,8 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with mlflow.start_run():
         loop(mlflow.log_metrics, steps=True, logger=logger)
     metrics = mlflow_metrics(uri)
-    assert metrics["divmon/gsm8k/sbert"] == [(0, 0.5), (2, 0.48), (4, 0.46)]
-    assert metrics["divmon/gsm8k/sbert_change"] == [(2, -0.02), (4, -0.04)]
+    assert metrics["Diversity/gsm8k/sbert"] == [(0, 0.5), (2, 0.48), (4, 0.46)]
+    assert metrics["Diversity/gsm8k/sbert_change"] == [(2, -0.02), (4, -0.04)]
     assert metrics["loss"] == [(0, 1.0), (1, 0.875), (2, 0.75), (3, 0.625)]
 
 
@@ -90,7 +92,7 @@ def test_trackio(tmp_path: Path, steps: bool) -> None:
     trackio.finish()
     active_runs().log(snapshot(9), [PROBE])
     rows = trackio_rows(project)
-    assert [(row["divmon/step"], row["divmon/gsm8k/sbert"]) for row in rows if "divmon/step" in row] == [
+    assert [(row["divmon/step"], row["Diversity/gsm8k/sbert"]) for row in rows if "divmon/step" in row] == [
         (0, 0.5),
         (2, 0.48),
         (4, 0.46),

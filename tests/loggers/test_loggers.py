@@ -18,10 +18,28 @@ from support.hosts import PROBE, snapshot
 from tensorboard.plugin_util import markdown_to_safe_html
 
 import divmon.loggers
-from divmon.loggers import flat, kept_step, say, scalars, texts
+from divmon.loggers import kept_step, say, scalars, texts
+from divmon.scoring.figures import Registry
 from divmon.types import Change, Probe, Prompt, Sample, Score, Snapshot
 
-SHARED = ("decomposition_chart", "places", "superseded", "terminal")
+SHARED = ("decomposition_chart", "places", "superseded", "tensorboard_layout", "tensorboard_table", "terminal")
+NAN = math.nan
+EVERYTHING = Snapshot(
+    7,
+    [],
+    scores=[
+        Score("t", "empty", 0, n=3),
+        Score("t", "accuracy", 0.75, n=3),
+        Score("t", "ead", NAN),
+        Score("t", "sbert", np.float32(0.5), n=3),  # type: ignore[arg-type]
+    ],
+    changes=[
+        Change("t", "accuracy", 0.5, 0.75, 0.25, NAN, NAN, 3),
+        Change("t", "sbert", 1.0, 0.5, np.float64(-0.5), -1.0, NAN, 3),
+        Change("t", "sbert/quality_control", NAN, NAN, -0.1, NAN, NAN, 3),
+    ],
+    figures=Registry().of(("empty", "accuracy", "ead", "sbert")),
+)
 LOGGERS = [m.name for m in pkgutil.iter_modules(divmon.loggers.__path__) if m.name not in SHARED]
 
 
@@ -38,31 +56,31 @@ def test_importing_the_loggers_imports_no_tracker_nor_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
-def test_scalars_are_named_python_floats_without_nan() -> None:
-    whole = Snapshot(
-        7,
-        [],
-        scores=[Score("t", "sbert", np.float32(0.5), n=3), Score("t", "ead", math.nan), Score("t", "empty", 0, n=3)],  # type: ignore[arg-type]
-        changes=[Change("t", "sbert", 1.0, 0.5, np.float64(-0.5), -1.0, math.nan, 3)],
-    )
-    named = scalars(whole)
+def test_scalars_are_the_headline_of_each_task_as_python_floats() -> None:
+    named = scalars(EVERYTHING)
     assert named == {
-        "divmon/t/sbert": 0.5,
-        "divmon/t/sbert/n": 3.0,
-        "divmon/t/ead/n": 0.0,
-        "divmon/t/empty": 0.0,
-        "divmon/t/empty/n": 3.0,
-        "divmon/t/sbert/change": -0.5,
-        "divmon/t/sbert/change_low": -1.0,
-    }
+        "Diversity/t/sbert": 0.5,
+        "Diversity/t/accuracy": 0.75,
+        "Diversity/t/sbert_change": -0.5,
+        "Diversity/t/sbert_change_low": -1.0,
+    }, "what is NaN, and changes of all but the first, are left out"
     assert {type(value) for value in named.values()} == {float}
+    assert sorted([*named, "eval/loss", "train/loss", "Loss"])[: len(named)] == sorted(named), "TensorBoard's order"
 
 
-def test_flat_names_are_never_folders_of_each_other() -> None:
-    names = flat(scalars(snapshot(2)))
-    assert "divmon/gsm8k/sbert" in names and "divmon/gsm8k/sbert_change_low" in names
-    assert len(names) == len(scalars(snapshot(2)))
-    assert not any(other.startswith(f"{name}/") for name in names for other in names)
+def test_all_figures_on_request_and_no_name_is_a_folder_of_another() -> None:
+    names = scalars(EVERYTHING, everything=True)
+    assert names.keys() - scalars(EVERYTHING).keys() == {
+        "divmon/t/empty",
+        "Diversity/t/accuracy_change",
+        "divmon/t/sbert_quality_control_change",
+    }
+    assert not any(other.startswith(f"{name}/") for name in names for other in names), "MLflow's file store"
+
+
+def test_a_task_without_a_headline_shows_its_first_figures() -> None:
+    whole = Snapshot(0, [], scores=[Score("t", name, 0.1) for name in ("a", "b", "c", "d")])
+    assert list(scalars(whole)) == ["Diversity/t/a", "Diversity/t/b", "Diversity/t/c"]
 
 
 def cells(page: str) -> list[list[str]]:

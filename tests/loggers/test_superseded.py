@@ -20,5 +20,5 @@ def test_points_after_the_checkpoint_are_shown_once(tmp_path: Path, monkeypatch:
     trainer = runs.sft(tmp_path, [DiversityCallback(runs.PROBES, **options)], max_steps=8, **saved, **small)
     trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     events = EventAccumulator(str(tmp_path / "events")).Reload()
-    assert [point.step for point in events.Scalars("divmon/prompts/ead")] == [0, 2, 4, 6, 8]
+    assert [point.step for point in events.Scalars("Diversity/prompts/ead")] == [0, 2, 4, 6, 8]
     assert [point.step for point in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6, 7, 8], "the host's too"

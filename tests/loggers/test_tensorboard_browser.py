@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +10,7 @@ from typing import Any
 import pytest
 from support.browsers import needs_chromium
 from support.hosts import Measures, train
+from support.tensorboard_picture import custom_scalars, tensorboard_server
 
 from divmon.loggers.tensorboard import tensorboard
 
@@ -37,34 +34,16 @@ class Described(Measures):
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder: Path = tmp_path_factory.mktemp("host")
     train(folder, ["tensorboard"], [Described(None)])  # type: ignore[arg-type]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", str(port)]
-    process = subprocess.Popen([*command, "--host", "127.0.0.1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 90
-        while True:
-            try:
-                with urllib.request.urlopen(f"{address}/data/runs", timeout=10) as answer:
-                    if b"runs" in answer.read():
-                        break
-            except OSError:
-                pass
-            assert time.monotonic() < deadline and process.poll() is None, "TensorBoard did not start"
-            time.sleep(0.2)
+    with tensorboard_server(folder) as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
-def test_the_layout_is_there_and_drawn(browser: Any, server: str) -> None:
-    tab = browser.new_page(viewport={"width": 1200, "height": 800})
-    tab.goto(f"{server}/#custom_scalars")
-    tab.get_by_text("divmon: change since the reference").first.wait_for(timeout=60_000)
-    tab.get_by_text("gsm8k/sbert", exact=True).first.wait_for(timeout=60_000)
+def test_the_loss_and_the_diversity_are_drawn_side_by_side(browser: Any, server: str) -> None:
+    tab = custom_scalars(browser, server)
+    titles = ["loss", "gsm8k: diversity (sbert)", "gsm8k: diversity (ead)"]
+    places = [tab.get_by_text(title, exact=True).first.bounding_box(timeout=60_000) for title in titles]
+    assert len({place["y"] for place in places}) == 1, "one row"
+    assert [place["x"] for place in places] == sorted(place["x"] for place in places)
     tab.close()
 
 
@@ -77,10 +56,10 @@ def test_the_table_of_hyperparameters_has_the_composition_and_what_came_of_it(br
     tab.close()
 
 
-def test_histograms_by_prompt_and_the_hosts_curves_are_both_there(browser: Any, server: str) -> None:
+def test_diversity_stands_before_the_hosts_curves(browser: Any, server: str) -> None:
     tab = browser.new_page(viewport={"width": 1200, "height": 800})
-    tab.goto(f"{server}/#histograms")
-    tab.get_by_text("divmon/gsm8k/sbert/by_prompt").first.wait_for(timeout=60_000)
-    tab.goto(f"{server}/?darkMode=false#scalars")
-    tab.get_by_text("train", exact=True).first.wait_for(timeout=60_000)
+    tab.goto(f"{server}/?darkMode=false#timeseries")
+    tab.get_by_text("Diversity/gsm8k/sbert", exact=True).first.wait_for(timeout=60_000)
+    groups = tab.locator("metrics-card-group-toolbar").all_inner_texts()
+    assert [re.match("[A-Za-z]+", group)[0] for group in groups] == ["Diversity", "train"], groups
     tab.close()

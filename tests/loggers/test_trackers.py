@@ -23,7 +23,7 @@ def plain(row: dict[str, Any], *clock: str) -> dict[str, Any]:
 
 
 def is_ours(row: dict[str, Any]) -> bool:
-    return any("divmon" in name for name in row)
+    return any("Diversity" in name for name in row)
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +59,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_wandb_has_the_curves_and_the_hosts_rows(runs: dict[str, Any]) -> None:
     ours = [row for row in runs["with"]["wandb"] if is_ours(row)]
-    assert [(row["train/global_step"], row["train/divmon/gsm8k/sbert"]) for row in ours] == [
+    assert [(row["train/global_step"], row["train/Diversity/gsm8k/sbert"]) for row in ours] == [
         (0, 0.5),
         (2, 0.48),
         (4, 0.46),
         (5, 0.45),
     ]
-    assert ours[1]["train/divmon/gsm8k/sbert_change_low"] == -0.2
+    assert ours[1]["train/Diversity/gsm8k/sbert_change_low"] == -0.2
     host = [plain(row) for row in runs["with"]["wandb"] if not is_ours(row)]
     assert sum("train/loss" in row for row in host) == 4
     assert host == [plain(row) for row in runs["without"]["wandb"]]
@@ -73,15 +73,15 @@ def test_wandb_has_the_curves_and_the_hosts_rows(runs: dict[str, Any]) -> None:
 
 def test_mlflow_has_the_curves_and_the_hosts_rows(runs: dict[str, Any]) -> None:
     metrics = runs["with"]["mlflow"]
-    assert metrics["divmon/gsm8k/sbert"] == [(0, 0.5), (2, 0.48), (4, 0.46)]
-    assert metrics["divmon/gsm8k/sbert_change"] == [(2, -0.02), (4, -0.04)]
-    host = plain({name: values for name, values in metrics.items() if "divmon" not in name})
+    assert metrics["Diversity/gsm8k/sbert"] == [(0, 0.5), (2, 0.48), (4, 0.46)]
+    assert metrics["Diversity/gsm8k/sbert_change"] == [(2, -0.02), (4, -0.04)]
+    host = plain({name: values for name, values in metrics.items() if "Diversity" not in name})
     assert len(host["loss"]) == 4 and host == plain(runs["without"]["mlflow"])
 
 
 def test_trackio_has_the_curves_and_the_hosts_rows_at_their_steps(runs: dict[str, Any]) -> None:
     rows = runs["with"]["trackio"]
-    ours = [(row["train/global_step"], row["train/divmon/gsm8k/sbert"]) for row in rows if is_ours(row)]
+    ours = [(row["train/global_step"], row["train/Diversity/gsm8k/sbert"]) for row in rows if is_ours(row)]
     assert ours == [(0, 0.5), (2, 0.48), (4, 0.46)]
     host = [plain(row) for row in rows if not is_ours(row)]
     assert [row["step"] for row in host] == [0, 1, 2, 3, 4]

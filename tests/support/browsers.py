@@ -14,13 +14,17 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
 
 
+def launch(playwright: Any) -> Any:
+    args = ["--no-sandbox"] if os.getuid() == 0 else []  # root may not use Chromium's own
+    return playwright.chromium.launch(executable_path=CHROMIUM, args=args)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        args = ["--no-sandbox"] if os.getuid() == 0 else []  # root may not use Chromium's own
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=args)
+        chromium = launch(playwright)
         yield chromium
         chromium.close()
 

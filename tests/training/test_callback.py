@@ -47,11 +47,11 @@ def test_curves_stand_in_the_hosts_own_tensorboard_and_its_loss_is_intact(
         if not any(word in tag for word in runs.WALL_CLOCK):
             assert seen[tag] == values, tag
     assert [step for step, _ in seen["train/loss"]] == [5, 10, 15, 20, 25, 30]
-    assert [step for step, _ in seen["divmon/prompts/ead"]] == [0, 10, 20, 30]
-    assert [step for step, _ in seen["divmon/prompts/ead/change"]] == [10, 20, 30]
+    assert [step for step, _ in seen["Diversity/prompts/ead"]] == [0, 10, 20, 30]
+    assert [step for step, _ in seen["Diversity/prompts/ead_change"]] == [10, 20, 30]
     run = read_run(tmp_path / "with")
     means = run.scores[run.scores.metric == "ead"].set_index("step")["mean"]
-    for step, value in seen["divmon/prompts/ead"]:
+    for step, value in seen["Diversity/prompts/ead"]:
         assert value == pytest.approx(means[step], rel=1e-6)
     printed = capsys.readouterr().out
     assert "divmon: one measurement = 8 completions, up to 64 tokens: at most" in printed
@@ -142,7 +142,7 @@ def test_no_trainer_still_measures_into_a_run_of_its_own(tmp_path: Path, capsys:
     callback.on_train_end(args, state, control, model=model)
     assert "found no trainer" in capsys.readouterr().out
     seen = scalars(next((tmp_path / "runs").rglob("events.out*")).parent)
-    assert [step for step, _ in seen["divmon/prompts/ead"]] == [0, 10, 20]
+    assert [step for step, _ in seen["Diversity/prompts/ead"]] == [0, 10, 20]
 
 
 def test_a_plain_loop_measures_when_it_likes(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_failure_is_recorded_and_training_goes_on(tmp_path: Path, caplog: pyte
     assert sorted(read_run(tmp_path / "store").scores.step.unique()) == [0, 10]
     assert "ZeroDivisionError" in callback.monitor.reference.provenance["left_out"]["prompts/broken"]
     curves = scalars(next((tmp_path / "run" / "runs").rglob("events.out*")).parent)
-    assert [step for step, _ in curves["divmon/prompts/ead"]] == [0, 10, 20, 30], "the disk failed, not the curves"
+    assert [step for step, _ in curves["Diversity/prompts/ead"]] == [0, 10, 20, 30], "the disk failed, not the curves"
 
 
 from transformers import TrainerCallback  # noqa: E402

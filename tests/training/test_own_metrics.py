@@ -126,9 +126,10 @@ def test_it_leads_tensorboard(trained: tuple[Path, str]) -> None:
     log = EventAccumulator(str(events.parent), size_guidance={"tensors": 0}).Reload()
     written = log.Tensors("custom_scalars__config__")[-1]
     layout = layout_pb2.Layout.FromString(written.tensor_proto.string_val[0])
-    first = {chart.title for chart in layout.category[0].chart}
-    assert {"prompts/words_apart", "prompts/sbert", "prompts/accuracy"} <= first
-    assert "prompts/few_words" not in first and "prompts/coverage" not in first
+    (category,) = layout.category
+    titles = [chart.title for chart in category.chart]
+    assert titles[:2] == ["loss", "prompts: diversity (words_apart)"] and len(titles) == 6
+    assert titles[-2:] == ["prompts: accuracy", "prompts: change of words_apart"]
 
 
 def test_it_leads_comparisons_and_the_report(trained: tuple[Path, str]) -> None:

@@ -148,8 +148,8 @@ def test_stored_as_a_run_of_its_own_beside_the_main_one(tmp_path: Path) -> None:
     ead = run.per_prompt.query("step == 8 and metric == 'ead'").set_index("prompt_id").value
     assert list(ead.index) == list(taken[3].provenance["prompts"]) and len(ead) == 4
     assert ead.mean() == pytest.approx(taken[3].score("rollouts", "ead").mean)
-    named = loggers.scalars(taken[3])
-    assert {"divmon/rollouts/ead", "divmon/rollouts/ead/change", "divmon/rollouts/reward/change"} <= named.keys()
+    named = loggers.scalars(taken[3], everything=True)
+    assert {"Diversity/rollouts/ead", "Diversity/rollouts/ead_change", "divmon/rollouts/reward_change"} <= named.keys()
 
 
 def test_a_resumed_run_goes_on_with_the_same_reference(tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ def test_rollouts_and_probes_are_logged_and_training_is_the_same(tmp_path: Path,
     assert {"ead", "sbert", "accuracy"} <= set(rollouts.scores.metric)
     (events,) = (tmp_path / "with").rglob("events.out.tfevents*")
     shown = EventAccumulator(str(events.parent)).Reload()
-    assert [event.step for event in shown.Scalars("divmon/rollouts/ead")] == [4, 8]
-    assert [event.step for event in shown.Scalars("divmon/prompts/ead")] == [0, 4, 8]
+    assert [event.step for event in shown.Scalars("Diversity/rollouts/ead")] == [4, 8]
+    assert [event.step for event in shown.Scalars("Diversity/prompts/ead")] == [0, 4, 8]
     assert [event.step for event in shown.Scalars("train/loss")] == [2, 4, 6, 8]
 
 

@@ -122,16 +122,16 @@ def test_reasoning_and_its_suppression_side_by_side_and_scored_in_full(tmp_path:
 
 
 def test_what_the_change_is_made_of_stands_in_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines of the terms, and the stacked picture at each step after the reference."""
+    """Lines of the terms where all is asked for, and the stacked picture at each step after the reference."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
-    callback = DiversityCallback(GOLD, **options(tmp_path))
+    callback = DiversityCallback(GOLD, tensorboard="all", **options(tmp_path))
     runs.sft(tmp_path / "run", [callback], report_to="tensorboard").train()
     (file,) = (tmp_path / "run").rglob("events.out.tfevents*")
     events = EventAccumulator(str(file)).Reload()
-    pictures = events.Images("divmon/prompts/sbert/made_of")
+    pictures = events.Images("Diversity/prompts/sbert_decomposition")
     assert [picture.step for picture in pictures] == [10, 20, 30]
     assert pictures[-1].encoded_image_string.startswith(b"\x89PNG")
-    assert [e.step for e in events.Scalars("divmon/prompts/sbert/quality_control/change")] == [10, 20, 30]
-    assert [e.step for e in events.Scalars("divmon/prompts/accuracy")] == [0, 10, 20, 30]
+    assert [e.step for e in events.Scalars("divmon/prompts/sbert_quality_control_change")] == [10, 20, 30]
+    assert [e.step for e in events.Scalars("Diversity/prompts/accuracy")] == [0, 10, 20, 30]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ STEPS = 200
 BARS = 60
 """Drawn of its parts."""
 
+DIFFERENT, CHANCE = "different (p ≤ 0.05 for the whole curve)", "no more than chance"
+"""What a difference between runs is, in a chart's legend and tooltips."""
 PART = ("part", "value", "low", "high", "n", "label")
 
 
@@ -37,8 +40,8 @@ def rows(comparison: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> dict[
     members = [member for group in comparison.groups.values() for member in group]
     parts = len(comparison.decomposition)
     return {
-        "curve": thinned(_curves(comparison, alerts), STEPS),
-        "change": thinned([row for member in members for row in _changes(comparison, member)], STEPS),
+        "curve": _labelled(thinned(_curves(comparison, alerts), STEPS)),
+        "change": _labelled(thinned([row for member in members for row in _changes(comparison, member)], STEPS)),
         "difference": _differences(comparison),
         "parts": thinned(_records(comparison.decomposition, "run", "task", "metric", "step", *PART), BARS)
         if parts
@@ -55,6 +58,22 @@ def thinned(rows: Sequence[Row], most: int) -> list[Row]:
         steps.setdefault(row["run"], set()).add(row["step"])
     kept = {run: set(evenly(sorted(own), most)) for run, own in steps.items()}
     return [row for row in rows if row["step"] in kept[row["run"]] or row.get("alert") or row.get("best")]
+
+
+def _labelled(rows: Sequence[Row]) -> list[Row]:
+    """With the value beside the only point of a run, which no line or band leads to."""
+    alone = Counter((row["run"], row["task"], row["metric"]) for row in rows)
+    return [
+        {**row, "said": _in_figures(row)} if alone[row["run"], row["task"], row["metric"]] == 1 else row for row in rows
+    ]
+
+
+def _in_figures(row: Row) -> str:
+    if row["value"] is None:
+        return ""
+    if row["low"] is None or row["high"] is None:
+        return f"{row['value']:.3f}, no interval of {row['n']} prompt{'' if row['n'] == 1 else 's'}"
+    return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
 
 def domains(parts: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
@@ -132,7 +151,7 @@ def _differences(c: Comparison) -> list[Row]:
     found = _records(_shown(c.differences, c.figures), *names)
     for row in found:
         row["pair"] = f"{row['second']} - {row['first']}"
-        row["told"] = "different (p ≤ 0.05 for the whole curve)" if row["apart"] else "no more than chance"
+        row["told"] = DIFFERENT if row["apart"] else CHANCE
     return found
 
 

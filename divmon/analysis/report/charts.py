@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from divmon.analysis.report.chart_rows import Row
+from divmon.analysis.report.chart_rows import CHANCE, DIFFERENT, Row
 from divmon.analysis.report.words import TERM_WORDS
 from divmon.loggers.decomposition_chart import COLOURS
 from divmon.types import TERMS
@@ -95,7 +95,12 @@ def _lines(title: str, groups: Sequence[str], zero: bool) -> Spec:
         "mark": {"type": "point", "filled": True, "size": 55, "opacity": 1},
         "encoding": {"x": x, "y": y, "color": scales["color"], "shape": scales["shape"], "tooltip": tips},
     }
-    layers: list[Spec] = [band, line, points]
+    said = {"condition": {"test": "datum.said", "field": "said"}, "value": ""}
+    alone = {
+        "mark": {"type": "text", "dx": 9, "align": "left", "baseline": "middle"},
+        "encoding": {"x": x, "y": y, "color": scales["color"], "text": said},
+    }
+    layers: list[Spec] = [band, line, points, alone]
     if zero:
         layers.insert(0, _nothing())
     else:
@@ -129,12 +134,11 @@ def _points() -> Spec:
         "scale": {"range": list(OKABE_ITO[3:] + OKABE_ITO[:3])},
     }
     color["legend"] = {"orient": "top"}
-    told = ["apart (p ≤ 0.05 for the whole curve)", "not told apart"]
     shape: Spec = {
         "field": "told",
         "type": "nominal",
         "title": None,
-        "scale": {"domain": told, "range": ["circle", "cross"]},
+        "scale": {"domain": [DIFFERENT, CHANCE], "range": ["circle", "cross"]},
     }
     shape["legend"] = None
     rule: Spec = {

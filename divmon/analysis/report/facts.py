@@ -64,7 +64,8 @@ def glance(c: Comparison, metric: str) -> str:
             accuracy = f"{' to '.join(number(100 * end, '.0f') for end in ends)} %"
         kept = f"{number(row['kept_percent'], '.0f')} % {interval(row['low'], row['high'], '.0f')}"
         kept = "one snapshot" if math.isnan(row["kept_percent"]) and row["first_step"] == row["last_step"] else kept
-        steps = f"{row['first_step']} to {row['last_step']}"
+        first_last = dict.fromkeys((row["first_step"], row["last_step"]))
+        steps = " to ".join(map(str, first_last))
         rows.append(
             [row["task"], row["group"], steps, number(row["start"]), number(row["end"]), kept, accuracy, row["n"]]
         )

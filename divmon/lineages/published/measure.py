@@ -51,6 +51,7 @@ HOW = (
     "timeout",
     "progress",
     "on_error",
+    "tensorboard",
     "output_dir",
 )
 """Options that may change when a replay resumes: they do not change what is measured."""
@@ -126,7 +127,8 @@ class Replay:
         from divmon.training.protocol import Asking
 
         if self._loggers is None:
-            self._loggers = own_loggers(self.folder, self._last())
+            everything = self.config.options.tensorboard == "all"
+            self._loggers = own_loggers(self.folder, self._last(), everything)
         tokenizer = self._tokenizer(checkpoint, path)
         options = self._options(checkpoint)
         monitor = DiversityMonitor(config=self.config, probes=probes, loggers=self._loggers, **options)

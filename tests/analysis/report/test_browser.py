@@ -78,7 +78,7 @@ def test_choosing_a_metric_and_an_axis_draws_it(look: Any, page: Path) -> None:
     assert "Share of graded completions" in tab.inner_text("#meaning") and "n = 12 prompts" in tab.inner_text(
         "#meaning"
     )
-    assert "a decomposition takes two snapshots" in tab.inner_text("#parts-0")
+    assert "a decomposition takes a reference (an earlier snapshot, or an earlier run)" in tab.inner_text("#parts-0")
     tab.select_option("#axis", "tokens")
     until(tab, "document.querySelector('#curve svg').textContent.includes('tokens trained on')")
 
@@ -129,6 +129,32 @@ def test_read_these_opens_the_prompt(look: Any, page: Path) -> None:
     name = cards[2].query_selector("h3").inner_text().removeprefix("Prompt ")
     cards[2].query_selector("button").click()
     until(tab, f"document.getElementById('asked').textContent.includes('prompt {name}:')")
+
+
+def test_samples_are_filtered_and_one_of_them_has_a_link(look: Any, page: Path) -> None:
+    tab = look(page)
+    tab.wait_for_selector("#columns .group")
+    tab.select_option("#only", "wrong")
+    narrow, broad = (section.inner_text() for section in tab.query_selector_all("#columns > section"))
+    assert "0 of 8 completions shown" in narrow and "✗ wrong" in broad and "✓ correct" not in broad
+    before = tab.inner_text("#asked")
+    tab.click("#next")
+    until(tab, f"document.getElementById('asked').innerText !== {json.dumps(before)}")
+    tab.fill("#words", "COUNTING on")
+    shown = tab.eval_on_selector_all("#columns .said pre", "all => all.map(one => one.textContent)")
+    assert shown and all("Counting on" in text for text in shown)
+    tab.select_option("#only", "truncated")
+    assert not tab.query_selector_all("#columns .said")
+    tab.evaluate("location.hash = 'sample/sums/p5/0/narrow/12'")  # beyond the eight that are shown, and folded
+    until(tab, "document.activeElement.classList.contains('linked')")
+    assert tab.input_value("#only") == "all" and "prompt p5" in tab.inner_text("#asked")
+    assert "12" in tab.evaluate("document.activeElement.dataset.samples").split()
+    link = tab.evaluate("document.activeElement.querySelector('a').href").partition("#")[2]
+    assert link.startswith("sample/sums/p5/0/narrow/")
+    opened = look(page)
+    opened.goto(f"{page.as_uri()}#{link}")
+    opened.reload()
+    until(opened, "document.activeElement.classList.contains('linked')")
 
 
 def test_what_a_model_says_is_shown_and_not_run(look: Any, page: Path) -> None:
@@ -201,6 +227,15 @@ def test_a_run_without_samples_verdicts_or_changes(look: Any, tmp_path: Path) ->
     all_drawn(tab)
     assert "No samples are stored" in tab.inner_text("#samples")
     assert "needs a diversity metric" in tab.inner_text("#frontier")
+
+
+def test_a_single_point_says_its_value(look: Any, tmp_path: Path) -> None:
+    """One snapshot of three prompts: no line leads to the point, and no band is around it."""
+    from support import run_dirs
+
+    run = run_dirs.write(tmp_path / "run", (20,), {("sums", "sbert"): [[0.25] * 3]})
+    tab = look(write(divmon.compare([run]), tmp_path / "page.html", "words"))
+    until(tab, "document.querySelector('#curve svg').textContent.includes('0.250, no interval of 3 prompts')")
 
 
 @pytest.mark.slow

@@ -38,11 +38,12 @@ const drawn = {
 };
 // A chart without rows is one line: what is missing, and what would show it.
 const MISSING = {
-  change: "no change since the reference can be computed: it takes two snapshots with this metric.",
+  change: "no change since the reference can be computed: it takes a second snapshot with this metric, or an earlier run as the reference.",
   difference: "nothing to compare here: give two runs of the same prompts (divmon compare RUN RUN).",
   equal: "no accuracy that both runs pass: it takes graded answers (a task with a verifier) and runs that meet.",
   frontier: "needs a diversity metric (such as sbert) and graded answers (a task with a verifier).",
-  parts: "a decomposition takes two snapshots and a pairwise metric (such as sbert) of graded answers (a task with a verifier).",
+  parts: "a decomposition takes a reference (an earlier snapshot, or an earlier run) and a pairwise metric (such as sbert) of " +
+    "graded answers (a task with a verifier).",
 };
 
 function filled(spec, values, words) {

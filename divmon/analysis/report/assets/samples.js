@@ -3,7 +3,13 @@ const HUES = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", 
 const OTHER = "#888888";
 const hue = (g) => HUES[g] || OTHER;
 const letter = (g) => (g < 26 ? String.fromCharCode(65 + g) : `${String.fromCharCode(65 + (g % 26))}${Math.floor(g / 26)}`);
-const view = { task: facts.main.task, prompt: null, answers: null, step: null, steps: [] };
+const view = { task: facts.main.task, prompt: null, answers: null, step: null, steps: [], only: "all", words: "" };
+// A row: text, verdict, finish, tokens, reason, and its number among those of its run and step.
+const ONLY = { all: () => true, wrong: (r) => r[1] === false, correct: (r) => r[1] === true,
+  none: (r) => r[1] === null, truncated: (r) => r[2] === "length" };
+const isFiltered = () => view.only !== "all" || view.words !== "";
+const passes = (row, answers) => ONLY[view.only](row) &&
+  (view.words === "" || answers.texts[row[0]].toLowerCase().includes(view.words));
 
 async function unpacked(place) {
   const text = document.getElementById(`s${place}`).textContent;
@@ -31,6 +37,7 @@ async function open(place, step) {
   view.prompt = place;
   const answers = await unpacked(place);
   if (view.prompt !== place) return;  // another was chosen meanwhile
+  for (const steps of Object.values(answers.runs)) for (const rows of Object.values(steps)) rows.forEach((r, i) => { r[5] = i; });
   view.answers = answers;
   // As many side by side of every run and step, though a reference has more.
   view.equal = Math.min(...Object.values(answers.runs).flatMap((s) => Object.values(s).map((r) => r.length)));
@@ -55,27 +62,35 @@ function column(run, steps) {
   const made = element("section", { "aria-label": run }, element("h3", {}, `${run}, step ${view.step}`), strip(steps),
     element("p", { class: "quiet" }, "Above: the sizes of the groups at each step; a color is one group, in every run."));
   if (!rows) return made.append(element("p", { class: "note" }, "No samples of this prompt at this step.")), made;
-  const groups = gathered(rows, (r) => view.answers.group[r[0]]);
+  const kept = rows.filter((r) => passes(r, view.answers)), more = all.slice(rows.length).filter((r) => passes(r, view.answers));
+  const groups = gathered(kept, (r) => view.answers.group[r[0]]);
   const sorted = [...groups].sort((a, b) => b[1].length - a[1].length);
-  const distinct = new Set(rows.map((r) => r[0])).size;
+  const distinct = new Set(kept.map((r) => r[0])).size;
   const right = rows.filter((r) => r[1] === true).length, judged = rows.filter((r) => r[1] !== null).length;
-  made.append(element("p", { class: "big" }, `${rows.length} completions, ${groups.size} group${groups.size > 1 ? "s" : ""}, ` +
-    `${distinct === 1 ? "all identical" : `${distinct} different texts`}`),
+  const texts = distinct === 1 ? (kept.length === 1 ? "" : ", all identical") : `, ${distinct} different texts`;
+  const counted = isFiltered() ? `${kept.length} of ${counts(rows.length, "completion")} shown` : counts(rows.length, "completion");
+  made.append(element("p", { class: "big" }, kept.length ? `${counted}, ${counts(groups.size, "group")}${texts}` : `${counted}`),
   element("p", { class: "quiet" }, judged ? `${right} of ${judged} graded are correct` : "ungraded"));
   for (const [g, own] of sorted) made.append(group(g, own, rows.length, run));
-  if (all.length > rows.length) made.append(beyond(all.slice(rows.length), run));
+  if (more.length) made.append(beyond(more, all.length - rows.length, run));
+  return made;
+}
+
+const counts = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
+
+// Details that are filled when they are opened, by a reader or by a link to what is in them.
+function later(summary, fill) {
+  const made = element("details", {}, element("summary", {}, summary));
+  made.fill = () => made.children.length < 2 && made.append(...fill());
+  made.addEventListener("toggle", () => made.open && made.fill());
   return made;
 }
 
 // What a step has more of than the others, apart from them.
-function beyond(more, run) {
-  const made = element("details", {}, element("summary", {}, `${more.length} more completions of this step, beyond the ` +
-    `${view.equal} that every run and step has`));
-  made.addEventListener("toggle", () => {
-    if (made.children.length > 1) return;
-    for (const [g, own] of gathered(more, (r) => view.answers.group[r[0]])) made.append(group(g, own, more.length, run));
-  });
-  return made;
+function beyond(more, all, run) {
+  const some = isFiltered() ? `${more.length} of ${all} more completions` : counts(all, "more completion");
+  return later(`${some} of this step, beyond the ${view.equal} that every run and step has`,
+    () => [...gathered(more, (r) => view.answers.group[r[0]])].map(([g, own]) => group(g, own, all, run)));
 }
 
 function gathered(rows, key) {
@@ -110,11 +125,7 @@ function group(g, own, total, run) {
   made.style.setProperty("--hue", hue(g));
   const shown = texts.slice(0, 4), more = texts.slice(4);
   made.append(...shown.map(([text, same]) => said(text, same, run)));
-  if (more.length) {
-    const rest = element("details", {}, element("summary", {}, `${more.length} more different texts`));
-    rest.addEventListener("toggle", () => rest.children.length < 2 && rest.append(...more.map(([t, s]) => said(t, s, run))));
-    made.append(rest);
-  }
+  if (more.length) made.append(later(counts(more.length, "more different text"), () => more.map(([t, same]) => said(t, same, run))));
   return made;
 }
 
@@ -123,11 +134,13 @@ function said(text, same, run) {
   const verdict = correct === true ? ["right", "✓ correct"] : correct === false ? ["wrong", "✗ wrong"] : ["quiet", view.answers.reasons[reason] ? "? ungradable" : "? ungraded"];
   const why = view.answers.reasons[reason];
   const about = [tokens === null ? "" : `${tokens} tokens`, finish === "length" ? "truncated by the token limit" : "", why];
-  const words = view.answers.texts[text];
-  const made = element("div", { class: "said" },
+  const words = view.answers.texts[text], prompt = facts.prompts[view.prompt];
+  const link = [prompt.task, prompt.id, view.step, run, same[0][5]].map(encodeURIComponent).join("/");
+  const made = element("div", { class: "said", tabindex: -1, "data-samples": same.map((r) => r[5]).join(" ") },
     element("span", { class: "quiet" }, same.length > 1 ? `${same.length} times the same: ` : ""),
     element("span", { class: verdict[0] }, verdict[1]),
-    element("span", { class: "quiet" }, about.filter(Boolean).map((a) => `, ${a}`).join("")));
+    element("span", { class: "quiet" }, about.filter(Boolean).map((a) => `, ${a}`).join("")), " ",
+    element("a", { href: `#sample/${link}`, "aria-label": `Link to sample ${same[0][5]} of ${run}` }, "link"));
   made.append($("diff").checked ? difference(words, run) : element("pre", {}, words || "(empty)"));
   return made;
 }
@@ -169,10 +182,42 @@ function aligned(before, after) {
   return found;
 }
 
-function turn(by) {
+// To the next prompt with a completion that the filter lets through, at the step that is shown.
+async function turn(by) {
   const places = [...$("prompt").options].map((o) => Number(o.value));
-  const next = places[places.indexOf(view.prompt) + by];
-  if (next !== undefined) open(next);
+  for (let i = places.indexOf(view.prompt) + by; i >= 0 && i < places.length; i += by) {
+    const answers = isFiltered() && await unpacked(places[i]);
+    const shown = (steps) => (steps[view.step] ?? []).some((r) => passes(r, answers));
+    if (!answers || Object.values(answers.runs).some(shown)) return open(places[i]);
+  }
+}
+
+function filter() {
+  view.only = $("only").value;
+  view.words = $("words").value.trim().toLowerCase();
+  if (view.answers) showStep();
+}
+
+// "#sample/TASK/PROMPT/STEP/RUN/NUMBER" -> that completion, whatever is chosen and folded.
+async function follow() {
+  if (!location.hash.startsWith("#sample/")) return;
+  const [task, id, step, run, number] = location.hash.slice(8).split("/").map(decodeURIComponent);
+  const prompt = facts.prompts.find((p) => p.task === task && String(p.id) === id);
+  if (!prompt) return;
+  $("only").value = "all";
+  $("words").value = "";
+  filter();
+  await open(prompt.place, Number(step));
+  const place = [...$("columns").children].find((section) => section.getAttribute("aria-label") === run);
+  const there = () => [...place?.querySelectorAll(".said") ?? []].find((one) => one.dataset.samples.split(" ").includes(number));
+  for (let folded; place && !there() && (folded = place.querySelectorAll("details:not([open])")).length;) {
+    for (const details of folded) { details.fill(); details.open = true; }
+  }
+  const target = there();
+  if (!target) return $("samples").scrollIntoView();
+  target.classList.add("linked");
+  target.focus({ preventScroll: true });
+  target.scrollIntoView({ block: "center" });
 }
 
 if (facts.prompts.length) {
@@ -183,13 +228,16 @@ if (facts.prompts.length) {
   $("prompt").addEventListener("change", (e) => e.target.value && open(Number(e.target.value)));
   $("step").addEventListener("input", (e) => { view.step = view.steps[Number(e.target.value)]; showStep(); });
   $("diff").addEventListener("change", showStep);
+  $("only").addEventListener("change", filter);
+  $("words").addEventListener("input", filter);
+  addEventListener("hashchange", follow);
   $("previous").addEventListener("click", () => turn(-1));
   $("next").addEventListener("click", () => turn(1));
   for (const button of document.querySelectorAll("[data-open]")) {
     button.addEventListener("click", async () => { await open(Number(button.dataset.open), Number(button.dataset.step)); $("samples").scrollIntoView(); $("prompt").focus({ preventScroll: true }); });
   }
   listPrompts();
-  open(facts.read ?? Number($("prompt").value));
+  open(facts.read ?? Number($("prompt").value)).then(follow);
 } else {
   $("browser").hidden = true;
   $("columns").append(element("p", { class: "note" }, "No samples are stored with these runs."));
