@@ -16,8 +16,8 @@ from divmon.loggers import Logger, close_all, say
 from divmon.loggers.places import host_loggers
 from divmon.scoring.alerts import actions
 from divmon.training.config import OptionsDict, check_probes, given_options
-from divmon.training.host import Host, Moment
 from divmon.training.live_run import LiveRun
+from divmon.training.loop_state import Host, Moment
 from divmon.training.sharded_models import unwrapped
 from divmon.training.trainer_access import find_trainer, is_training
 from divmon.training.training_run import TrainingRun, training_data

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from divmon.analysis.settings import obstacles, settings
 from divmon.loggers.console import unanswered
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.scoring.stats import jackknife, within_bounds
 from divmon.storage.reader import Run
 from divmon.types import TRUNCATED_LIMIT

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from divmon.guard import cache_token_budget, is_out_of_memory, release_memory, undisturbed
+from divmon.memory import is_out_of_memory, release_memory
+from divmon.sampling.batch_memory import cache_token_budget
 from divmon.sampling.context import context_length
 from divmon.types import Likelihood, RenderedPrompt, Sample
+from divmon.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from divmon.prompts.rendering import Renderer

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from divmon.guard import is_out_of_memory
+from divmon.memory import is_out_of_memory
 from divmon.sampling.engines import Batch, NonFiniteLogits, left_pad
 from divmon.sampling.engines.generate import generate
 from divmon.sampling.engines.live import live

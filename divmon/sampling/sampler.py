@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from divmon.guard import is_out_of_memory, memory_handed_back, release_memory, undisturbed
+from divmon.memory import is_out_of_memory, memory_handed_back, release_memory
 from divmon.prompts.rendering import Renderer
 from divmon.sampling import Drawing, Request
+from divmon.sampling.batch_memory import cache_token_budget, logit_tokens, most_rows
 from divmon.sampling.completions import from_ids
 from divmon.sampling.context import context_length, fitting, what_does_not_fit, width_limit
 from divmon.sampling.engines import Batch, DecodeBatch, Lockstep, NonFiniteLogits, TooLate, left_pad
@@ -27,10 +28,10 @@ from divmon.sampling.engines.live import live
 from divmon.sampling.generation_config import put_aside
 from divmon.sampling.inverse_cdf import uniforms
 from divmon.sampling.likelihood import of_sample, recorded
-from divmon.sampling.memory import cache_token_budget, logit_tokens, most_rows
 from divmon.sampling.stop_strings import StopStrings, completing_tokens
 from divmon.sampling.weight_copies import Casting, weights_cast_once
 from divmon.types import Finish
+from divmon.undisturbed import undisturbed
 
 logger = logging.getLogger("divmon")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.scoring.stats import Array, Interval, mean_interval, within_bounds
 from divmon.types import TRUNCATED_LIMIT, Snapshot
 

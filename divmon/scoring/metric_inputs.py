@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from divmon.grading.program_extraction import extract
-from divmon.guard import release_memory
+from divmon.memory import release_memory
 from divmon.scoring.encoders import MNLI, UNIXCODER, CodeEncoder, NLIClassifier, TextEncoder
 from divmon.scoring.metrics import INPUTS, Metric
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from divmon.guard import undisturbed_rng
 from divmon.scoring.packaged_weights import PACKAGED, Damaged, Unavailable, folder
+from divmon.undisturbed import undisturbed_rng
 
 logger = logging.getLogger("divmon")
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from divmon.grading.users_code import called
-from divmon.scoring.figures import Registry, of_metrics
+from divmon.scoring.figure_registry import Registry, of_metrics
 from divmon.scoring.metric_inputs import Inputs, Outputs, Resources, classify_together, embed_together
 from divmon.scoring.metrics import EXPENSIVE, Metric
 from divmon.scoring.packaged_weights import MPNET, Unavailable

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from divmon.scoring import metrics as registry
-from divmon.scoring.figures import of_metrics
+from divmon.scoring.figure_registry import of_metrics
 from divmon.scoring.metric_inputs import Resources
 from divmon.scoring.metrics import EXPENSIVE, Metric
 from divmon.scoring.model_loading import Unavailable

@@ -158,7 +158,7 @@ class Run:
 
     @cached_property
     def figures(self) -> dict[str, Figure]:
-        """What its figures are; `divmon.scoring.figures.Registry` answers for all."""
+        """What its figures are; `divmon.scoring.figure_registry.Registry` answers for all."""
         return read_figures(self.manifest)
 
     @cached_property

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from divmon.grading.users_code import called, limited
-from divmon.guard import Peak, undisturbed_process
 from divmon.loggers import Logger, close_all, show_all
 from divmon.loggers.places import own_loggers
+from divmon.memory import Peak
 from divmon.options import Options
 from divmon.pipeline import Pipeline
 from divmon.sampling import Engine, TrainingEngine
@@ -20,7 +20,7 @@ from divmon.sampling.sampler import Sampler
 from divmon.scoring.reference import Measurement, reference_run
 from divmon.scoring.scorer import Scorer
 from divmon.storage.writer import Store
-from divmon.training.alarms import Alarms
+from divmon.training.alert_actions import Alarms
 from divmon.training.continuation import new_metrics, reference_to_go_on_with
 from divmon.training.cost import Price
 from divmon.training.distributed import Processes
@@ -32,6 +32,7 @@ from divmon.training.spread import Spread
 from divmon.training.stored_texts import StoredTexts, WithStoredTexts
 from divmon.training.timing import Meter
 from divmon.types import Probe, Snapshot
+from divmon.undisturbed import undisturbed_process
 
 
 class LiveRun:

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from divmon.guard import undisturbed
 from divmon.sampling import Drawing, Request
 from divmon.scoring.encoders import TextEncoder
 from divmon.scoring.scorer import Scorer
 from divmon.training.cost import Price
 from divmon.training.spread import Spread
+from divmon.undisturbed import undisturbed
 
 TIMED_STEPS = 8
 """Decoding steps that are timed, fewer where answers are short."""

@@ -31,9 +31,9 @@ from divmon.training.composition.record import describe
 from divmon.training.composition.rows import parts_of
 from divmon.training.cost import Plan, Price, duration
 from divmon.training.distributed import Disconnected
-from divmon.training.host import Host, Moment
 from divmon.training.likelihood_looks import LikelihoodLooks
 from divmon.training.live_run import LiveRun
+from divmon.training.loop_state import Host, Moment
 from divmon.training.rollouts import Rollouts, watch_rollouts
 from divmon.training.schedule import Schedule
 from divmon.training.sharded_models import unwrapped

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.compared import STEPS, figures, of, two
 
-from divmon.analysis.comparison.parting import sign_flips
-from divmon.scoring.figures import Registry
+from divmon.analysis.comparison.divergence import sign_flips
+from divmon.scoring.figure_registry import Registry
 from divmon.scoring.stats import paired_change
 
 

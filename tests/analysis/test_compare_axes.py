@@ -14,11 +14,11 @@ from support.compared import STEPS, asked, figures, of, paths
 
 import divmon
 from divmon.analysis.comparison.alignment import Task
+from divmon.analysis.comparison.axes import first_meets, looks
 from divmon.analysis.comparison.contrasts import along, estimates
-from divmon.analysis.comparison.looks import first_meets, looks
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.curves import Curves, Table
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.scoring.stats import paired_change
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support import run_dirs
 
 from divmon.analysis.curves import Curves, left_out
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.scoring.stats import jackknife, within_bounds
 from divmon.storage.reader import read_run
 

@@ -30,7 +30,7 @@ from sampling_work import K, Work, tokenizer
 from support import runs
 
 from divmon import DiversityCallback
-from divmon.guard import release_memory
+from divmon.memory import release_memory
 from divmon.prompts.rendering import Renderer
 from divmon.sampling import Request
 from divmon.sampling.sampler import Sampler

@@ -10,7 +10,7 @@ from support.hosts import PROBE, Measures, snapshot, train
 
 from divmon.loggers import say
 from divmon.loggers.console import closing_table, console, line, notes, number, progress_bar
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.types import Change, Sample, Score, Snapshot
 
 NAN = math.nan

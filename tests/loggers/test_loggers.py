@@ -19,7 +19,7 @@ from tensorboard.plugin_util import markdown_to_safe_html
 
 import divmon.loggers
 from divmon.loggers import kept_step, say, scalars, texts
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.types import Change, Probe, Prompt, Sample, Score, Snapshot
 
 SHARED = ("decomposition_chart", "places", "superseded", "tensorboard_layout", "tensorboard_table", "terminal")

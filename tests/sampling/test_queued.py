@@ -10,7 +10,7 @@ from support import tiny
 from support.queue_modes import Deterministic, Operations, Waits
 
 import divmon
-from divmon.guard import free_bytes
+from divmon.memory import free_bytes
 from divmon.prompts.rendering import Renderer
 from divmon.sampling import Request, integer_cdf
 from divmon.sampling.devices import CHECK_EVERY

@@ -74,7 +74,7 @@ def test_a_batch_on_a_cpu_has_no_more_rows_than_are_worth_it(
 
     whole = draw(model)
     monkeypatch.setattr("divmon.sampling.sampler.live", counted)
-    monkeypatch.setattr("divmon.sampling.memory.CPU_ROWS", rows)
+    monkeypatch.setattr("divmon.sampling.batch_memory.CPU_ROWS", rows)
     assert draw(model, how="live") == whole
     assert sum(together) == 16 and max(together) == expected
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.types import Change, Probe, Prompt, Sample, Score, Snapshot, Verdict
 
 PROBE = Probe("gsm8k", tuple(Prompt(f"q{i}", f"How many is {i} | <b>twice</b>?\nThink.") for i in range(4)))

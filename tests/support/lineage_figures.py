@@ -1,6 +1,6 @@
 """All three lineages in miniature, and the figures that the paper's story is about.
 
-    python tests/miniature/lineage_figures.py --seeds 0 1 2 --out replays      # about ten minutes a seed
+    python tests/support/lineage_figures.py --seeds 0 1 2 --out replays      # about ten minutes a seed
 
 Prints a table over the seeds, and the time that each part took. What is in --out already is not run again.
 """

@@ -14,7 +14,7 @@ from support import runs, tiny
 import divmon
 from divmon.training.config import given_options
 from divmon.training.continuation import _differences
-from divmon.training.host import Host, Moment
+from divmon.training.loop_state import Host, Moment
 from divmon.training.training_run import TrainingRun
 
 Said = pytest.CaptureFixture[str]

@@ -16,7 +16,7 @@ from support.faults import MATRIX, Fault
 import divmon
 from divmon.analysis.report import write
 from divmon.training.config import given_options
-from divmon.training.host import Host, Moment
+from divmon.training.loop_state import Host, Moment
 from divmon.training.training_run import TrainingRun
 
 OPTIONS = {**runs.CHEAP, "probes": ["what is one plus two?", "what is two?"], "metrics": "ead", "max_new_tokens": 2}

@@ -12,8 +12,8 @@ from support import SUPPORT, runs, tiny
 
 import divmon
 from divmon import DiversityMonitor
-from divmon.guard import Peak
-from divmon.sampling.memory import cache_token_budget
+from divmon.memory import Peak
+from divmon.sampling.batch_memory import cache_token_budget
 from divmon.scoring.encoders import TextEncoder
 
 BOUNDED = """

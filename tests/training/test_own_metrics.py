@@ -21,7 +21,7 @@ import divmon
 from divmon import DiversityCallback
 from divmon.analysis.report.headline import headline
 from divmon.scoring.alerts.statistics import Figures
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.types import Prompt, Verdict
 
 OWN = '''

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 import divmon
 from divmon import DiversityCallback
 from divmon.training.config import given_options
-from divmon.training.host import Host, Moment
+from divmon.training.loop_state import Host, Moment
 from divmon.training.training_run import TrainingRun
 
 

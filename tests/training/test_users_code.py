@@ -15,7 +15,7 @@ from support import runs, tiny
 import divmon
 from divmon.grading.users_code import Ended, TimedOut, limited, within
 from divmon.training.config import given_options
-from divmon.training.host import Host, Moment
+from divmon.training.loop_state import Host, Moment
 from divmon.training.training_run import TrainingRun
 
 

@@ -23,7 +23,7 @@ from divmon.analysis.comparison.summary import summary
 from divmon.analysis.comparison.table import text
 from divmon.analysis.curves import AXES
 from divmon.analysis.settings import settings
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.storage.problems import Problem
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def compare(
     lines = lineages([m for m in read if any(m in task.members for task in aligned)], chain)
     parts: Iterable[dict[str, Any]] = []
     if rescore:
-        from divmon.analysis.comparison.parts import between
+        from divmon.analysis.comparison.decomposition import between
 
         parts = between(aligned, {} if chain else groups, lines)
     curves = _of_each(aligned, lambda m, prompts: m.curves.frame(prompts=prompts))

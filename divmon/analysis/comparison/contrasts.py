@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from divmon.analysis.comparison.alignment import Task
-from divmon.analysis.comparison.looks import Looks, interpolated
+from divmon.analysis.comparison.axes import Looks, interpolated
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.curves import left_out
 from divmon.scoring.stats import FEWEST

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from divmon.analysis.comparison.alignment import Task
+from divmon.analysis.comparison.axes import Looks, looks
 from divmon.analysis.comparison.contrasts import Estimates, along, estimates, pulls
-from divmon.analysis.comparison.looks import Looks, looks
+from divmon.analysis.comparison.divergence import LEVEL, holm, sign_flips
 from divmon.analysis.comparison.members import Member
-from divmon.analysis.comparison.parting import LEVEL, holm, sign_flips
 from divmon.scoring.stats import within_bounds
 
 Row = dict[str, Any]

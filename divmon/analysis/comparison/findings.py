@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from divmon.analysis.comparison.alignment import Task
 from divmon.analysis.comparison.members import Member
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.types import plain
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from divmon.scoring.choice import unbeaten
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,7 @@ from scipy.special import stdtrit
 from divmon.analysis.comparison.alignment import Task
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.curves import Curves, left_out
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.scoring.stats import FEWEST
 from divmon.storage.reader import read_run
 

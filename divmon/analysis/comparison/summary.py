@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from divmon.analysis.comparison.alignment import Task
+from divmon.analysis.comparison.axes import looks
 from divmon.analysis.comparison.contrasts import Along, along, estimates
-from divmon.analysis.comparison.looks import looks
 from divmon.analysis.comparison.members import Member
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.comparison.stages import MEAN
 from divmon.loggers.decomposition_chart import evenly
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.types import TERMS
 
 if TYPE_CHECKING:

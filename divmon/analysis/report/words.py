@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.scoring.metrics import span
 
 TERM_WORDS = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from divmon.analysis.score_files.correctness import corrects
 from divmon.prompts.rows.completions import Row
 from divmon.scoring.decomposition import decompose, plain
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.scoring.paper_view import paper_view
 
 if TYPE_CHECKING:

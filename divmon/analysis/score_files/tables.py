@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from divmon.loggers.terminal import Block, Table
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.types import TERMS
 
 REASONS = 5

@@ -169,6 +169,7 @@ class Sweep:
             steps = list_steps(folder)
             last = max(1, *steps) if steps else 0
             monitor.prepare(model, self._tokenizer(self.tuned), output_dir=folder, resume_step=last)
+            assert monitor.store is not None
             monitor.store.update(sweep=self._models)
         monitor.take(model, step_of(alpha), {"alpha": alpha})
         monitor.release()

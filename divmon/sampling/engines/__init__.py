@@ -1,7 +1,7 @@
 """SAMPLES: one file per way to generate completions, of two kinds.
 
 Batch decoders, `live` and `generate`, decode with a model in this process. Each is a function of its file's name,
-`(model, batch) -> Drawn`, called inside `divmon.guard.undisturbed`. Batches, memory, stop strings and text are
+`(model, batch) -> Drawn`, called inside `divmon.undisturbed.undisturbed`. Batches, memory, stop strings and text are
 `divmon.sampling.sampler`'s, the same for both; its `Sampler` makes an engine of them.
 
 Engines, `server`, `trainer_vllm` and `replay`, sample by themselves. Each is a class that is a

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from divmon.guard import undisturbed
 from divmon.sampling import devices
 from divmon.sampling.engines import Batch, Drawn, TooLate, check_decoding
 from divmon.sampling.fixed_shapes import FixedForward, Unfit
@@ -21,6 +20,7 @@ from divmon.sampling.inverse_cdf import choose
 from divmon.sampling.prompt_ends import Prompts, part_prompts
 from divmon.sampling.rows import Rows, Undecided
 from divmon.sampling.weight_copies import weights_cast_once
+from divmon.undisturbed import undisturbed
 
 
 def live(model: Any, batch: Batch) -> Drawn:

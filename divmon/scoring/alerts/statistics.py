@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.scoring.stats import Array, Interval, mean_interval
 from divmon.types import TRUNCATED_LIMIT, Score, Snapshot
 

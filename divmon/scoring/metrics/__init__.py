@@ -1,4 +1,4 @@
-"""SCORES: one file per metric, and this folder is the registry of metrics (`divmon.scoring.figures` that of figures).
+"""SCORES: one file per metric, this folder is the registry of metrics (`scoring/figure_registry.py` that of figures).
 
 A metric is a pure, batched function of its file's name. It asks for its inputs by parameter name (see `INPUTS`),
 imports torch and nothing of ours but this module, and returns float64 values per prompt, NaN where undefined (fewer

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from divmon.guard import undisturbed_rng
 from divmon.scoring.scorer import Scorer
 from divmon.storage.writer import Store
 from divmon.training.continuation import stored_reference
@@ -19,6 +18,7 @@ from divmon.training.rollouts.groups import TASK, Draw
 from divmon.training.rollouts.scores import GroupScorer
 from divmon.training.rollouts.verdicts import GroupJudge, Threshold
 from divmon.types import Category, Probe, Prompt, Snapshot
+from divmon.undisturbed import undisturbed_rng
 
 logger = logging.getLogger("divmon")
 

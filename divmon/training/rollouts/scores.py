@@ -14,7 +14,7 @@ import numpy as np
 from divmon.pipeline import outputs, with_verdicts
 from divmon.scoring import quality, soundness
 from divmon.scoring.decomposition import Decomposition, decompose, pairs
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.scoring.reference import Correct, Measurement, by_prompt, terms_as_changes
 from divmon.scoring.scorer import Scored, Scorer
 from divmon.scoring.stats import mean_interval

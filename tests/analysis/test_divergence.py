@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from divmon.analysis.comparison.parting import first_apart, holm, sign_flips
+from divmon.analysis.comparison.divergence import first_apart, holm, sign_flips
 
 values = st.floats(-9, 9).map(lambda x: round(x, 3))
 

@@ -99,7 +99,7 @@ def test_an_unknown_action_is_an_error_when_the_callback_is_built() -> None:
 def test_one_process_of_several_cannot_stop_the_run() -> None:
     """It would leave the others waiting for it, for ever or until they are killed."""
     from divmon.options import Options
-    from divmon.training.alarms import Alarms
+    from divmon.training.alert_actions import Alarms
 
     for alerts in ("log", "log,stop", ["save"]):
         alarms = Alarms(Options(alerts=alerts), print)

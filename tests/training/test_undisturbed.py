@@ -17,7 +17,7 @@ import torch
 from support import runs, tiny
 
 import divmon
-from divmon.guard import SETTINGS, undisturbed, undisturbed_process, undisturbed_rng
+from divmon.undisturbed import SETTINGS, undisturbed, undisturbed_process, undisturbed_rng
 
 
 def test_generators_come_back_also_after_an_error() -> None:

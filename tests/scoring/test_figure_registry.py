@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from divmon.scoring.figures import Registry
+from divmon.scoring.figure_registry import Registry
 from divmon.scoring.stats import mean_interval
 from divmon.types import Change, Score
 
