@@ -73,7 +73,7 @@ _RENAMED = """
     obtain=scoring.model_loading store=storage.writer reading=storage.reader frames=storage.data_frames
     pricing=training.cost processes=training.distributed asking=training.protocol sharding=training.sharded_models
     trainers=training.trainer_access engines=training.setup stacked=loggers.decomposition_chart plugins=options
-    plain=types guard=undisturbed attach=cli.attach demo=cli.demo schedule=training.schedule
+    plain=types memory=undisturbed guard=undisturbed attach=cli.attach demo=cli.demo schedule=training.schedule
 """
 _MOVED = {
     **{name: f"scoring.{name}" for name in ("alerts", "decomposition", "metrics", "quality", "reference", "stats")},

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from divmon.memory import free_bytes
+from divmon.undisturbed import free_bytes
 
 CPU_CACHE_BYTES = 2 << 30
 """Cache of a batch on a CPU: of long answers twice this draws a fifth more tokens a second, half of it a fifth fewer.

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from divmon.memory import is_out_of_memory, release_memory
 from divmon.sampling.batch_memory import cache_token_budget
 from divmon.sampling.context import context_length
 from divmon.types import Likelihood, RenderedPrompt, Sample
-from divmon.undisturbed import undisturbed
+from divmon.undisturbed import is_out_of_memory, release_memory, undisturbed
 
 if TYPE_CHECKING:
     from divmon.prompts.rendering import Renderer

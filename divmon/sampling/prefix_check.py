@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from divmon.memory import is_out_of_memory
 from divmon.sampling.engines import Batch, NonFiniteLogits, left_pad
 from divmon.sampling.engines.generate import generate
 from divmon.sampling.engines.live import live
+from divmon.undisturbed import is_out_of_memory
 
 TOKENS = 24
 """New tokens compared."""

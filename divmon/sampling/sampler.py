@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from divmon.memory import is_out_of_memory, memory_handed_back, release_memory
 from divmon.prompts.rendering import Renderer
 from divmon.sampling import Drawing, Request
 from divmon.sampling.batch_memory import cache_token_budget, logit_tokens, most_rows
@@ -31,7 +30,7 @@ from divmon.sampling.likelihood import of_sample, recorded
 from divmon.sampling.stop_strings import StopStrings, completing_tokens
 from divmon.sampling.weight_copies import Casting, weights_cast_once
 from divmon.types import Finish
-from divmon.undisturbed import undisturbed
+from divmon.undisturbed import is_out_of_memory, memory_handed_back, release_memory, undisturbed
 
 logger = logging.getLogger("divmon")
 

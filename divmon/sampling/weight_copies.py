@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from divmon.memory import free_bytes, is_out_of_memory, release_memory
+from divmon.undisturbed import free_bytes, is_out_of_memory, release_memory
 
 SHARE_FOR_COPIES = 0.5
 """Of a device's free memory: as much is left for the cache of the samples."""

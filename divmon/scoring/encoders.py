@@ -13,9 +13,9 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
-from divmon.memory import is_out_of_memory, release_memory
 from divmon.scoring.model_loading import obtain, quietly
 from divmon.scoring.packaged_weights import MPNET, Unavailable
+from divmon.undisturbed import is_out_of_memory, release_memory
 
 logger = logging.getLogger("divmon")
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from divmon.grading.program_extraction import extract
-from divmon.memory import release_memory
 from divmon.scoring.encoders import MNLI, UNIXCODER, CodeEncoder, NLIClassifier, TextEncoder
 from divmon.scoring.metrics import INPUTS, Metric
+from divmon.undisturbed import release_memory
 
 OF_THE_MODEL = ("likelihood_PKF", "stored_nll_PF")
 """Inputs that only a model in this process gives."""

@@ -8,6 +8,9 @@ import os
 import time
 from pathlib import Path
 
+ROLLOUTS = "rollouts"
+"""Kind of a run whose prompts are those that a training happens to take: it has no probes."""
+
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that after a crash it is there whole, or as it was before."""

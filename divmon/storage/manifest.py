@@ -6,14 +6,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from divmon.storage.files import ROLLOUTS
 from divmon.storage.sealing import Changed, unseal
 from divmon.types import Figure, Probe, Prompt
 
 FORMAT = 1
 """Version of the run directory, raised whenever an older divmon could misread it."""
 
-ROLLOUTS = "rollouts"
-"""Kind of a run whose prompts are those that a training happens to take: it has no probes."""
 
 _KINDS = {
     **dict.fromkeys(("probes", "metrics", "planned", "failures", "resumed", "segments"), list),

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from divmon.storage.manifest import ROLLOUTS
+from divmon.storage.files import ROLLOUTS
 
 Number = float | None | Literal["inf", "-inf", "Infinity", "-Infinity"]
 """As strict JSON holds one: None is NaN."""

@@ -12,7 +12,6 @@ from typing import Any
 from divmon.grading.users_code import called, limited
 from divmon.loggers import Logger, close_all, show_all
 from divmon.loggers.places import own_loggers
-from divmon.memory import Peak
 from divmon.options import Options
 from divmon.pipeline import Pipeline
 from divmon.sampling import Engine, TrainingEngine
@@ -32,7 +31,7 @@ from divmon.training.spread import Spread
 from divmon.training.stored_texts import StoredTexts, WithStoredTexts
 from divmon.training.timing import Meter
 from divmon.types import Probe, Snapshot
-from divmon.undisturbed import undisturbed_process
+from divmon.undisturbed import Peak, undisturbed_process
 
 
 class LiveRun:

@@ -30,11 +30,11 @@ from sampling_work import K, Work, tokenizer
 from support import runs
 
 from divmon import DiversityCallback
-from divmon.memory import release_memory
 from divmon.prompts.rendering import Renderer
 from divmon.sampling import Request
 from divmon.sampling.sampler import Sampler
 from divmon.types import Decoding, Prompt
+from divmon.undisturbed import release_memory
 
 TESTS = Path(__file__).parents[1]
 Line = tuple[str, str, str]

@@ -10,13 +10,13 @@ from support import tiny
 from support.queue_modes import Deterministic, Operations, Waits
 
 import divmon
-from divmon.memory import free_bytes
 from divmon.prompts.rendering import Renderer
 from divmon.sampling import Request, integer_cdf
 from divmon.sampling.devices import CHECK_EVERY
 from divmon.sampling.inverse_cdf import choose
 from divmon.sampling.sampler import Sampler
 from divmon.types import Decoding, RenderedPrompt, Sample
+from divmon.undisturbed import free_bytes
 
 PROMPT = torch.tensor([[5, 17, 40, 8, 23]])
 OURS_AT_MOST = 36

@@ -12,9 +12,9 @@ from support import SUPPORT, runs, tiny
 
 import divmon
 from divmon import DiversityMonitor
-from divmon.memory import Peak
 from divmon.sampling.batch_memory import cache_token_budget
 from divmon.scoring.encoders import TextEncoder
+from divmon.undisturbed import Peak
 
 BOUNDED = """
 import sys

@@ -95,7 +95,7 @@ class Replay:
         Raises:
             Wrong: an option does not fit; the message says what to do.
         """
-        from divmon.memory import release_memory
+        from divmon.undisturbed import release_memory
 
         taken = self._measured()
         self._begin()

@@ -146,7 +146,7 @@ class Watch:
             return None
 
     def _measure(self, checkpoint: Checkpoint) -> None:
-        from divmon.memory import release_memory
+        from divmon.undisturbed import release_memory
 
         try:
             if self.reference is not None and 0 not in self.steps:
