@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -37,10 +38,9 @@ class Rows:
         self.eos = torch.tensor(list(batch.eos_token_ids), dtype=torch.long, device=device)
         self.tokens = torch.full((steps, rows), batch.pad, dtype=torch.long, device=device)
         self.peaks = torch.zeros(steps, rows, device=device)
-        """The largest logit: of a row that is not finite NaN or infinite."""
-        self.end = torch.full((rows,), -1, device=device)
-        """The step of a row's last token; -1 while it runs."""
-        self.ended = torch.zeros(rows, dtype=torch.bool, device=device)
+        """The largest logit, in a row that is not finite NaN or infinite, and so is the sum of all of them."""
+        self.end = torch.full((rows,), steps, device=device)
+        """The step of a row's last token; `steps` while it runs."""
         self.undecided = torch.zeros((), dtype=torch.bool, device=device)
         self.alive = torch.arange(rows, device=device)
         self.checked = 0
@@ -69,51 +69,50 @@ class Rows:
         Raises:
             NonFiniteLogits, Undecided: where no other process needs this one in step.
         """
-        diverged = self._look(step)
-        flags = torch.stack([diverged, self.undecided, (self.end[self.alive] >= 0).any()]).tolist()
-        if flags[1]:
+        peaks = self.peaks[self.checked : step].sum()
+        count = self._look(step)
+        largest, undecided, left = torch.stack([peaks, self.undecided.float(), count.float()]).tolist()
+        if undecided:
             raise Undecided
-        if flags[0]:
+        if not math.isfinite(largest):
             if self.batch.together is None:
                 raise NonFiniteLogits
-            self.end[self.end < 0] = step - 1  # said by `drawn`: until then the others need this process in step
-        if self.batch.stopper is not None:
+            self.end.clamp_(max=step - 1)  # said by `drawn`: until then the others need this process in step
+        elif self.batch.stopper is not None:
             self._stop(step)
-        elif not flags[2] and not flags[0]:
+        elif left == len(self.alive):
             return None
-        running = self.end[self.alive] < 0
-        count = int(running.sum())
-        if count == len(running):
+        running = self.end[self.alive] == self.steps
+        left = int(running.sum())
+        if left == len(running):
             return None
         # Those in front stay where they are, and the last ones move to where others left: little is copied.
-        keep = torch.arange(count, device=running.device)
-        keep[~running[:count]] = running[count:].nonzero().squeeze(-1) + count
+        keep = torch.arange(left, device=running.device)
+        keep[~running[:left]] = running[left:].nonzero().squeeze(-1) + left
         self.alive = self.alive[keep]
         if self.likelihood is not None:
             self.places = self.asked[self.alive].nonzero().squeeze(-1)
         return keep
 
     def _look(self, step: int) -> torch.Tensor:
-        """Finds what has ended in the steps since the last check; returns whether a logit was not finite."""
+        """Finds what has ended in the steps since the last check; returns how many rows still run."""
         rows, first = self.alive, self.checked
         self.checked = step
         steps_s1 = torch.arange(first, step, device=self.device).unsqueeze(-1)
-        hits = torch.isin(self.tokens[first:step, rows], self.eos)
+        stop = torch.isin(self.tokens[first:step, rows], self.eos)
         if first < len(self.given):
-            hits &= steps_s1 >= self.lead[rows]
-        stop = hits | (steps_s1 == self.last[rows])
-        at_r = torch.where(stop, steps_s1, self.steps).amin(0)
-        found, running = at_r < self.steps, self.end[rows] < 0
-        self.end[rows] = torch.where(found & running, at_r, self.end[rows])
-        self.ended[rows] |= found & running & hits.gather(0, (at_r - first).clamp_(max=step - first - 1)[None])[0]
-        peaks = self.peaks[first:step, rows]
-        return (~(peaks.abs() < torch.inf) & running).any()
+            stop &= steps_s1 >= self.lead[rows]
+        stop |= steps_s1 == self.last[rows]
+        end_r = torch.minimum(self.end[rows], torch.where(stop, steps_s1, self.steps).amin(0))
+        self.end[rows] = end_r
+        return (end_r == self.steps).sum()
 
     def _stop(self, step: int) -> None:
         """Asks the stopper, which wants rows of equally many own tokens."""
         assert self.batch.stopper is not None
+        running = self.alive[self.end[self.alive] == self.steps]
         for lead in self.leads:
-            asked = self.alive[(self.end[self.alive] < 0) & (self.lead[self.alive] == lead)]
+            asked = running if len(self.leads) == 1 else running[self.lead[running] == lead]
             if len(asked) and step > lead:
                 stopped = self.batch.stopper(asked, self.tokens[lead:step, asked].T).to(self.device)
                 self.end[asked[stopped]] = step - 1
@@ -128,13 +127,15 @@ class Rows:
             self._look(self.steps)
         if bool(self.undecided):
             raise Undecided
-        if bool((~(self.peaks.abs() < torch.inf)).any()):
+        if not math.isfinite(float(self.peaks.sum())):
             raise NonFiniteLogits
         lengths_R, lead_R = (self.end - self.lead + 1).cpu(), self.lead.cpu()
+        # A row whose last token is an end token was closed by it: whatever else stopped it came no earlier.
+        ended_R = torch.isin(self.tokens.gather(0, self.end[None])[0], self.eos).cpu()
         own_TR = torch.arange(self.batch.max_new_tokens).unsqueeze(-1)
         at_TR = (own_TR + lead_R).clamp_(max=self.steps - 1)
         tokens_RT = self.tokens.cpu().gather(0, at_TR).masked_fill_(own_TR >= lengths_R, self.batch.pad).T.contiguous()
-        drawn = Drawn(tokens_RT, lengths_R, self.ended.cpu())
+        drawn = Drawn(tokens_RT, lengths_R, ended_R)
         if self.likelihood is None:
             return drawn
         likelihood_TR3 = self.likelihood.cpu().gather(0, at_TR.unsqueeze(-1).expand(-1, -1, 3))
