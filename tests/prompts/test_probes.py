@@ -442,3 +442,12 @@ def test_the_names_import_neither_torch_nor_transformers() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("where", ["id", "category"])
+def test_half_a_character_in_a_name_is_an_error_in_words_where_a_data_frame_would_end_in_a_traceback(
+    where: str,
+) -> None:
+    prompt = Prompt(**{"id": "p", "content": "what?", "category": "c", where: "half \ud83d of it"})
+    with pytest.raises(ValueError, match="holds half a character; read its file as UTF-8"):
+        Probe("own", (prompt,), 8)
