@@ -142,6 +142,5 @@ class _Here:
 
 
 def _failed(error: BaseException) -> Verdict:
-    return Verdict(
-        None, str(error) if isinstance(error, TimedOut | Ended | Raised) else f"{type(error).__name__}: {error}"
-    )
+    says_all = isinstance(error, TimedOut | Ended | Raised)
+    return Verdict(None, str(error) if says_all else f"{type(error).__name__}: {error}")

@@ -445,7 +445,7 @@ def test_the_names_import_neither_torch_nor_transformers() -> None:
 
 
 @pytest.mark.parametrize("where", ["id", "category"])
-def test_half_a_character_in_a_name_is_an_error_in_words_where_a_data_frame_would_end_in_a_traceback(
+def test_half_a_character_in_a_name_is_an_error_in_words(
     where: str,
 ) -> None:
     prompt = Prompt(**{"id": "p", "content": "what?", "category": "c", where: "half \ud83d of it"})

@@ -175,9 +175,7 @@ MATRIX = (
         options=metric(raises(Endless())) | {"user_timeout": 0.2},
     ),
     Fault("a metric gives a trap", "own", options=metric(lambda _: Trap())),
-    Fault(
-        "a metric gives a tensor that is a trap", "", options=metric(lambda t: t.nanmean(-1).as_subclass(TrapTensor))
-    ),
+    Fault("a metric gives a trapped tensor", "", options=metric(lambda t: t.nanmean(-1).as_subclass(TrapTensor))),
     Fault("a verifier gives a trap", "", options=rule(Trap)),
     Fault("a verifier's error ends the process as it is read", "", options=rule(raises(Unreadable()))),
     Fault("a logger's error ends the process as it is read", "logging to Logger", loggers=(Logger(Unreadable()),)),
