@@ -18,6 +18,7 @@ from divmon.pipeline import Pipeline
 from divmon.sampling import Engine, TrainingEngine
 from divmon.scoring.reference import Measurement, reference_run
 from divmon.scoring.scorer import Scorer
+from divmon.storage.reader import FOLDER
 from divmon.storage.writer import Store
 from divmon.training.alarms import Alarms
 from divmon.training.continuation import new_metrics, reference_to_go_on_with
@@ -145,7 +146,9 @@ class LiveRun:
         if self._reference is not None:
             self.alarms.go_on(self._reference, self.probes, self.store)
         if self.loggers is None:
-            self.loggers = own_loggers(output_dir.parent, resume_step)
+            # Beside a folder of the usual name; folders of other names may lie side by side: each has its own curves.
+            beside = output_dir.name.startswith(FOLDER)
+            self.loggers = own_loggers(output_dir.parent if beside else output_dir, resume_step)
 
     def _restored(self, snapshot: Snapshot) -> Measurement:
         """A stored snapshot as the reference."""
