@@ -12,12 +12,12 @@ from typing import Any, Unpack
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from divmon.loggers import Logger, close_all, say
+from divmon.loggers import Logger, say
 from divmon.loggers.places import host_loggers
 from divmon.scoring.alerts import actions
 from divmon.training.config import OptionsDict, check_probes, given_options
 from divmon.training.live_run import LiveRun
-from divmon.training.loop_state import Host, Moment
+from divmon.training.loop_state import Host, Moment, close_given
 from divmon.training.sharded_models import unwrapped
 from divmon.training.trainer_access import find_trainer, is_training
 from divmon.training.training_run import TrainingRun, training_data
@@ -64,7 +64,7 @@ class DiversityCallback(TrainerCallback):
         training_data(self.options)
         self._run: TrainingRun | None = None
         if loggers:
-            weakref.finalize(self, close_all, list(loggers))
+            weakref.finalize(self, close_given, list(loggers))
         self._state: TrainerState | None = None
         """Of the training that `_run` belongs to; hooks of another are not for us."""
 
@@ -82,6 +82,11 @@ class DiversityCallback(TrainerCallback):
                     " function of a module, or its name as 'file.py:function'"
                 )
         return self._copied()
+
+    def __copy__(self) -> DiversityCallback:
+        made = object.__new__(type(self))
+        vars(made).update(self._copied())
+        return made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DiversityCallback:
         made = object.__new__(type(self))

@@ -25,8 +25,8 @@ class DiversityMonitor(LiveRun):
     Args:
         probes: what to ask; every form of `divmon.prompts.probes.resolve`.
         config: the options as a `DiversityConfig`.
-        loggers: where the scores go; TensorBoard under the output directory, active global runs and the console where
-            not given.
+        loggers: where the scores go; TensorBoard, active global runs and the console where not given. TensorBoard's
+            files are in `runs/divmon` beside an output_dir that is called `_divmon`, and within any other.
         engine: samples in place of a model in this process: a server, stored samples (`divmon.sampling.engines`).
         options: by keyword, see `divmon.options.Options`; `every`, `at` and the like mean nothing here.
 

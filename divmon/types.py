@@ -102,6 +102,9 @@ class Probe:
             raise ValueError(f"probe '{self.name}' has no prompts; give at least one")
         seen: set[str] = set()
         for prompt in self.prompts:
+            for text in (self.name, prompt.id, prompt.category):
+                if any("\ud800" <= character <= "\udfff" for character in text or ""):
+                    raise ValueError(f"probe {self.name!r}: {text!r} holds half a character; read its file as UTF-8")
             if prompt.id in seen:
                 raise ValueError(
                     f"probe '{self.name}' has two prompts with the id {prompt.id!r}; ids tell prompts apart between"

@@ -16,7 +16,7 @@ from typing import Any
 
 from divmon.grading import verifiers
 from divmon.grading.users_code import SECONDS as SECONDS_OF_A_CALL
-from divmon.grading.users_code import Ended, TimedOut, within
+from divmon.grading.users_code import Ended, Raised, TimedOut, within
 from divmon.grading.verifiers import Verifier
 from divmon.grading.verifiers._pool import pool
 from divmon.types import TRUNCATED, UNCLOSED, Prompt, Sample, Verdict, fields, plain, strict_json
@@ -110,7 +110,7 @@ class _Here:
         parameters = inspect.signature(self.rule.function).parameters
         given = {name: value for name, value in asked.items() if name in parameters}
         try:
-            verdicts = self._limited(lambda: self.rule.function(texts, prompts, **given), len(texts))
+            verdicts = self._limited(lambda: list(self.rule.function(texts, prompts, **given)), len(texts))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # training goes on (contract 2)
@@ -123,7 +123,7 @@ class _Here:
         if len(verdicts) != len(texts):
             reason = f"{self.rule.name} returned {len(verdicts)} verdicts on {len(texts)} texts"
             return [Verdict(None, reason)] * len(keys)
-        return list(verdicts)
+        return verdicts
 
     def _one(self, text: str, prompt: Prompt, complete: bool) -> Verdict:
         try:
@@ -142,4 +142,5 @@ class _Here:
 
 
 def _failed(error: BaseException) -> Verdict:
-    return Verdict(None, str(error) if isinstance(error, TimedOut | Ended) else f"{type(error).__name__}: {error}")
+    says_all = isinstance(error, TimedOut | Ended | Raised)
+    return Verdict(None, str(error) if says_all else f"{type(error).__name__}: {error}")

@@ -13,6 +13,7 @@ import os
 import queue
 import sys
 import threading
+import types
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,10 @@ class TimedOut(Exception):
 
 class Ended(Exception):
     """The function raised what would end the process: SystemExit, or another that is no Exception."""
+
+
+class Raised(Exception):
+    """The function raised an exception whose text is made by code of its own: its name and its text."""
 
 
 @contextmanager
@@ -64,7 +69,7 @@ def within(function: Any, call: Callable[[], Any], seconds: float | None = None)
 
     Raises:
         TimedOut: it did not return in time, or did not return once before.
-        Ended: it raised SystemExit or the like.
+        Ended, Raised: it raised SystemExit or the like; or what says by code of its own what happened.
         Exception: what it raised.
         KeyboardInterrupt: Ctrl-C while it was waited for.
     """
@@ -88,9 +93,7 @@ def _given(outcome: Outcome) -> Any:
     value, error = outcome
     if error is None:
         return value
-    if isinstance(error, Exception):
-        raise error
-    raise Ended(f"{type(error).__name__}: {error}") from error
+    raise error
 
 
 def _outcome(call: Callable[[], Any]) -> Outcome:
@@ -99,7 +102,25 @@ def _outcome(call: Callable[[], Any]) -> Outcome:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise
-        return None, error
+        return None, _with_its_text(error)
+
+
+def _with_its_text(error: BaseException) -> BaseException:
+    """An error that can be read without running the user's code, made where that code has a limit on time."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except BaseException as other:
+        text = f"({type(other).__name__} in its own text)"
+    if not isinstance(error, Exception):
+        return Ended(f"{name}: {text}").with_traceback(error.__traceback__)
+    by_python = isinstance(type(error).__str__, types.WrapperDescriptorType)
+    if by_python and all(type(part) in _PLAIN for part in error.args):
+        return error
+    return Raised(f"{name}: {text}").with_traceback(error.__traceback__)
+
+
+_PLAIN = (str, bytes, int, float, bool, type(None))
 
 
 class _Thread:

@@ -104,7 +104,7 @@ def say(line: str) -> None:
     try:
         tqdm.write(encodable(said(line), out), file=out)
         out.flush()
-    except (OSError, ValueError):
+    except Exception:  # closed, or what a program put in its place
         logger.info("%s", said(line))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -216,8 +215,16 @@ def _recomputed(metric: Metric, given: dict[str, Any], prompts: int, names: Iter
 
 
 def _called(function: Callable[..., Any], given: dict[str, Any]) -> Any:
-    """What a metric's function returns; one of the user's own has a time limit."""
-    return called(function, partial(function, **given))
+    """What a metric's function returns; one of the user's own has a time limit, in which its result is read too."""
+    return called(function, lambda: _tensors(function(**given)))
+
+
+def _tensors(result: Any) -> Any:
+    """A result as tensors of torch's own: those of another class run code at every use."""
+    if isinstance(result, dict):
+        return {str(name): _tensors(value) for name, value in result.items()}
+    with torch._C.DisableTorchFunctionSubclass():
+        return torch.as_tensor(result).detach().as_subclass(Tensor)
 
 
 def _figures(metric: Metric, given: dict[str, Any]) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
@@ -63,8 +64,8 @@ def find_folder(path: str | os.PathLike[str]) -> Path:
 
 def list_steps(folder: Path) -> list[int]:
     """Steps of the snapshots that were written to the end, ascending."""
-    names = (path.stem for path in (folder / "snapshots").glob("*.json"))
-    return sorted(int(name) for name in names if name.isdigit())
+    files = (path for path in (folder / "snapshots").glob("*.json") if path.is_file())  # no pipe, which waits for ever
+    return sorted(int(path.stem) for path in files if re.fullmatch("[0-9]{8,}", path.stem))
 
 
 def read_snapshot(folder: Path, step: int, *, samples: bool = True) -> Snapshot:

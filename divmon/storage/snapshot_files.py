@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Callable, Mapping
@@ -35,6 +36,9 @@ def parsed(data: bytes) -> Any:
             return orjson.loads(data)
     return json.loads(data)
 
+
+MOST_BYTES = 2 << 30
+"""Of the samples of a step, unpacked: a small file may hold far more than any memory."""
 
 Loads = Callable[[bytes], Any]
 """Of JSON: `parsed` for many snapshots at once, `json.loads` for one to the last digit of a long integer."""
@@ -131,9 +135,13 @@ def _unpacked(data: bytes) -> bytes:
     if not data:
         raise ValueError("it is empty")
     try:
-        return gzip.decompress(data)
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            unpacked = file.read(MOST_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"no whole gzip file ({type(error).__name__}: {error})") from error
+    if len(unpacked) > MOST_BYTES:
+        raise ValueError(f"it holds over {MOST_BYTES >> 20:,} MB, expected the samples of one step")
+    return unpacked
 
 
 def _check(value: Any, shape: str) -> None:

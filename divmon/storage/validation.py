@@ -12,8 +12,6 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from divmon.storage.files import ROLLOUTS
-
 Number = float | None | Literal["inf", "-inf", "Infinity", "-Infinity"]
 """As strict JSON holds one: None is NaN."""
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -242,13 +240,13 @@ ALWAYS = ("probes", "options", "decoding", "verifiers", "encoders", "metrics", "
 """Keys of every manifest, but for one of rollouts, whose prompts are those that a training happens to take."""
 
 
-def wrong_manifest_keys(manifest: Any) -> Iterator[tuple[str, str]]:
-    """As `wrong_keys`, of a manifest: what it lacks too."""
-    yield from wrong_keys(manifest, Manifest)
-    if isinstance(manifest, dict) and manifest.get("kind") != ROLLOUTS:
-        yield from (
-            (key, f"there is no key '{key}', expected {_kind(Manifest, key)}") for key in ALWAYS if key not in manifest
-        )
+def wrong_manifest_keys(manifest: dict[str, Any], asks_probes: bool = True) -> Iterator[tuple[str, str]]:
+    """As `wrong_keys`, of a manifest: what it lacks too, where it is of a run that asks probes."""
+    faults = dict(wrong_keys(manifest, Manifest))
+    for key in ALWAYS if asks_probes else ():
+        if key not in manifest:
+            faults[key] = f"there is no key '{key}', expected {_kind(Manifest, key)}"
+    yield from faults.items()
 
 
 def wrong_keys(value: Any, shape: Any) -> Iterator[tuple[str, str]]:

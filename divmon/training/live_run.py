@@ -18,6 +18,7 @@ from divmon.sampling import Engine, TrainingEngine
 from divmon.sampling.sampler import Sampler
 from divmon.scoring.reference import Measurement, reference_run
 from divmon.scoring.scorer import Scorer
+from divmon.storage.reader import FOLDER
 from divmon.storage.writer import Store
 from divmon.training.alert_actions import Alarms
 from divmon.training.continuation import new_metrics, reference_to_go_on_with
@@ -185,7 +186,10 @@ class LiveRun:
         if self._reference is not None:
             self.alarms.go_on(self._reference, self.probes, self.store)
         if self.loggers is None:
-            self.loggers = own_loggers(output_dir.parent, resume_step, options.tensorboard == "all")
+            # Beside a folder of the usual name; folders of other names may lie side by side: each has its own curves.
+            beside = output_dir.name.startswith(FOLDER)
+            where = output_dir.parent if beside else output_dir
+            self.loggers = own_loggers(where, resume_step, options.tensorboard == "all")
 
     def _restored(self, snapshot: Snapshot) -> Measurement:
         """A stored snapshot as the reference."""

@@ -16,6 +16,7 @@ All that belongs to one training is held here and is gone with it; `DiversityCal
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -297,16 +298,18 @@ class TrainingRun:
                 raise
             reason = f"{type(error).__name__}: {error}"
             self.failures.append((step, reason))
-            logger.warning("divmon: %s at step %d failed, training goes on: %s", what, step, reason)
-            logger.debug("divmon: where it failed", exc_info=True)
             self._record_failure(step, reason, what)
+            with contextlib.suppress(Exception):  # a handler of the program's own may raise
+                logger.warning("divmon: %s at step %d failed, training goes on: %s", what, step, reason)
+                logger.debug("divmon: where it failed", exc_info=True)
 
     def _record_failure(self, step: int, reason: str, what: str) -> None:
         try:
             if self.live.store is not None:
                 self.live.store.append("failures", {"step": step, "reason": reason, "what": what})
         except Exception as error:
-            logger.warning("divmon: the failure could not be recorded either: %s", error)
+            with contextlib.suppress(Exception):
+                logger.warning("divmon: the failure could not be recorded either: %s", error)
 
     def _describe_data(self) -> None:
         self._composition = describe(self.live, self._parts, self._composition, self.host.world_size)

@@ -31,6 +31,7 @@ def test_a_chain_of_runs_with_the_papers_values_gives_the_papers_table(tmp_path:
     stages = of(divmon.compare(chain, chain=True).stages, task="mean", metric="sbert").set_index("stage")
     published = paper.stage_attribution().query("lineage == 'Think'").set_index("stage")
     assert stages.index.tolist() == ["base", "SFT", "DPO", "RL"] and set(stages["tasks"]) == {15}
+    assert set(stages["lineage"]) == {"chain"}
     for column in ("change_percent", "kept_percent"):
         assert stages.loc[published.index, column].tolist() == pytest.approx(published[column].tolist())
 

@@ -225,3 +225,10 @@ def test_a_transform_of_the_user_is_not_run() -> None:
     dataset = datasets.Dataset.from_list([{"prompt": "hi"}]).with_transform(explode)
 
     assert contents(only(dataset)) == contents(only("eval", eval_dataset=dataset)) == ["hi"]
+
+
+@pytest.mark.parametrize("where", ["id", "category"])
+def test_half_a_character_in_a_name_is_an_error_in_words(where: str) -> None:
+    prompt = Prompt(**{"id": "p", "content": "what?", "category": "c", where: "half \ud83d of it"})
+    with pytest.raises(ValueError, match="holds half a character; read its file as UTF-8"):
+        Probe("own", (prompt,), 8)

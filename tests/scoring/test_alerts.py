@@ -330,7 +330,23 @@ def test_every_kind_has_words_for_it() -> None:
     assert "50 % of a text that repeats itself (+50 points [50, 50])" in found["repetition"]
     assert "mean length 20 to 200 tokens" in found["length"] and "60 % of completions have no answer" in found["length"]
     assert "fell by 0.800" in found["templating"] and "of 0.900 (89 %)" in found["templating"]
-    assert "max_new_tokens" in found["truncation"]
+    assert "50 % of all text repeats itself" in found["truncation"] and "raise" not in found["truncation"]
+    collapsed.scores[:] = [
+        dataclasses.replace(s, mean=0.1, values=(0.1,) * 8) if s.metric == "repetition" else s for s in collapsed.scores
+    ]
+    found = {a.kind: a.text for a in alerts.look(collapsed)}
+    assert "raise max_new_tokens" in found["truncation"], "only of what does not loop"
+
+
+@pytest.mark.parametrize(("correct", "title"), [(-0.02, "CHANGE AMONG WRONG ANSWERS of"), (-0.05, "NARROWING of")])
+def test_an_alert_is_called_by_where_the_change_lies(correct: float, title: str) -> None:
+    before, now = both_snapshots(*judged(2, 1.0, 0.5, 0.3, 0.4, prompts=40))
+    parts = {"narrowing_correct": correct, "narrowing_wrong": -0.15, "narrowing_cross": -0.1}
+    entry = {**now.decomposition["task0"]["sbert"], "change": -0.2, "quality_control": 0.1, **parts}
+    alerts = Alerts(simulated.probes(1, 40), before, planned_looks=5)
+    found = alerts.look(now.replace(decomposition={"task0": {"sbert": entry}}))
+    (text,) = [alert.text for alert in found if alert.kind == "narrowing"]
+    assert text.startswith(title) and ("Read the wrong completions" in text) == (correct == -0.02), text
 
 
 @pytest.mark.parametrize("where", ["now", "reference"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import re
 import shutil
@@ -19,7 +20,9 @@ import divmon
 from divmon.cli import main
 from divmon.loggers.console import closing_lines
 from divmon.scoring.scorer import Scorer
+from divmon.storage import snapshot_files
 from divmon.storage.sealing import seal, unseal
+from divmon.storage.snapshot_files import marker_path
 from divmon.storage.validation import ALWAYS, Marker
 from divmon.storage.writer import Store, read_run
 
@@ -284,3 +287,26 @@ def test_score_ends_in_words_on_files_of_a_run(whole: Path, capsys: pytest.Captu
     for file in FILES:
         assert main(["score", str(whole / file)]) in (2, 3)
         assert "Traceback" not in capsys.readouterr().err
+
+
+def test_files_that_no_run_writes_are_passed_over_or_named(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(whole, tmp_path / "_divmon")
+    for name in ("²²²²²²²².json", "٠٠٠٠٠٠٣٠.json", "7.json", "x.json"):
+        (run / "snapshots" / name).write_text("{}")
+    os.mkfifo(run / "snapshots" / "00000030.json")  # reading it would wait for ever
+    assert read_run(run).steps == list(STEPS) and numbers(read_run(run)) == numbers(read_run(whole))
+    monkeypatch.setattr(snapshot_files, "MOST_BYTES", 100)
+    (problem, *_) = read_run(copied(older_of(run), tmp_path / "older")).problems.found
+    assert "00000000.samples.jsonl.gz" in problem.reason and "expected the samples of one step" in problem.reason
+
+
+def older_of(run: Path) -> Path:
+    """Without the digests of samples, as a stranger may write it."""
+    for step in STEPS:
+        file = marker_path(run, step)
+        value, _ = unseal(file.read_bytes())
+        file.write_bytes(seal({key: v for key, v in value.items() if key != "samples_sha256"}))
+    (run / "snapshots" / "00000030.json").unlink()
+    return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -57,6 +58,43 @@ def rule(result: Callable[..., Any]) -> dict[str, Any]:
 
 class Panic(BaseException):
     """As the tokenizers library raises where its Rust code panics."""
+
+
+class Unreadable(Exception):
+    """Its text is code, which does not come to its end."""
+
+    def __str__(self) -> str:
+        raise SystemExit(1)
+
+
+class Endless(Unreadable):
+    def __str__(self) -> str:
+        time.sleep(600)
+        return ""
+
+
+class Trap:
+    """A result that ends the process when it is looked at."""
+
+    @property
+    def shape(self) -> Any:
+        raise SystemExit(1)
+
+    __len__ = __float__ = __bool__ = __iter__ = raises(SystemExit(1))
+
+
+class TrapTensor(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, *_: Any, **__: Any) -> Any:
+        raise SystemExit(1)
+
+
+class Handler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise RuntimeError("no log server")
+
+
+HANDLER = Handler()
 
 
 class Logger:
@@ -117,6 +155,11 @@ def overwritten(run: TrainingRun, folder: Path) -> None:
     file.write_bytes(data)
 
 
+def no_log(run: TrainingRun, folder: Path) -> None:
+    logging.getLogger().addHandler(HANDLER)
+    once(run, MemoryError("out of memory"))
+
+
 LOST_2 = (0, 4)
 MATRIX = (
     Fault("nothing", ""),
@@ -125,6 +168,25 @@ MATRIX = (
     Fault("a metric interrupts", "KeyboardInterrupt", options=metric(raises(KeyboardInterrupt()))),
     Fault("a metric hangs", "did not return in", options=metric(lambda _: time.sleep(600)) | {"user_timeout": 0.2}),
     Fault("a metric gives another shape", "has the shape", options=metric(lambda lengths_PK: lengths_PK)),
+    Fault("a metric's error ends the process as it is read", "in its own text", options=metric(raises(Unreadable()))),
+    Fault(
+        "a metric's error hangs as it is read",
+        "did not return in",
+        options=metric(raises(Endless())) | {"user_timeout": 0.2},
+    ),
+    Fault("a metric gives a trap", "own", options=metric(lambda _: Trap())),
+    Fault("a metric gives a trapped tensor", "", options=metric(lambda t: t.nanmean(-1).as_subclass(TrapTensor))),
+    Fault("a verifier gives a trap", "", options=rule(Trap)),
+    Fault("a verifier's error ends the process as it is read", "", options=rule(raises(Unreadable()))),
+    Fault("a logger's error ends the process as it is read", "logging to Logger", loggers=(Logger(Unreadable()),)),
+    Fault(
+        "the log takes nothing",
+        "out of memory",
+        LOST_2,
+        at=lambda step, run, folder: {2: no_log, 3: lambda *_: logging.getLogger().removeHandler(HANDLER)}.get(
+            step, lambda *_: None
+        )(run, folder),
+    ),
     Fault("a metric gives text", "own", options=metric(lambda _: "many")),
     Fault(
         "a metric runs out of memory", "out of memory", options=metric(raises(torch.OutOfMemoryError("out of memory")))
@@ -159,6 +221,13 @@ MATRIX = (
     ),
     Fault("the working directory is deleted", "", at=at(2, no_directory)),
     Fault("there is no standard output", "", at=at(1, lambda *_: setattr(sys, "stdout", None))),
+    Fault(
+        "there is no standard error, and progress is shown",
+        "",
+        options={"progress": True},
+        at=at(1, lambda *_: setattr(sys, "stderr", None)),
+    ),
+    Fault("the standard output is something else", "", at=at(1, lambda *_: setattr(sys, "stdout", object()))),
     Fault("the clock stands", "", at=at(1, lambda *_: setattr(time, "perf_counter", lambda: 5.0))),
     Fault(
         "the clock goes back",

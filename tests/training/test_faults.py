@@ -31,6 +31,7 @@ def tokenizer() -> Any:
 def as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a fault takes away is given back after it."""
     monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
     monkeypatch.setattr(time, "perf_counter", time.perf_counter)
     monkeypatch.chdir(os.getcwd())
 

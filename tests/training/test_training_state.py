@@ -170,6 +170,7 @@ def test_what_cannot_be_pickled_is_refused_in_words_and_copied_all_the_same() ->
     with pytest.raises(TypeError, match=r"its metrics holds .*lambda.*expected a function of a module, or its name as"):
         pickle.dumps(used)
     assert copy.deepcopy(used).options == used.options
+    assert copy.copy(used).options is used.options and copy.copy(used).monitor is None
 
 
 def test_a_search_for_hyperparameters(tmp_path: Path) -> None:

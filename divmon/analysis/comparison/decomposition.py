@@ -13,7 +13,7 @@ from typing import Any
 from divmon.analysis.comparison.alignment import Task
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.comparison.rescoring import Rescored
-from divmon.analysis.comparison.stages import Lineages
+from divmon.analysis.comparison.stages import CHAIN, Lineages
 from divmon.scoring.decomposition import decompose
 from divmon.storage.reader import Run
 from divmon.types import TERMS
@@ -34,7 +34,8 @@ def between(tasks: Sequence[Task], groups: Mapping[str, Sequence[Member]], lines
                 step = max(shared)
                 yield from _rows(task, (first.name, first.run, step), (other.name, other.run, step))
         for lineage, ends in lines:
-            sides = [(f"{lineage} {end.stage}".strip(), end.curves.run, end.step) for end in ends]
+            named = "" if lineage == CHAIN else f"{lineage} "  # its stages are called by their runs alone
+            sides = [(f"{named}{end.stage}", end.curves.run, end.step) for end in ends]
             for before, after in itertools.pairwise(sides):
                 yield from _rows(task, before, after)
 

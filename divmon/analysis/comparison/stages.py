@@ -29,6 +29,9 @@ Array = NDArray[np.float64]
 MEAN = "mean"
 """Stands for the task where a row is the mean over tasks."""
 
+CHAIN = "chain"
+"""Name of the lineage whose stages are the runs of a comparison."""
+
 COLUMNS = ["lineage", "stage", "run", "step", "metric", "task", "change_percent", "change_low", "change_high"]
 COLUMNS += ["kept_percent", "kept_low", "kept_high", "n", "tasks"]
 
@@ -54,7 +57,7 @@ def lineages(members: Sequence[Member], chain: bool = False) -> Lineages:
         chain: the runs are the stages of one, by the names of their groups; else each run may carry one of its own.
     """
     if chain:
-        return [("", _chained(members))]
+        return [(CHAIN, _chained(members))]
     return [line for member in members for line in _lines(member) if line[1]]
 
 

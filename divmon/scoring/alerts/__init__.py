@@ -21,7 +21,7 @@ from scipy.special import stdtrit
 
 from divmon.grading.users_code import within
 from divmon.options import from_file
-from divmon.scoring.alerts.evidence import TITLES, evidence
+from divmon.scoring.alerts.evidence import TITLES, evidence, title
 from divmon.scoring.alerts.power import sight
 from divmon.scoring.alerts.statistics import DELTA, TESTS, Figures, Finding, possible
 from divmon.storage.reader import Run, read_run
@@ -192,7 +192,7 @@ class Alerts:
             task=task,
             step=snapshot.step,
             since=since,
-            text=f"{TITLES[kind]} of {task}{_when(since, snapshot.step)}: {line}",
+            text=f"{title(kind, before, now)} of {task}{_when(since, snapshot.step)}: {line}",
             change=found.change.value,
             low=found.change.low,
             high=found.change.high,

@@ -51,12 +51,29 @@ def evidence(
     if no_answer is not None and no_answer.mean > TRUNCATED_LIMIT and kind != "truncation":
         parts.append(f"{100 * no_answer.mean:.0f} % of completions have no answer, so that it may be no more than that")
     most = f", most of it on {', '.join(prompts)}" if prompts else ""
-    return f"{'; '.join(parts)}\nRead {_read(kind, now)}{most}"
+    return f"{'; '.join(parts)}\nRead {_read(kind, before, now)}{most}"
 
 
-def _read(kind: str, now: Figures) -> str:
-    """What to read; to raise a limit is advised only where one was reached."""
-    at_limit = now.scores.get("clipped_ratio")
+def title(kind: str, before: Figures, now: Figures) -> str:
+    """What the alert is called: by where the change lies, where correctness tells."""
+    return "CHANGE AMONG WRONG ANSWERS" if _is_among_wrong(kind, before, now) else TITLES[kind]
+
+
+def _is_among_wrong(kind: str, before: Figures, now: Figures) -> bool:
+    """Whether nine tenths of what was lost at equal accuracy, or more, were lost in pairs with a wrong answer."""
+    parts = now.decomposition.get(before.tested or "", {}) if kind == "narrowing" else {}
+    lost = {term: -min(parts.get(term) or 0.0, 0.0) for term in TERMS if term.startswith("narrowing")}
+    return sum(lost.values()) > 0 and lost["narrowing_correct"] <= 0.1 * sum(lost.values())
+
+
+def _read(kind: str, before: Figures, now: Figures) -> str:
+    """What to read; to raise a limit is advised only where one was reached, and where no loop would fill it."""
+    at_limit, repeated = now.scores.get("clipped_ratio"), now.scores.get("repetition")
+    if _is_among_wrong(kind, before, now):
+        return "the wrong completions beside those of the reference: are there fewer errors of a kind, or fewer kinds?"
+    no_answer = now.scores.get("no_answer")
+    if kind == "truncation" and repeated and no_answer and repeated.mean >= no_answer.mean / 2:
+        return f"{_LOOK_AT[kind]}; {100 * repeated.mean:.0f} % of all text repeats itself, and a loop fills any limit"
     if kind == "truncation" and at_limit is not None and at_limit.mean > 0:
         return f"{_LOOK_AT[kind]}; raise max_new_tokens (max_reasoning_tokens where they end inside their reasoning)"
     return _LOOK_AT[kind]
