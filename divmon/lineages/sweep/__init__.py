@@ -253,7 +253,7 @@ def refine(places: Mapping[float, tuple[float, float]], done: Sequence[int] = ()
     span = [max((max(side) - min(side)), 1e-9) for side in zip(*places.values(), strict=True)]
     best: tuple[float, float] | None = None
     for a, b in itertools.pairwise(alphas):
-        middle = (a + b) / 2
+        middle = step_of((a + b) / 2) / PER_ALPHA  # what is measured, saved and shown is the same number
         if b - a < 2 * NARROWEST or step_of(middle) in done:
             continue
         change = math.hypot(*((y - x) / s for x, y, s in zip(places[a], places[b], span, strict=True)))
