@@ -165,7 +165,8 @@ class Sweep:
 
     def _take(self, monitor: Any, folder: Path, alpha: float) -> None:
         model = self.models.at(alpha)
-        if monitor.store is None:
+        opened = monitor.store is not None
+        if not opened:
             steps = list_steps(folder)
             last = max(1, *steps) if steps else 0
             monitor.prepare(model, self._tokenizer(self.tuned), output_dir=folder, resume_step=last)

@@ -212,10 +212,10 @@ def compose(
         vocab_size = len(tokenizer) if tokenizer is not None else 50257
         scorer = Scorer(metrics, embedder=embedder, device=device, vocab_size=vocab_size, seed=seed)
     _score(composition, gathered, scorer)
-    rows = rows_of_mixture(gathered.values()) if predict and composition.encoder else []
-    rows = [(source, asked, answer) for source, asked, text in rows if (answer := _answer(text)) is not None]
-    if len(rows) > 1:
-        composition.predictors = predictors(rows, scorer.resources.models["encoder"].encode).as_dict()
+    whole = rows_of_mixture(gathered.values()) if predict and composition.encoder else []
+    answers = [(name, asked, answer) for name, asked, text in whole if (answer := _answer(text)) is not None]
+    if len(answers) > 1:
+        composition.predictors = predictors(answers, scorer.resources.models["encoder"].encode).as_dict()
     return composition
 
 
