@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,10 +78,25 @@ def report(composition: Any) -> str:
             lines.append(f"{a:{width}}" + "".join(f"{composition.across[a][b]:8.3f}" for b in shown) + f"   {i}")
         if len(names) > len(shown):
             lines.append(f"and {len(names) - len(shown)} smaller sources: --json holds them")
+    if composition.predictors:
+        lines += ["", _predictors(composition.predictors)]
     for name, reason in composition.left_out.items():
         lines.append(f"left out: {name}: {reason}")
     warning = composition.warning()
     return "\n".join(lines + (["", f"warning: {warning}"] if warning else []))
+
+
+def _predictors(of: dict[str, float]) -> str:
+    """What the data say of the whole mixture, and what they do not."""
+    from divmon.training.composition.predictors import UNKNOWN
+
+    same = of["same_prompt"]
+    apart = "-" if same is None or math.isnan(same) else f"{same:.3f}"
+    return (
+        f"the mixture (SBERT of {of['rows']} rows): completions of the same or near prompts {of['conditional']:.3f},"
+        f" of the same prompt {apart}, of one source {of['within_source']:.3f}; entropy of the sources"
+        f" {of['teacher_entropy']:.2f} nats\n{UNKNOWN}"
+    )
 
 
 def _compose(given: Flags) -> Any:
@@ -102,7 +118,7 @@ def _compose(given: Flags) -> Any:
     for dataset in given.dataset:
         name, equals, path = dataset.partition("=")
         parts += parts_of({name: path} if equals else {Path(dataset).stem: dataset}, given.source_column, given.split)
-    settings: dict[str, Any] = {"metrics": given.metrics, "num_samples": given.samples}
+    settings: dict[str, Any] = {"metrics": given.metrics, "num_samples": given.samples, "predict": True}
     settings |= {"embedder": given.embedder, "seed": given.seed}
     try:
         with progress_bar("divmon data", sum(map(len, parts))) as done:

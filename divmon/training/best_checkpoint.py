@@ -11,7 +11,7 @@ from typing import Any
 from divmon.options import Options
 from divmon.scoring.choice import NoChoice, Point, choose, point_of, unsound
 from divmon.storage import best
-from divmon.storage.writer import Store
+from divmon.storage.writer import Store, read_run
 from divmon.training.live_run import LiveRun
 from divmon.training.sharded_models import unwrapped
 from divmon.types import Snapshot
@@ -89,7 +89,7 @@ def _kept(store: Store, before: int) -> Point | None:
     if step is None or step not in store.steps() or step >= before:
         return None
     try:
-        return point_of(store.read(step))
+        return point_of(read_run(store.path).read(step, samples=False))
     except (ValueError, KeyError):
         return None  # damaged, or without its figure: the next evaluation takes its place
 

@@ -141,5 +141,7 @@ def test_it_is_the_smaller_t_of_the_two_by_hand() -> None:
     flat, lost = 0.05 - np.array([0.0, 0.02, 0.01]), np.array([0.4, 0.3, 0.2]) - 0.05
     by_hand = [x.mean() / (x.std(ddof=1) / math.sqrt(3)) for x in (flat, lost)]
     assert found.t == pytest.approx(min(by_hand)) and found.looks == 2 and found.gain.value == pytest.approx(0.01)
+    now.earlier = [(np.array([0.5] * 3), np.array([0.9] * 3)), (np.array([math.nan]), np.array([math.nan]))] * 2
+    assert saturation(before, now, 0.05) is None, "looks at which the figures are missing"
     now.earlier = [(np.array([math.nan] * 3), np.array([0.9] * 3))] * 3
     assert saturation(before, now, 0.05) is None, "on the prompts that have both"

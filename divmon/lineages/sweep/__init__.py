@@ -165,7 +165,8 @@ class Sweep:
 
     def _take(self, monitor: Any, folder: Path, alpha: float) -> None:
         model = self.models.at(alpha)
-        if monitor.store is None:
+        opened = monitor.store is not None
+        if not opened:
             steps = list_steps(folder)
             last = max(1, *steps) if steps else 0
             monitor.prepare(model, self._tokenizer(self.tuned), output_dir=folder, resume_step=last)
@@ -254,7 +255,7 @@ def refine(places: Mapping[float, tuple[float, float]], done: Sequence[int] = ()
     span = [max((max(side) - min(side)), 1e-9) for side in zip(*places.values(), strict=True)]
     best: tuple[float, float] | None = None
     for a, b in itertools.pairwise(alphas):
-        middle = (a + b) / 2
+        middle = step_of((a + b) / 2) / PER_ALPHA  # what is measured, saved and shown is the same number
         if b - a < 2 * NARROWEST or step_of(middle) in done:
             continue
         change = math.hypot(*((y - x) / s for x, y, s in zip(places[a], places[b], span, strict=True)))

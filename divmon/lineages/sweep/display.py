@@ -70,14 +70,14 @@ def draw(found: Frontier, path: Path) -> None:
         x, y = own["accuracy"], own["diversity"]
         bars = {"xerr": [x - own["accuracy_low"], own["accuracy_high"] - x], "yerr": [y - own["low"], own["high"] - y]}
         axes.errorbar(x, y, **bars, fmt="none", ecolor=color, alpha=0.3, linewidth=1)
-        axes.plot(x, y, color=color, marker=marker, linewidth=1.5, label=label)
+        axes.plot(x, y, color=color, marker=marker, linewidth=1.5, label=label, clip_on=False)
         for value, at_x, at_y in zip(own[name], x, y, strict=True):
             text = f"{value:g}" if name == "alpha" else f"T {value:g}"
             axes.annotate(text, (at_x, at_y), textcoords="offset points", xytext=(6, 6), fontsize=8, color=color)
     chosen = rows[rows["chosen"]]
     axes.scatter(
         chosen["accuracy"], chosen["diversity"], s=160, facecolors="none", edgecolors=CHOSEN, linewidths=2,
-        label="chosen", zorder=5,
+        label="chosen", zorder=5, clip_on=False,
     )  # fmt: skip
     axes.set_xlabel("accuracy")
     axes.set_ylabel(_figure(found))

@@ -219,13 +219,17 @@ def saturation(before: Figures, now: Figures, delta: float) -> Finding | None:
     size = len(looks) // 4
     if not size:
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a prompt without two correct answers at any look
-        (early_P, wide_P), (late_P, left_P) = (
-            tuple(np.nanmean(np.stack(side), axis=0) for side in zip(*part, strict=True))
-            for part in (looks[-2 * size : -size], looks[-size:])
-        )
     level_P = before.values(f"{before.tested_figure}_correct")
+
+    def mean(values: Sequence[Array]) -> Array:
+        every = np.stack([np.broadcast_to(one, level_P.shape) for one in values])  # a look may lack the figure
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a prompt without two correct answers at any look
+            return np.asarray(np.nanmean(every, axis=0))
+
+    (early_P, wide_P), (late_P, left_P) = (
+        tuple(mean(side) for side in zip(*part, strict=True)) for part in (looks[-2 * size : -size], looks[-size:])
+    )
     gain_P, change_P = late_P - early_P, left_P - wide_P
     there_P = np.where(np.isnan(gain_P + change_P + level_P), np.nan, 0.0)
     flat = paired(delta - gain_P + there_P, change_P, level_P)

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from divmon.training.composition.predictors import predictors
 from divmon.training.composition.rows import Part, TextRow, parts_of
-from divmon.training.composition.sources import OPENING_WORDS, Gathered, Source, same_opening
+from divmon.training.composition.sources import OPENING_WORDS, Gathered, Source, rows_of_mixture, same_opening
 
 DOMINANT = 0.5
 """Share of the tokens above which one or two sources dominate a mixture."""
@@ -48,6 +49,8 @@ class Composition:
     encoder: str | None = None
     tokenizer: str | None = None
     seed: int = 0
+    predictors: dict[str, float] = field(default_factory=dict)
+    """Of the mixture as a whole: `divmon.training.composition.predictors`, where they were asked for."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Metrics that could not be computed, with the reason."""
 
@@ -157,6 +160,7 @@ def compose(
     device: str | None = None,
     scorer: Any = None,
     seed: int = 0,
+    predict: bool = False,
     progress: Progress = lambda rows: None,
 ) -> Composition:
     """Reads all rows once, and scores a sample of each source's completions.
@@ -170,6 +174,7 @@ def compose(
         metrics: as the option of the callback; figures across prompts are left out.
         num_samples: completions a source that its figures are computed on.
         embedder, device: of the text encoder.
+        predict: also compute what might tell the diversity that training leaves, with the encoder.
         scorer: a `divmon.scoring.scorer.Scorer` whose metrics and models are used, in place of those named.
 
     Raises:
@@ -207,6 +212,10 @@ def compose(
         vocab_size = len(tokenizer) if tokenizer is not None else 50257
         scorer = Scorer(metrics, embedder=embedder, device=device, vocab_size=vocab_size, seed=seed)
     _score(composition, gathered, scorer)
+    whole = rows_of_mixture(gathered.values()) if predict and composition.encoder else []
+    answers = [(name, asked, answer) for name, asked, text in whole if (answer := _answer(text)) is not None]
+    if len(answers) > 1:
+        composition.predictors = predictors(answers, scorer.resources.models["encoder"].encode).as_dict()
     return composition
 
 

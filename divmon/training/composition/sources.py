@@ -6,7 +6,7 @@ import hashlib
 import heapq
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from divmon.training.composition.rows import TextRow
@@ -48,6 +48,7 @@ class Gathered:
         self._kept: list[tuple[int, int, str]] = []
         """A heap of (-hash, -number, completion): the lowest hashes."""
         self._groups: dict[int, list[str]] = {}
+        self._asked: dict[int, str] = {}
         self._highest: list[int] = []
 
     def add(self, row: TextRow, tokens: int, completion_tokens: int) -> None:
@@ -66,19 +67,21 @@ class Gathered:
         else:
             heapq.heappushpop(self._kept, item)
         if row.prompt:
-            self._group(int.from_bytes(prompt, "big"), row.completion)
+            self._group(int.from_bytes(prompt, "big"), row)
 
-    def _group(self, prompt: int, completion: str) -> None:
+    def _group(self, prompt: int, row: TextRow) -> None:
         """Keeps the completions of the prompts with the lowest hashes."""
+        assert row.completion is not None
         if prompt in self._groups:
             if len(self._groups[prompt]) < COMPLETIONS:
-                self._groups[prompt].append(completion)
+                self._groups[prompt].append(row.completion)
             return
         if len(self._groups) >= PROMPTS:
             if prompt > -self._highest[0]:
                 return
-            del self._groups[-heapq.heappop(self._highest)]
-        self._groups[prompt] = [completion]
+            gone = -heapq.heappop(self._highest)
+            del self._groups[gone], self._asked[gone]
+        self._groups[prompt], self._asked[prompt] = [row.completion], row.prompt
         heapq.heappush(self._highest, -prompt)
 
     @property
@@ -90,6 +93,21 @@ class Gathered:
         """Completions of prompts that have two or more, of at most as many prompts as there are samples."""
         several = [self._groups[prompt] for prompt in sorted(self._groups) if len(self._groups[prompt]) > 1]
         return several[: self._num_samples]
+
+
+def rows_of_mixture(gathered: Iterable[Gathered], most: int = 512) -> list[tuple[str, str, str]]:
+    """(source, prompt, completion) of the prompts with the lowest hashes, whatever source asks them: each source has
+    its share of them, and a prompt has all its completions."""
+    several = list(gathered)
+    reach = min((-one._highest[0] for one in several if len(one._groups) >= PROMPTS), default=2**64)
+    rows = [
+        (prompt, one.source.name, one._asked[prompt], text)
+        for one in several
+        for prompt, texts in one._groups.items()
+        if prompt <= reach
+        for text in texts
+    ]
+    return [row[1:] for row in sorted(rows)[:most]]
 
 
 def same_opening(texts: Sequence[str]) -> float:
