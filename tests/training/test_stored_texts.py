@@ -1,4 +1,4 @@
-"""The likelihood of stored completions: both directions, which model is the reference, and what becomes of a failure."""
+"""The likelihood of stored completions: both directions, which model is the reference, and what a failure does."""
 
 from __future__ import annotations
 
