@@ -46,7 +46,8 @@ TERMS = {
     "narrowing_cross": "change among wrong answers (against correct ones)",
 }
 """The parts of a change and what each may be called: only what correct answers lose is called narrowing, since a change
-among wrong answers may be cleaner errors."""
+among wrong answers may be cleaner errors. It is narrowing as the encoder sees it: of wordings at least as much as of
+approaches (`divmon.scoring.metrics.approach` looks at the latter)."""
 
 Category = Literal["summarization", "code", "reasoning", "instruction", "creative", "values", "other"]
 

@@ -41,6 +41,10 @@ OF_NO_METRIC = {
     "accuracy": _quality("Share of graded completions that are correct", headline=200),
     "accuracy_no_answer_wrong": _quality("Accuracy with completions without an answer counted as wrong"),
     "pass_at{k}": _quality("Chance that one of {k} completions is correct (pass@{k})", rank=210),
+    "cover_at{k}": _quality("Chance that at least {k} of K completions are correct"),
+    "pass_crossing": _quality(
+        "k from which the reference's pass@k is at least that of the model now", "", range=(1, None)
+    ),
     "coverage": _quality("Chance that some of K completions is correct"),
     "solve_all": _quality("Chance that all of K completions are correct"),
     "solve_none": _quality("Chance that none of K completions is correct", "lower"),

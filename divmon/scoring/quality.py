@@ -38,10 +38,11 @@ def quality(
 
     Returns:
         `accuracy`: correct of the graded. `accuracy_no_answer_wrong`: with ungraded samples that gave no answer counted
-        as wrong (where `no_answer` is given). `pass_at<k>` for k = 1 to K: chance that one of k graded samples is
-        correct; NaN where fewer than k are graded. `coverage`, `solve_all`, `solve_none`, `mixed`: chance that of K
-        graded samples (of all, where fewer are graded) some, all, none, or some but not all are correct; NaN with fewer
-        than two.
+        as wrong (where `no_answer` is given). `pass_at<k>` for k = 1 to K, and 2K, 4K, ... where some prompt has so
+        many: chance that one of k graded samples is correct; NaN where fewer than k are graded. `cover_at<n>` for n = 1
+        to K: chance that at least n of K graded samples are correct (see `cover_at`). `coverage`, `solve_all`,
+        `solve_none`, `mixed`: chance that of K graded samples (of all, where fewer are graded) some, all, none, or some
+        but not all are correct; NaN with fewer than two.
         Where answers are given: `majority_at<k>`: accuracy of the vote of k graded samples (see `majority_at`).
         `majority_gain`: the vote of K minus the accuracy. `distinct_answers_at<k>`: expected number of different
         answers among k samples that have one, graded or not.
@@ -51,7 +52,7 @@ def quality(
 
     >>> figures = quality([[True, True, False, None]], 2, answers=[["4", "4", "5", None]])
     >>> [(name, round(float(value[0]), 3)) for name, value in figures.items() if name.endswith("at2")]
-    [('pass_at2', 1.0), ('majority_at2', 0.667), ('distinct_answers_at2', 1.667)]
+    [('pass_at2', 1.0), ('cover_at2', 0.333), ('majority_at2', 0.667), ('distinct_answers_at2', 1.667)]
     """
     if num_samples < 1:
         raise ValueError(f"expected num_samples of 1 or more, got {num_samples}")
@@ -67,7 +68,9 @@ def quality(
                 for rows in zip(verdicts, no_answer, strict=True)
             ]
             figures["accuracy_no_answer_wrong"] = right_P / (graded_P + lost)
-    figures |= {f"pass_at{k}": pass_at(k, graded_P, right_P) for k in sizes}
+    beyond = [num_samples << i for i in range(1, 64) if num_samples << i <= graded_P.max(initial=0)]
+    figures |= {f"pass_at{k}": pass_at(k, graded_P, right_P) for k in [*sizes, *beyond]}
+    figures |= {f"cover_at{n}": cover_at(n, num_samples, graded_P, right_P) for n in sizes}
     figures |= _shares(graded_P, right_P, num_samples)
     if answers is not None:
         vote_PK = np.array([majority_at(num_samples, *rows) for rows in zip(verdicts, answers, strict=True)])
@@ -93,6 +96,24 @@ def pass_at(k: int, graded_P: NDArray[np.int64], right_P: NDArray[np.int64]) -> 
     Source: Chen et al. 2021, equation 1.
     """
     return np.where(graded_P >= k, 1 - _none_of(k, graded_P, right_P), np.nan)
+
+
+def cover_at(n: int, num_samples: int, graded_P: NDArray[np.int64], right_P: NDArray[np.int64]) -> Array:
+    """Chance [P] that at least n of K graded samples are correct; NaN where fewer than K are graded.
+
+    n = 1 is pass@K, n = K that all are correct: from breadth to depth. The share n / K is the tau of Cover@tau.
+
+    Source: Dragoi et al. 2025 (arXiv:2510.08325), here unbiased for more than K samples.
+    """
+    pairs = zip(graded_P.tolist(), right_P.tolist(), strict=True)
+    return np.array([_at_least(n, num_samples, graded, right) for graded, right in pairs], dtype=np.float64)
+
+
+def _at_least(n: int, draws: int, graded: int, right: int) -> float:
+    if graded < draws:
+        return math.nan
+    ways = sum(math.comb(right, hits) * math.comb(graded - right, draws - hits) for hits in range(n, draws + 1))
+    return ways / math.comb(graded, draws)
 
 
 def majority_at(num_samples: int, verdicts: Sequence[bool | None], answers: Sequence[str | None]) -> list[float]:

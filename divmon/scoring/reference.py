@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from divmon.scoring.decomposition import Decomposition, decompose, pairs
 from divmon.scoring.paper_view import paper_view
+from divmon.scoring.pass_crossing import pass_crossing
 from divmon.scoring.same_decoding import described, differing, generated, segment_at
 from divmon.scoring.scorer import Scored, Scorer
 from divmon.scoring.within_strata import within
 from divmon.storage.manifest import asked, read_figures, read_manifest
 from divmon.storage.reader import find_folder, list_steps, read_snapshot
-from divmon.types import TERMS, Change, Probe, Sample, Snapshot, plain
+from divmon.types import TERMS, Change, Probe, Sample, Score, Snapshot, plain
 
 Correct = list[list[bool | None]]
 """[P][N]: whether each sample of each prompt of a task is correct; None where it is missing or ungradable."""
@@ -65,6 +67,8 @@ def compare(
         then = reference.distances.get((task, metric))
         if then is None or task not in now.correct or task not in reference.correct:
             continue
+        if not any(bool(one.isfinite().any()) for one in (then, distances)):
+            continue  # answers that show no steps, say
         sides = (then, distances, reference.correct[task], now.correct[task])
         try:
             parts = decompose(*sides)
@@ -76,6 +80,11 @@ def compare(
         found.setdefault(task, {})[metric] = {**parts.as_dict(), "paper": view, "per_prompt": terms}
         changes += terms_as_changes(task, metric, parts)
     now.snapshot.changes, now.snapshot.decomposition = changes, found
+    for task in now.correct.keys() & reference.correct.keys():
+        k = pass_crossing(now.correct[task], reference.correct[task])
+        if not math.isnan(k.value):
+            now.snapshot.scores.append(Score(task, "pass_crossing", k.value, k.low, k.high, k.n))
+            now.snapshot.figures |= scorer.figures.of(["pass_crossing"])
 
 
 def terms_as_changes(task: str, metric: str, parts: Decomposition) -> list[Change]:

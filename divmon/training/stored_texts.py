@@ -72,24 +72,30 @@ class StoredTexts:
 
     def of_look(self, model: Any, requests: Sequence[Request], drawing: Drawing, is_reference: bool) -> None:
         """Fills in `drawing.stored_nll`; every process must call it after the same draw."""
-        began = time.perf_counter()
-        own = self.processes.tell(self._all_rows(requests, drawing.samples) if self.processes.is_main else [])
-        now = self._nll(model, own)
         if is_reference:
+            began, own = time.perf_counter(), self._told(requests, drawing)
+            now = self._nll(model, own)
             self._reference, self.baseline, self.cost = own, now, time.perf_counter() - began
             drawing.stored_nll = {key: (nll, nll, nll, nll) for key, nll in now.items()}
             return
-        lost, before = self.of_reference(model), {}
+        lost, now, before = self.of_reference(model), {}, {}
         if self._candidate is not None and self._at_hand is not False:
+            own = self._told(requests, drawing)
             with self._candidate(model) as candidate:
                 if self._is_reference(candidate):
                     before = self._nll(candidate, own)
+            if self._at_hand:  # without the reference's there is nothing to set it against
+                now = self._nll(model, own)
 
         def of(nll: Mapping[Key, float], key: Key) -> float:
             return nll.get(key, math.nan)
 
         keys = [request.key for request in requests]
         drawing.stored_nll = {k: (of(lost, k), of(self.baseline, k), of(now, k), of(before, k)) for k in keys}
+
+    def _told(self, requests: Sequence[Request], drawing: Drawing) -> Rows:
+        """The rows of what the main process has drawn, in all."""
+        return self.processes.tell(self._all_rows(requests, drawing.samples) if self.processes.is_main else [])
 
     def _is_reference(self, candidate: Any) -> bool:
         """Whether it says of the reference's completions what the reference said; tried once."""

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from divmon.scoring.quality import majority_at, quality, scores
+from divmon.scoring.pass_crossing import pass_crossing
+from divmon.scoring.quality import majority_at, pass_at, quality, scores
 
 samples = st.lists(
     st.tuples(st.sampled_from([True, False, None]), st.sampled_from(["a", "b", "c", "d", None])), max_size=7
@@ -50,6 +51,57 @@ def test_figures_at_k_are_means_over_all_subsets(drawn: list, num_samples: int) 
         }
         for name, value in expected.items():
             assert figures[name][0] == pytest.approx(value, abs=1e-12, nan_ok=True), name
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([True, False, None]), max_size=7), st.integers(1, 6))
+def test_cover_is_the_share_of_subsets_with_so_many_correct(verdicts: list, num_samples: int) -> None:
+    figures = quality([verdicts], num_samples)
+    drawn = subsets([v for v in verdicts if v is not None], num_samples)
+    for n in range(1, num_samples + 1):
+        expected = mean([sum(s) >= n for s in drawn])
+        assert figures[f"cover_at{n}"][0] == pytest.approx(expected, abs=1e-12, nan_ok=True)
+        assert n == 1 or not figures[f"cover_at{n}"][0] > figures[f"cover_at{n - 1}"][0] + 1e-12
+
+
+def test_pass_goes_on_to_the_samples_that_there_are() -> None:
+    wide = quality([[True] + [False] * 63, [True, False]], 16)
+    sizes = sorted(int(name.removeprefix("pass_at")) for name in wide if name.startswith("pass_at"))
+    assert sizes == [*range(1, 17), 32, 64]
+    assert wide["pass_at64"][0] == 1 and wide["pass_at32"][0] == 0.5 and math.isnan(wide["pass_at32"][1])
+
+
+def test_where_pass_crosses_the_references() -> None:
+    def sides(now: list[int], before: list[int], n: int) -> tuple[list, list]:
+        return tuple([[k < right for k in range(n)] for right in side] for side in (now, before))  # type: ignore[return-value]
+
+    # Half of the prompts surer than before, half lost: 5/8 and 0 against 1/8, for twelve prompts.
+    now, before = sides([5, 0] * 6, [1, 1] * 6, 8)
+    found = pass_crossing(now, before)
+    ahead = [np.mean(pass_at(k, np.full(12, 8), np.array([5, 0] * 6))) - k / 8 for k in range(1, 9)]
+    k = next(i for i, x in enumerate(ahead) if x <= 0)  # after k, before k + 1
+    assert k <= found.value <= k + 1 and 1 <= found.low <= found.value <= found.high <= 8 and found.n == 12
+    assert pass_crossing(before, before).value == 1, "never ahead"
+    assert math.isnan(pass_crossing(*sides([8] * 6, [1] * 6, 8)).value) is False, "both reach 1 at the end"
+    assert math.isnan(pass_crossing(*sides([2] * 6, [0] * 6, 8)).value), "ahead to the end"
+    # The reference's further samples are not looked at beyond the number that both have.
+    assert pass_crossing(now, [row + [False] * 8 for row in before]).n == 12
+    assert pass_crossing([], []).n == 0 and math.isnan(pass_crossing([[None]], [[True]]).value)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=5, max_size=9))
+def test_a_crossing_lies_where_the_curves_change_places(counts: list[tuple[int, int]]) -> None:
+    graded = np.full(len(counts), 6)
+    now, before = (np.array(side) for side in zip(*counts, strict=True))
+    found = pass_crossing(*[[[k < right for k in range(6)] for right in side] for side in (now, before)])
+    ahead = [float(np.mean(pass_at(k, graded, now) - pass_at(k, graded, before))) for k in range(1, 7)]
+    if math.isnan(found.value):
+        assert min(ahead) > 0
+    else:
+        k = math.ceil(found.value - 1e-9)
+        assert ahead[k - 1] <= 1e-9 and all(x > -1e-9 for x in ahead[: k - 1])
+        assert 1 <= found.low <= found.value + 1e-9 and found.value <= found.high + 1e-9 <= 6 + 1e-6
 
 
 @settings(deadline=None)
@@ -101,7 +153,8 @@ def test_undefined_is_nan_and_not_zero() -> None:
 
 def test_without_answers_there_is_no_vote_and_without_flags_no_no_answer() -> None:
     names = set(quality([[True, False]], 2))
-    assert names == {"accuracy", "pass_at1", "pass_at2", "coverage", "solve_all", "solve_none", "mixed"}
+    at_sizes = {f"{figure}_at{k}" for figure in ("pass", "cover") for k in (1, 2)}
+    assert names == {"accuracy", *at_sizes, "coverage", "solve_all", "solve_none", "mixed"}
 
 
 def test_a_larger_reference_of_real_size_is_exact_and_quick() -> None:

@@ -12,7 +12,7 @@ from divmon.scoring.metrics import span
 
 TERM_WORDS = {
     "quality_control": "quality control: wrong answers removed, or added",
-    "narrowing_correct": "change among correct answers: a loss here is narrowing among correct answers",
+    "narrowing_correct": "change among correct ones: a loss is narrowing among correct answers, as its encoder sees it",
     "narrowing_wrong": "change among wrong answers",
     "narrowing_cross": "change among wrong answers (against correct ones)",
 }

@@ -28,11 +28,13 @@ def leave_one_out(
     n_P, tracing_P = (there_P.sum() - there_P.double() for there_P in (answered_P, enough_P))
     sum_P = gram_PP.sum() - 2 * gram_PP.sum(1) + gram_PP.diagonal()
     ead_P = _ead(seen_O[:, None] - alone_OP, drawn_OP.sum(1, keepdim=True) - drawn_OP, vocab_size).to(n_P.device)
+    traced_P = _traced_without(embeddings_PKD, mask_PK).where(enough_P & (tracing_P >= 2), torch.nan)
     return {
         "across_ead": ead_P.where(n_P >= 2, torch.nan),
         "across_sbert": (1 - (sum_P - n_P) / (n_P * (n_P - 1))).where(n_P >= 2, torch.nan),
         "across_vendi": _vendi_without(gram_PP, n_P).where(n_P >= 2, torch.nan),
-        "traced": _traced_without(embeddings_PKD, mask_PK).where(enough_P & (tracing_P >= 2), torch.nan),
+        "traced": traced_P,
+        "traced_nats": _nats(traced_P, tracing_P),
     }
 
 
@@ -43,6 +45,9 @@ def leave_one_out(
         "across_sbert": Figure("Mean cosine distance between the first answers of prompts", range=(0, 2)),
         "across_vendi": Figure("Effective number of distinct first answers of prompts", range=(1, "P")),
         "traced": Figure("Share of answers nearest to their own prompt's answers", range=(0, 1)),
+        "traced_nats": Figure(
+            "Least mutual information of prompt and answer that this share allows, nats: 0 by chance", range=(0, None)
+        ),
         "traced_chance": Figure("The same by chance: 1 over the number of prompts", range=(0, 0.5), diverse=""),
     },
     source="paper",
@@ -61,7 +66,10 @@ def across(
     Returns:
         0-d figures, NaN below two prompts. `across_ead`, `across_sbert`, `across_vendi`: as ead, sbert and vendi; Vendi
         goes up to the number of prompts. `traced`: share of answers nearest to their own prompt,
-        0 to 1, over prompts with two or more; ties are shared. `traced_chance`: 1 over the number of those prompts.
+        0 to 1, over prompts with two or more; ties are shared. `traced_chance`: 1 over the number P of those prompts.
+        `traced_nats`: Fano's bound (1961) on the mutual information I(prompt; answer) of P prompts traced at a share a,
+        log P + a log a + (1 - a) log((1 - a) / (P - 1)): 0 at and below chance, log P where all are traced. The share
+        says less the more prompts there are; nats are comparable.
 
     >>> e = torch.eye(2)[[0, 0, 1, 1]].reshape(2, 2, 2)
     >>> across([["a", "a"], ["b", "b"]], e, torch.ones(2, 2, dtype=torch.bool))["traced"]
@@ -133,13 +141,22 @@ def _traced(embeddings_PKD: Tensor, mask_PK: Tensor) -> dict[str, float]:
     enough_P = mask_PK.sum(1) >= 2
     prompts = int(enough_P.sum())
     if prompts < 2:
-        return {"traced": torch.nan, "traced_chance": torch.nan}
+        return dict.fromkeys(("traced", "traced_chance", "traced_nats"), torch.nan)
     mask_PK, credits = mask_PK[enough_P], []
     for _, own_CK, cosine_CKQ in _cosines(embeddings_PKD[enough_P], mask_PK):
         # Equal cosines, as when all answers are one text, count as a draw among them and not as the first prompt's.
         best_CK = cosine_CKQ.amax(-1) - _TIE
         credits.append((own_CK >= best_CK).double() / (cosine_CKQ >= best_CK[..., None]).sum(-1))
-    return {"traced": torch.cat(credits)[mask_PK].mean().item(), "traced_chance": 1 / prompts}
+    traced = torch.cat(credits)[mask_PK].mean()
+    nats = _nats(traced, traced.new_tensor(prompts)).item()
+    return {"traced": traced.item(), "traced_chance": 1 / prompts, "traced_nats": nats}
+
+
+def _nats(traced: Tensor, prompts: Tensor) -> Tensor:
+    """Fano's bound on the mutual information of so many prompts and their answers, nats; NaN below two prompts."""
+    missed = 1 - traced
+    bound = prompts.log() + torch.special.xlogy(traced, traced) + torch.special.xlogy(missed, missed / (prompts - 1))
+    return bound.clamp(min=0).where(traced > 1 / prompts, traced * 0)
 
 
 def _traced_without(embeddings_PKD: Tensor, mask_PK: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.metric_helpers import random_units
 from torch import Tensor
 
-from divmon.scoring.metrics.across import across, leave_one_out
+from divmon.scoring.metrics.across import _nats, across, leave_one_out
 from divmon.scoring.metrics.ead import ead
 from divmon.scoring.metrics.sbert import sbert
 from divmon.scoring.metrics.vendi import vendi
@@ -67,6 +67,19 @@ def test_separate_prompts_are_traced_fully_and_one_style_by_chance() -> None:
     collapsed = across(texts(5, 3), one_text, mask_PK)
     assert collapsed["traced"].item() == pytest.approx(0.2) == collapsed["traced_chance"].item()
     assert collapsed["across_sbert"].item() == pytest.approx(0, abs=1e-6)
+    nats = [across(texts(5, 3), rows, mask_PK)["traced_nats"].item() for rows in (separate, one_text)]
+    assert nats == pytest.approx([math.log(5), 0])
+
+
+@pytest.mark.parametrize(("prompts", "share"), [(2, 0.9), (5, 0.6), (64, 0.3)])
+def test_nats_are_those_of_the_channel_that_is_right_so_often_and_errs_evenly(prompts: int, share: float) -> None:
+    joint = torch.full((prompts, prompts), (1 - share) / (prompts - 1) / prompts, dtype=torch.float64)
+    joint.fill_diagonal_(share / prompts)
+    independent = joint.sum(0) * joint.sum(1, keepdim=True)
+    information = float((joint * (joint / independent).log()).sum())
+    found = _nats(torch.tensor(share, dtype=torch.float64), torch.tensor(float(prompts), dtype=torch.float64))
+    assert found.item() == pytest.approx(information)
+    assert _nats(torch.tensor(0.5 / prompts), torch.tensor(float(prompts))).item() == 0, "below chance"
 
 
 def test_tracing_by_noise_is_at_its_chance_level() -> None:
@@ -92,7 +105,8 @@ def recomputed(words: list[list[str | None]], embeddings_PKD: Tensor, mask_PK: T
     found = {name: [figures[name].item() for figures in without] for name in without[0]}
     del found["traced_chance"]
     enough = (mask_PK.sum(1) >= 2).tolist()
-    return found | {"traced": [x if there else math.nan for x, there in zip(found["traced"], enough, strict=True)]}
+    traced = ("traced", "traced_nats")
+    return found | {name: [x if e else math.nan for x, e in zip(found[name], enough, strict=True)] for name in traced}
 
 
 def same(found: dict[str, Tensor], expected: dict[str, list[float]]) -> None:
