@@ -1,4 +1,4 @@
-"""An alert's evidence in two lines: what happened, by how much and why; and what to read."""
+"""An alert in three lines: what happened and by how much; what to read; and the evidence, for the report."""
 
 from __future__ import annotations
 
@@ -24,27 +24,28 @@ _RISEN = {
 }
 
 _LOOK_AT = {
-    "narrowing": "the completions beside those of the reference",
-    "narrowing_correct": "the correct completions beside those of the reference",
-    "templating": "one answer to each of several prompts, side by side",
-    "repetition": "the completions: do they loop?",
-    "length": "how the completions end: is the end of text still trained, is max_new_tokens enough?",
-    "truncation": "how the completions end; until they have answers nothing is comparable",
+    "narrowing": "the completions{most} beside those of the reference",
+    "narrowing_correct": "the correct completions{most} beside those of the reference",
+    "templating": "one answer to each of several prompts side by side{most}",
+    "repetition": "the completions{most}: do they loop?",
+    "length": "how the completions{most} end: is the end of text still trained, is max_new_tokens enough?",
+    "truncation": "how the completions{most} end; until they have answers nothing is comparable",
 }
 
 
 def evidence(
     kind: str, before: Figures, now: Figures, found: Finding, prompts: Sequence[str], against: str, threshold: float
 ) -> str:
-    """What follows the kind, the task and the steps; the second line says what to read."""
-    parts = [f"{_change(kind, before, now, found)} {against} (n {found.n}, t {found.t:.1f} > {threshold:.1f})"]
+    """What follows the kind, the task and the steps: lines that say what happened, what to read, and why it is no chance."""
+    what = f"{_change(kind, before, now, found)} {against}"
+    parts = [f"n {found.n}, t {found.t:.1f} > {threshold:.1f}"]
     parts += _decomposition(before, now) if kind.startswith("narrowing") else []
     parts += _lengths(before, now) if kind in ("repetition", "length") else []
     no_answer = now.scores.get("no_answer")
     if no_answer is not None and no_answer.mean > TRUNCATED_LIMIT and kind != "truncation":
-        parts.append(f"{100 * no_answer.mean:.0f} % of completions have no answer, so that it may be no more than that")
-    most = f", most of it on {', '.join(prompts)}" if prompts else ""
-    return f"{'; '.join(parts)}\nRead {_read(kind, now)}{most}"
+        what += f"; {100 * no_answer.mean:.0f} % of completions have no answer, so that it may be no more than that"
+    most = f" of prompt{'' if len(prompts) == 1 else 's'} {', '.join(prompts)}" if prompts else ""
+    return f"{what}\nRead {_read(kind, now).format(most=most)}\nEvidence: {'; '.join(parts)}"
 
 
 def _read(kind: str, now: Figures) -> str:
