@@ -42,7 +42,7 @@ ACTIONS = ("log", "save", "stop")
 
 @dataclass(frozen=True)
 class Alert:
-    """One kind of collapse in one task; `text` has a line that says what, one that says what to read, and the evidence."""
+    """One kind of collapse in one task; `text` has three lines: what, what to read, and the evidence."""
 
     kind: str
     """One of `alerts.tests.TESTS`, or "sampler"."""
@@ -233,7 +233,8 @@ def actions(given: Any) -> tuple[Action, ...]:
 
 
 def act(alerts: Sequence[Alert], chosen: Sequence[Action], control: Any, say: Callable[[str], None]) -> None:
-    """Does it for each new alert: "log" says what happened and what to read, "save" and "stop" set the trainer's flags, a function is called.
+    """Does it for each new alert: "log" says what and what to read, "save" and "stop" set the trainer's flags, a
+    function is called.
 
     Saving and stopping are for what is wrong with the model, not for what is wrong with its measurement.
 

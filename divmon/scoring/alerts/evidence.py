@@ -36,7 +36,7 @@ _LOOK_AT = {
 def evidence(
     kind: str, before: Figures, now: Figures, found: Finding, prompts: Sequence[str], against: str, threshold: float
 ) -> str:
-    """What follows the kind, the task and the steps: lines that say what happened, what to read, and why it is no chance."""
+    """What follows the kind, the task and the steps: what happened, what to read, why it is no chance, a line each."""
     what = f"{_change(kind, before, now, found)} {against}"
     parts = [f"n {found.n}, t {found.t:.1f} > {threshold:.1f}"]
     parts += _decomposition(before, now) if kind.startswith("narrowing") else []
