@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import json
 import lzma
@@ -189,6 +190,10 @@ def _inside(value: dict[str, Any]) -> Any:
             facts = {"eval": value["eval"]} if isinstance(value.get("eval"), dict) else {}  # inspect_ai names its task
             return [{**row, **facts} if isinstance(row, dict) else row for row in value[key]]
     columns = list(value.values())
+    if columns and all(isinstance(own, list) and own and " " in key.strip() for key, own in value.items()):
+        return [
+            {"prompt": key, "completions": own} for key, own in value.items()
+        ]  # what is no column's name is a prompt
     if columns and all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
         return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
     if columns and all(isinstance(column, dict) and column.keys() == columns[0].keys() for column in columns):
@@ -213,10 +218,15 @@ def _csv(path: Path) -> list[Any]:
     """Every cell as text, as it stands; an empty one is empty."""
     import pandas as pd
 
-    separator = "\t" if _kind(path) == ".tsv" else ","
+    with _open(path) as file:
+        start = file.read(1 << 16)
+    coding = "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"  # of Excel
+    head = start.decode(coding, "ignore").partition("\n")[0]
+    separator = max("\t,;" if _kind(path) == ".tsv" else ",;\t", key=head.count)
     try:
         with _open(path) as file:
-            frame = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            frame = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, encoding=coding)
+        frame.columns = [str(name).strip() for name in frame.columns]
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path}: cannot be read as a table: {error}") from error
     return frame.to_dict("records")
