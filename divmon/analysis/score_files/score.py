@@ -196,8 +196,8 @@ def _alone(rows: Sequence[Row]) -> list[str]:
         return []
     whose = "every prompt has" if alone == len(rows) else f"{alone} of {len(rows)} prompts have"
     return [
-        f"{whose} a single output, and diversity is of several outputs of one prompt; --group-by COLUMN puts rows of one"
-        " prompt together"
+        f"{whose} a single output, and diversity is of several outputs of one prompt; --group-by COLUMN puts rows of"
+        " one prompt together"
     ]
 
 
