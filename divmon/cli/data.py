@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from divmon.cli.command import argument, command, flag
-from divmon.loggers.terminal import show
+from divmon.loggers.terminal import Table, show
 
 OK, HOMOGENEOUS, WRONG = 0, 1, 2
 
-_EPILOG = """DATASET is a file (.jsonl, .json, .parquet, .csv), a hub id, or name=FILE; several are one mixture, each a
-source of its own unless --source-column names the sources.
+_EPILOG = """DATASET is a file (JSON, JSONL, CSV, TSV, Parquet, Arrow, also compressed), a saved data set's folder, a
+hub id, or name=FILE; several are one mixture, each a source of its own unless --source-column names the sources.
 
 columns: sbert and the others are of completions of different prompts, so they also follow the prompts; 'same prompt
 sbert' is of completions of one prompt, where rows have any; 'same opening' is the share of pairs of completions that
@@ -52,7 +52,7 @@ class Flags:
 def main(given: Flags) -> int:
     """Runs the command and returns its exit code."""
     composition = _compose(given)
-    show(report(composition))
+    show(*report(composition), gap="\n\n")
     if given.json:
         from divmon.types import plain, strict_json
 
@@ -60,30 +60,32 @@ def main(given: Flags) -> int:
     return HOMOGENEOUS if composition.warning() else OK
 
 
-def report(composition: Any) -> str:
+def report(composition: Any) -> list[str | Table]:
     """What a person reads: the table, distances across sources, and the warning."""
-    lines = [
+    sources = len(composition.sources)
+    blocks: list[str | Table] = [
         f"{composition.rows:,} rows of {composition.prompts:,} prompts, {composition.tokens:,} {composition.unit},"
-        f" {len(composition.sources)} sources, fingerprint {composition.fingerprint[:12]}",
-        "",
+        f" {sources} source{'' if sources == 1 else 's'}, fingerprint {composition.fingerprint[:12]}",
         composition.table(),
     ]
     if len(composition.across) > 1:
-        names = list(composition.across)
-        shown = names[:8]
-        lines += ["", f"across sources (SBERT, {composition.encoder}; drawn evenly {composition.even:.3f}):"]
-        width = max(map(len, names))
-        lines += [" " * width + "".join(f"{i:>8}" for i in range(1, len(shown) + 1))]
-        for i, a in enumerate(shown, 1):
-            lines.append(f"{a:{width}}" + "".join(f"{composition.across[a][b]:8.3f}" for b in shown) + f"   {i}")
-        if len(names) > len(shown):
-            lines.append(f"and {len(names) - len(shown)} smaller sources: --json holds them")
+        blocks.append(_across(composition))
     if composition.predictors:
-        lines += ["", _predictors(composition.predictors)]
-    for name, reason in composition.left_out.items():
-        lines.append(f"left out: {name}: {reason}")
+        blocks.append(_predictors(composition.predictors))
+    if composition.left_out:
+        blocks.append("\n".join(f"left out: {name}: {reason}" for name, reason in composition.left_out.items()))
     warning = composition.warning()
-    return "\n".join(lines + (["", f"warning: {warning}"] if warning else []))
+    return [*blocks, f"warning: {warning}"] if warning else blocks
+
+
+def _across(composition: Any) -> Table:
+    names = list(composition.across)
+    shown = names[:8]
+    rows = [[f"{i} {a}", *(f"{composition.across[a][b]:.3f}" for b in shown)] for i, a in enumerate(shown, 1)]
+    more = len(names) - len(shown)
+    title = f"across sources (SBERT, {composition.encoder}; sampled evenly {composition.even:.3f})"
+    after = [f"and {more} smaller source{'' if more == 1 else 's'}: --json holds them"] if more else []
+    return Table(["", *map(str, range(1, len(shown) + 1))], rows, title=title, after=after)
 
 
 def _predictors(of: dict[str, float]) -> str:

@@ -80,7 +80,7 @@ class Flags:
     which completions were truncated, so none of these is left out."""
 
     output_dir: Path = argument("OUTPUT_DIR")
-    """The run's, or its folder of completions."""
+    """The run's, its folder of completions (Parquet of TRL, JSONL, CSV, ...), or one file with all steps."""
     threshold: Any = flag(read=threshold, metavar="T")
     """Correct is a total reward above T, or name=T[,name=T] of reward functions by name."""
     verifier: str | None = flag(metavar="NAME")

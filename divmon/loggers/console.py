@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from divmon.loggers import headline, say
-from divmon.loggers.terminal import red
+from divmon.loggers.terminal import Table, red
 from divmon.types import TERMS, TRUNCATED_LIMIT, Change, Probe, Score, Snapshot
 
 CLOSING = 3
@@ -101,15 +101,12 @@ def closing_table(snapshot: Snapshot) -> str:
         return "\n".join([f"divmon: at step {snapshot.step} no change since the reference can be computed", *said])
     made_of = _decomposition(snapshot, rows[0])
     rows = rows[: ROWS - bool(made_of)]
-    cells: list[tuple[str, ...]] = [("task", "metric", "reference", "now", "change", "95 % interval", "n")]
-    cells += [(c.task, c.metric, *map(number, (c.reference, c.now, c.change)), _interval(c), str(c.n)) for c in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    table = []
-    for row in cells:
-        aligned = zip(row, widths, (str.ljust, str.ljust, *[str.rjust] * 5), strict=True)
-        table.append("  ".join(align(cell, width) for cell, width, align in aligned).rstrip())
+    head = ("task", "metric", "reference", "now", "change", "95 % interval", "n")
+    cells = [
+        (c.task, c.metric, *map(number, (c.reference, c.now)), number(c.change, "+"), _interval(c), c.n) for c in rows
+    ]
     title = f"divmon: paired change since the reference, at step {snapshot.step}"
-    return "\n".join([title, *table, *made_of, *said])
+    return str(Table(head, cells, left=(0, 1), title=title, after=[*made_of, *said]))
 
 
 def _closing_rows(snapshot: Snapshot) -> list[Change]:

@@ -115,7 +115,7 @@ class TextEncoder:
                 raise Unavailable(f"{first}\nNor is the small offline encoder there: {second}") from None
             self.name = "minilm"
             logger.warning(
-                "text encoder: all-MiniLM-L6-v2, as %s could not be had; values differ between encoders", MPNET
+                "divmon: text encoder: all-MiniLM-L6-v2, as %s could not be had; values differ between encoders", MPNET
             )
         return model
 

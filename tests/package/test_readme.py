@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,13 @@ def test_the_example_metric_is_a_metric(tmp_path: Path) -> None:
 def test_what_a_page_links_to_is_there(page: Path) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         assert (page.parent / link).exists(), link
+
+
+def test_pictures_have_a_whole_address_where_the_project_has_one() -> None:
+    """A package index shows README without the files beside it."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text()).get("project", {}).get("urls", {})
+    relative = re.findall(r"!\[[^\]]*\]\((?!https:)", README)
+    assert not (urls and relative), "write the pictures of README with the address of the repository"
 
 
 def test_the_first_page_is_short() -> None:

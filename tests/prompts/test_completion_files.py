@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -273,3 +274,26 @@ def test_a_folder_says_what_is_in_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"several splits; name one of them: .*two/train, .*two/test"):
         read_records(tmp_path / "two")
     assert seen(read_completions(tmp_path / "two" / "test").rows) == READ
+
+
+def test_tables_as_spreadsheets_write_them(tmp_path: Path) -> None:
+    """Headers with capitals and spaces, semicolons, and Excel's UTF-16."""
+    texts = {
+        "a.csv": b"Prompt ,RESPONSE\nq,one\nq,two\n",
+        "b.csv": b"prompt;response\nq;one\nq;two\n",
+        "c.csv": "prompt\tresponse\nq\tone\nq\ttwo\n".encode("utf-16"),
+        "d.json": b'{"what is q?": ["one", "two"]}',
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_bytes(text)
+        (row,) = read_completions(tmp_path / name).rows
+        assert row.outputs == ["one", "two"], name
+
+
+def test_the_command_that_would_read_it_can_be_pasted(tmp_path: Path) -> None:
+    path = tmp_path / "a b.csv"
+    path.write_text("The question,Model Answer,Temperature setting\nwhat?,yes it is,0.6\n")
+    with pytest.raises(ValueError, match="would read it: ") as error:
+        read_completions(path)
+    command = shlex.split(str(error.value).partition("would read it: ")[2])
+    assert command[3:] == ["--prompt-column", "The question", "--output-column", "Model Answer"]

@@ -305,16 +305,16 @@ def test_the_line_holds_the_evidence() -> None:
     assert alert.low < alert.change < alert.high < 0 and alert.t > alert.threshold > 3 and len(alert.prompts) == 3
     said = [
         "NARROWING of task0 at step 300: sbert minus what better answers take away fell by 0.2",
-        "against step 0 (n 40, t ",
-        f"most of it on {', '.join(alert.prompts)}",
+        "against step 0\n",
+        f"\nRead the completions of prompts {', '.join(alert.prompts)} beside those of the reference",
+        "\nEvidence: n 40, t ",
         "decomposition: -0.200 = +0.100 quality control, -0.300 narrowing among correct answers, +0.000 change among",
         "(mostly unseen)",
         f"accuracy {before.score('task0', 'accuracy').mean:.2f} to {now.score('task0', 'accuracy').mean:.2f}",
-        "\nRead the completions beside those of the reference",
     ]
     for words in said:
         assert words in alert.text, alert.text
-    assert len(alert.text.splitlines()) == 2 and "pairs of correct answers" in found["narrowing_correct"].text
+    assert len(alert.text.splitlines()) == 3 and "pairs of correct answers" in found["narrowing_correct"].text
 
 
 def test_every_kind_has_words_for_it() -> None:

@@ -52,7 +52,8 @@ def test_a_collapse_is_said_stored_and_shown(tmp_path: Path, capsys: pytest.Capt
     assert first.new and first.change < 0 and first.high < 0
     said = capsys.readouterr().out
     assert "divmon: alerts:" in said, "what is tested, and what that can see"
-    assert f"divmon: {first.text}" in said
+    what, read, evidence = first.text.splitlines()
+    assert f"divmon: {what}\ndivmon: {read}\n" in said and evidence not in said
     run = divmon.read_run(tmp_path)
     stored = [(alert["kind"], alert["step"]) for step in run.steps for alert in run.provenance[step].get("alerts", [])]
     assert (first.kind, first.step) in stored

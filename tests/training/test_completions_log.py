@@ -237,3 +237,23 @@ def test_few_shared_prompts_are_compared_unpaired_and_it_is_said_so(
     assert cli.main(["rollouts", str(tmp_path), "--metrics", "ead", "--json"]) == 0
     how = json.loads(capsys.readouterr().out)["steps"][1]["compared"]
     assert how == "since step 1, unpaired: the prompts of the two windows differ but for 1"
+
+
+def test_other_formats_of_the_same_rows(run: tuple[Path, list[Any]], tmp_path: Path) -> None:
+    """A file a step or one with all, by the names of others: the same groups."""
+    out, _ = run
+    log = read_completions(out)
+    tables = {step: pd.read_parquet(file) for step, file in log.files.items()}
+    for step, table in tables.items():
+        table.to_json(tmp_path / f"completions_{step:05}.jsonl.gz", orient="records", lines=True)
+    whole = tmp_path / "all.csv"
+    named = {"completion": "response", "step": "global_step"}
+    pd.concat(tables.values()).rename(columns=named).to_csv(whole, index=False)
+    for other in (tmp_path, whole):
+        read = read_completions(other, rewards=log.names)
+        assert (read.steps, read.num_generations) == (log.steps, log.num_generations)
+        for step in log.steps:
+            texts, same = ([group.completions for group in one.groups(step)] for one in (read, log))
+            assert texts == same
+            rewards, theirs = (np.array([group.rewards for group in one.groups(step)]) for one in (read, log))
+            assert np.allclose(rewards, theirs, equal_nan=True)

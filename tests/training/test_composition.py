@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import math
@@ -130,7 +131,7 @@ def test_every_format_that_is_trained_on() -> None:
         ([{"prompt": "a"}], "source", "data has no column 'source' that names sources; there are prompt"),
         ([], None, "expected a data set of rows"),
         (3, None, "expected a data set of rows .* got int"),
-        ("no.jsonl", None, "there is no file 'no.jsonl'"),
+        ("no.jsonl", None, "no file 'no.jsonl'"),
     ],
 )
 def test_what_is_wrong_is_said_when_the_callback_is_built(data: object, column: str | None, said: str) -> None:
@@ -186,6 +187,21 @@ def test_one_that_was_made_before_is_taken_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text("{}")
     with pytest.raises(ValueError, match="holds no composition"):
         Composition.read(tmp_path / "data.json")
+
+
+def test_every_file_that_other_commands_read(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{i}", "completion": f"a {i}"} for i in range(4)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "rows.tsv").write_text("prompt\tcompletion\n" + "".join(f"q{i}\ta {i}\n" for i in range(4)))
+    (tmp_path / "rows.json").write_text(json.dumps({"data": rows}))
+    for name in ("saved", "rows.jsonl.gz", "rows.tsv", "rows.json"):
+        (part,) = parts_of(str(tmp_path / name))
+        assert [(row.prompt, row.completion) for row in part.texts()] == [(f"q{i}", f"a {i}") for i in range(4)], name
+    (tmp_path / "bad.jsonl").write_text(lines + "{\n" * 5)
+    with pytest.raises(ValueError, match=r"line 5: not JSON.*line 7.*; and 2 more$"):
+        parts_of(str(tmp_path / "bad.jsonl"))
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,10 @@ def test_rollouts_alone_draw_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
     trainer = train("grpo", tmp_path, [monitor])
     assert divmon.read_run(tmp_path).steps == []
     assert divmon.read_run(tmp_path / "_divmon" / "rollouts").steps == [4, 8]
-    assert "timed on 2 prompts" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "timed on 2 prompts" not in said
+    assert "divmon: rollouts ead " in said and "at step 8, since the first window of rollouts at step 4" in said
+    assert f"divmon: 2 windows of rollouts in {tmp_path / '_divmon' / 'rollouts'}; the report" in said
     assert "_calculate_rewards" not in vars(trainer), "the trainer is left as it was found"
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.comparison.stages import MEAN
 from divmon.analysis.report.words import interval, number, table
+from divmon.loggers.decomposition_chart import evenly
+from divmon.storage.reader import read_run
 from divmon.types import strict_json
 
 if TYPE_CHECKING:
@@ -87,6 +89,32 @@ def stages(c: Comparison) -> str:
     return table(
         head, rows, "What each stage takes, in percent of the base model's diversity, mean over tasks", (3, 4, 5, 6)
     )
+
+
+ROLLOUTS = ("reward", "frac_reward_zero_std", "accuracy", "ead", "distinct_share", "sbert")
+"""Figures of the table of rollouts, those that there are."""
+WINDOWS = 20
+"""Of rollouts shown at most, evenly spaced."""
+
+
+def rollouts(members: Sequence[Member]) -> str:
+    """What each run of RL drew to train on, window by window; "" where none was watched."""
+    parts = []
+    for member in members:
+        try:
+            run = read_run(member.run.folder / "rollouts")
+        except (OSError, ValueError):
+            continue
+        means = run.scores.pivot_table(index="step", columns="metric", values="mean")
+        names = [name for name in ROLLOUTS if name in means]
+        rows = [
+            [step, run.provenance[step].get("groups", ""), *(number(means[name].get(step, math.nan)) for name in names)]
+            for step in evenly(run.steps, WINDOWS)
+        ]
+        caption = f"Rollouts of {member.name}: the groups that it drew to train on, the mean of each window"
+        parts.append(table(["step", "groups", *names], rows, caption, range(len(names) + 2)))
+        parts.append(f'<p class="quiet">All of it: <code>divmon report {html.escape(str(run.folder))}</code></p>')
+    return "\n".join(["<h3>Rollouts</h3>", *parts]) if parts else ""
 
 
 def composition(c: Comparison) -> str:

@@ -71,6 +71,7 @@ def page(comparison: Comparison, groups: str = "auto") -> str:
         rules=html.escape(RULES),
         notes=_notes(comparison),
         glance=facts.glance(comparison, head.metric) if head.metric else "",
+        rollouts=facts.rollouts(members),
         read=_read(comparison, head, reading, answers, places),
         groups=html.escape(how),
         cut=html.escape(cut),

@@ -123,7 +123,7 @@ def scored(
     if not both[0].scored.scores:
         raise ValueError("no metric could be computed")
     whole = report(both[0]) | {"bad_rows": _problems(now)}
-    whole["notes"] = [*_ungraded(now.rows, both[0]), *whole["notes"]]
+    whole["notes"] = [*_alone(now.rows), *_ungraded(now.rows, both[0]), *whole["notes"]]
     if before is not None and found is not None:
         of_reference = report(both[1]) | {"n_prompts": len(before.rows), "bad_rows": _problems(before)}
         whole = _compared(whole, of_reference, both, found, scorer)
@@ -151,7 +151,9 @@ def _read(source: Any, settings: Settings, say: Callable[[str], None]) -> Comple
     if len(found.problems) > SAID:
         say(f"{_name(source)}: and {len(found.problems) - SAID:,} more bad rows, {len(found.rows):,} good ones")
     if not found.rows:
-        raise ValueError(f"{_name(source)}: nothing to score, {len(found.problems)} bad rows and no good one")
+        bad = len(found.problems)
+        rows = f"{bad} bad row{'' if bad == 1 else 's'} and no good one" if bad else "it holds no rows"
+        raise ValueError(f"{_name(source)}: nothing to score, {rows}")
     return found
 
 
@@ -185,6 +187,18 @@ def _is_partial(sides: Sequence[Side], match: Match | None, task: str | None, sa
         say(f"{side.name}: task {task} could judge nothing: {'; '.join(summary(side.verdicts or [])['reasons'])}")
     only = match is not None and bool(match.only_now or match.only_reference)
     return only or bool(unjudged) or any(side.left_out for side in sides)
+
+
+def _alone(rows: Sequence[Row]) -> list[str]:
+    """Why figures are undefined: diversity is of several outputs."""
+    alone = sum(len(row.outputs) < 2 for row in rows)
+    if not alone:
+        return []
+    whose = "every prompt has" if alone == len(rows) else f"{alone} of {len(rows)} prompts have"
+    return [
+        f"{whose} a single output, and diversity is of several outputs of one prompt; --group-by COLUMN puts rows of"
+        " one prompt together"
+    ]
 
 
 def _ungraded(rows: Sequence[Row], side: Side) -> list[str]:

@@ -5,21 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from divmon.prompts.rendering import Think, split_reasoning
-from divmon.prompts.rows.files import Record, parsed, read_records, read_table
+from divmon.prompts.rows.columns import OUTPUTS, PROMPTS, cell_of, check_known, first_of
+from divmon.prompts.rows.files import Record, read_records, read_table
 from divmon.prompts.rows.formats import Format, format_of, text_of
 
-PROMPTS = ("prompt", "question", "problem", "instruction", "query", "input", "messages")
-"""Usual names of the column that asks, the first that is there."""
-OUTPUTS = (
-    *("outputs", "completions", "responses", "generations", "output", "completion", "response", "generation"),
-    *("generated_text", "model_output", "predictions", "prediction", "choices"),
-)
 GOLDS = ("gold", "answer", "target", "ground_truth", "reference_answer", "gold_answer")
 CORRECTS = ("correct", "is_correct", "passed")
 IDS = ("id", "prompt_id", "question_id", "task_id")
@@ -93,7 +88,7 @@ def read_completions(
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             found.problems.append((record.number, _reason(error)))
     if first is not None and own is None and not found.rows and all(isinstance(r.row, Mapping) for r in records):
-        _check_known(first, columns, str(source) if is_path else "FILE")
+        check_known(first, columns.prompt, columns.output, str(source) if is_path else "FILE")
     return Completions(found.done(), found.problems, own.name if own else "")
 
 
@@ -170,11 +165,11 @@ def _fields(
 
 
 def _usual(row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
-    prompt = _first(row, [columns.prompt] if columns.prompt else PROMPTS)
-    output = _first(row, [columns.output] if columns.output else OUTPUTS, but=prompt)
+    prompt = first_of(row, [columns.prompt] if columns.prompt else PROMPTS)
+    output = first_of(row, [columns.output] if columns.output else OUTPUTS, but=prompt)
     if prompt is None:
         raise ValueError(f"no '{columns.prompt or 'prompt'}'; the row has {_listed(row)}")
-    asks = _cell(row[prompt])
+    asks = cell_of(row[prompt])
     if output is None:
         said = asks if isinstance(asks, list) else None
         if not said or not isinstance(said[-1], Mapping) or said[-1].get("role") != "assistant":
@@ -182,19 +177,19 @@ def _usual(row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
         asks, gave, output = said[:-1], [said[-1]], prompt
         long = True
     else:
-        gave = _cell(row[output])
+        gave = cell_of(row[output])
         turns = isinstance(gave, list) and bool(gave) and all(isinstance(g, Mapping) and "role" in g for g in gave)
         long = isinstance(gave, str | Mapping) or (turns and output in ("completion", "response", "output"))
         gave = [gave] if long else gave
         if prompt == "messages" and isinstance(asks, list):
             while asks and isinstance(asks[-1], Mapping) and asks[-1].get("role") == "assistant":
                 asks = asks[:-1]
-    correct, gold, id = _first(row, CORRECTS), _first(row, GOLDS, but=output), _first(row, IDS)
+    correct, gold, id = first_of(row, CORRECTS), first_of(row, GOLDS, but=output), first_of(row, IDS)
     return {
         "id": None if id is None else row[id],
         "prompt": asks,
         "outputs": gave,
-        "correct": None if correct is None else _cell(row[correct]),
+        "correct": None if correct is None else cell_of(row[correct]),
         "gold": None if gold is None else row[gold],
         "task": row.get("task"),
         "row": row.get("row"),
@@ -268,22 +263,6 @@ def _verdicts(value: Any, count: int, named: str) -> list[bool | None] | None:
     return read
 
 
-def _cell(value: Any) -> Any:
-    """A list that a table of texts spells as JSON, and numpy's arrays as lists."""
-    if isinstance(value, str) and value.startswith(("[", "{")) and value.endswith(("]", "}")):
-        try:
-            found = parsed(value)
-        except ValueError:
-            return value
-        ours = isinstance(found, list) and all(item is None or isinstance(item, str | dict | bool) for item in found)
-        return found if ours else value
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
-def _first(row: Mapping[str, Any], names: Iterable[str], but: str | None = None) -> str | None:
-    return next((name for name in names if name != but and row.get(name) is not None), None)
-
-
 def _requests(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The prompts of a batch's input file by `custom_id`.
 
@@ -298,24 +277,6 @@ def _requests(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise ValueError(f"{record.where}: expected a request of a batch, with custom_id and body")
         asked[record.row["custom_id"]] = prompt
     return asked
-
-
-def _check_known(row: Mapping[str, Any], columns: Columns, file: str) -> None:
-    """Raises ValueError where no column of the file is known, with the command that would read it."""
-    prompt = _first(row, [columns.prompt] if columns.prompt else PROMPTS)
-    output = _first(row, [columns.output] if columns.output else OUTPUTS, but=prompt)
-    if (prompt is not None and output is not None) or not row:
-        return
-    others = [name for name in row if name not in (prompt, output)]
-    texts = [name for name in others if isinstance(_cell(row[name]), str | list) and not str(row[name]).isdigit()]
-    lists = [name for name in texts if isinstance(_cell(row[name]), list)]
-    guess_output = output or next(iter([*lists, *texts[::-1]]), "COLUMN")
-    guess_prompt = prompt or next((name for name in texts if name != guess_output), "COLUMN")
-    lacking = " and ".join(what for what, has in (("prompts", prompt), ("completions", output)) if has is None)
-    raise ValueError(
-        f"{file}: no column of {lacking} is known; its columns are {', '.join(map(str, row))}; if these are they, this"
-        f" would read it: divmon score {file} --prompt-column {guess_prompt} --output-column {guess_output}"
-    )
 
 
 def _reason(error: Exception) -> str:

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import json
 import lzma
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +20,10 @@ from typing import IO, Any
 SUFFIXES = (".jsonl", ".json", ".parquet", ".csv", ".tsv", ".ndjson", ".arrow", ".eval")
 """Of files of rows; each may be followed by one of `COMPRESSED`."""
 COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+BIG = 200_000_000
+"""Bytes of a file of training data above which it is not read into memory."""
+MAPPED = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+"""What `datasets` keeps on disk, by the name of its loader."""
 LISTS = ("samples", "data", "rows", "examples", "instances", "results")
 """Keys of a JSON object below which its rows may be."""
 
@@ -64,6 +69,29 @@ def read_records(path: str | os.PathLike[str]) -> list[Record]:
         if str(error).startswith(str(path)):
             raise
         raise ValueError(f"{path}: cannot be read as {kind}: {error}") from error
+
+
+def read_rows(path: str | os.PathLike[str]) -> Sequence[Mapping[str, Any]]:
+    """The rows of training data: every one must be whole. Above `BIG` bytes they stay on disk, where `datasets` can.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_records`; or a row is none, of which three at most are named.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return _saved(path)
+    kind = MAPPED.get(path.suffix.lower())
+    if kind and path.is_file() and path.stat().st_size > BIG:
+        import datasets
+
+        rows: Sequence[Mapping[str, Any]] = datasets.load_dataset(kind, data_files=str(path), split="train")
+        return rows
+    records = read_records(path)
+    bad = [(r.where, r.problem or "not an object") for r in records if not isinstance(r.row, Mapping)]
+    if bad:
+        more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise ValueError("; ".join(f"{where}: {problem}" for where, problem in bad[:3]) + more)
+    return [record.row for record in records]
 
 
 def read_table(table: Any) -> list[Record]:
@@ -162,6 +190,10 @@ def _inside(value: dict[str, Any]) -> Any:
             facts = {"eval": value["eval"]} if isinstance(value.get("eval"), dict) else {}  # inspect_ai names its task
             return [{**row, **facts} if isinstance(row, dict) else row for row in value[key]]
     columns = list(value.values())
+    if columns and all(isinstance(own, list) and own and " " in key.strip() for key, own in value.items()):
+        return [
+            {"prompt": key, "completions": own} for key, own in value.items()
+        ]  # what is no column's name is a prompt
     if columns and all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
         return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
     if columns and all(isinstance(column, dict) and column.keys() == columns[0].keys() for column in columns):
@@ -186,10 +218,15 @@ def _csv(path: Path) -> list[Any]:
     """Every cell as text, as it stands; an empty one is empty."""
     import pandas as pd
 
-    separator = "\t" if _kind(path) == ".tsv" else ","
+    with _open(path) as file:
+        start = file.read(1 << 16)
+    coding = "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"  # of Excel
+    head = start.decode(coding, "ignore").partition("\n")[0]
+    separator = max("\t,;" if _kind(path) == ".tsv" else ",;\t", key=head.count)
     try:
         with _open(path) as file:
-            frame = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            frame = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, encoding=coding)
+        frame.columns = [str(name).strip() for name in frame.columns]
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path}: cannot be read as a table: {error}") from error
     return frame.to_dict("records")
@@ -204,7 +241,7 @@ def _eval(path: Path) -> list[Any]:
         return [{**parsed(log.read(name).decode()), "eval": about.get("eval", {})} for name in samples]
 
 
-def _saved(folder: Path) -> Iterable[Any]:
+def _saved(folder: Path) -> Any:
     """A data set saved by `datasets`; of one with several splits the folder of a split is to be named."""
     import datasets
 
@@ -218,7 +255,7 @@ def _saved(folder: Path) -> Iterable[Any]:
             splits = ", ".join(str(folder / str(name)) for name in loaded)
             raise ValueError(f"{folder} holds several splits; name one of them: {splits}")
         (loaded,) = loaded.values()
-    return list(loaded.with_format(None))
+    return loaded.with_format(None)
 
 
 READERS: dict[str, Callable[[Path], Iterable[Any]]] = {

@@ -42,7 +42,7 @@ ACTIONS = ("log", "save", "stop")
 
 @dataclass(frozen=True)
 class Alert:
-    """One kind of collapse in one task; `text` has a line that says what, and one that says what to read."""
+    """One kind of collapse in one task; `text` has three lines: what, what to read, and the evidence."""
 
     kind: str
     """One of `alerts.tests.TESTS`, or "sampler"."""
@@ -239,7 +239,8 @@ def actions(given: Any) -> tuple[Action, ...]:
 
 
 def act(alerts: Sequence[Alert], chosen: Sequence[Action], control: Any, say: Callable[[str], None]) -> None:
-    """Does it for each new alert: "log" says its text, "save" and "stop" set the trainer's flags, a function is called.
+    """Does it for each new alert: "log" says what and what to read, "save" and "stop" set the trainer's flags, a
+    function is called.
 
     Saving and stopping are for what is wrong with the model, not for what is wrong with its measurement.
 
@@ -249,7 +250,8 @@ def act(alerts: Sequence[Alert], chosen: Sequence[Action], control: Any, say: Ca
     new = [alert for alert in alerts if alert.new]
     if "log" in chosen:
         for alert in new:
-            say(f"divmon: {alert.text}")
+            for line in alert.text.splitlines()[:2]:
+                say(f"divmon: {line}")
     if control is not None and any(alert.kind not in OF_THE_MEASUREMENT for alert in new):
         control.should_save |= "save" in chosen
         control.should_training_stop |= "stop" in chosen

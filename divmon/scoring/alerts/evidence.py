@@ -1,4 +1,4 @@
-"""An alert's evidence in two lines: what happened, by how much and why; and what to read."""
+"""An alert in three lines: what happened and by how much; what to read; and the evidence, for the report."""
 
 from __future__ import annotations
 
@@ -25,33 +25,34 @@ _RISEN = {
 }
 
 _LOOK_AT = {
-    "narrowing": "the completions beside those of the reference",
-    "narrowing_correct": "the correct completions beside those of the reference",
-    "templating": "one answer to each of several prompts, side by side",
-    "repetition": "the completions: do they loop?",
-    "length": "how the completions end: is the end of text still trained, is max_new_tokens enough?",
-    "saturation": "the correct completions beside those of earlier evaluations; training on narrows them and helps no"
-    " more: stop, or take an earlier checkpoint (divmon select)",
-    "truncation": "how the completions end; until they have answers nothing is comparable",
+    "narrowing": "the completions{most} beside those of the reference",
+    "narrowing_correct": "the correct completions{most} beside those of the reference",
+    "templating": "one answer to each of several prompts side by side{most}",
+    "repetition": "the completions{most}: do they loop?",
+    "length": "how the completions{most} end: is the end of text still trained, is max_new_tokens enough?",
+    "saturation": "the correct completions{most} beside those of earlier evaluations; training on narrows them and"
+    " helps no more: stop, or take an earlier checkpoint (divmon select)",
+    "truncation": "how the completions{most} end; until they have answers nothing is comparable",
 }
 
 
 def evidence(
     kind: str, before: Figures, now: Figures, found: Finding, prompts: Sequence[str], against: str, threshold: float
 ) -> str:
-    """What follows the kind, the task and the steps; the second line says what to read."""
+    """What follows the kind, the task and the steps: what happened, what to read, why it is no chance, a line each."""
     if found.looks:
         against = f"over the last {found.looks} evaluations"
-    parts = [f"{_change(kind, before, now, found)} {against} (n {found.n}, t {found.t:.1f} > {threshold:.1f})"]
-    parts += _decomposition(before, now) if kind.startswith("narrowing") else []
+    what = f"{_change(kind, before, now, found)} {against}"
     if (gain := found.gain) is not None:
-        parts.append(f"accuracy moved by {100 * gain.value:+.1f} points [{100 * gain.low:.1f}, {100 * gain.high:.1f}]")
+        what += f"; accuracy moved by {100 * gain.value:+.1f} points [{100 * gain.low:.1f}, {100 * gain.high:.1f}]"
+    parts = [f"n {found.n}, t {found.t:.1f} > {threshold:.1f}"]
+    parts += _decomposition(before, now) if kind.startswith("narrowing") else []
     parts += _lengths(before, now) if kind in ("repetition", "length") else []
     no_answer = now.scores.get("no_answer")
     if no_answer is not None and no_answer.mean > TRUNCATED_LIMIT and kind != "truncation":
-        parts.append(f"{100 * no_answer.mean:.0f} % of completions have no answer, so that it may be no more than that")
-    most = f", most of it on {', '.join(prompts)}" if prompts else ""
-    return f"{'; '.join(parts)}\nRead {_read(kind, before, now)}{most}"
+        what += f"; {100 * no_answer.mean:.0f} % of completions have no answer, so that it may be no more than that"
+    most = f" of prompt{'' if len(prompts) == 1 else 's'} {', '.join(prompts)}" if prompts else ""
+    return f"{what}\nRead {_read(kind, before, now).format(most=most)}\nEvidence: {'; '.join(parts)}"
 
 
 def title(kind: str, before: Figures, now: Figures) -> str:
@@ -70,7 +71,7 @@ def _read(kind: str, before: Figures, now: Figures) -> str:
     """What to read; to raise a limit is advised only where one was reached, and where no loop would fill it."""
     at_limit, repeated = now.scores.get("clipped_ratio"), now.scores.get("repetition")
     if _is_among_wrong(kind, before, now):
-        return "the wrong completions beside those of the reference: are there fewer errors of a kind, or fewer kinds?"
+        return "the wrong completions{most} beside those of the reference: fewer errors of a kind, or fewer kinds?"
     no_answer = now.scores.get("no_answer")
     if kind == "truncation" and repeated and no_answer and repeated.mean >= no_answer.mean / 2:
         return f"{_LOOK_AT[kind]}; {100 * repeated.mean:.0f} % of all text repeats itself, and a loop fills any limit"

@@ -70,9 +70,10 @@ class Sight:
         """What one look sees, for a person, and what 128 prompts would see where it is too coarse."""
         loss, at_128 = (self.smallest_loss(level, delta, n) for n in (self.n, MORE_PROMPTS))
         if loss <= COARSE:
-            return f"a loss of {100 * loss:.0f} % of {metric} on all its {self.n} prompts would be caught at one look"
+            whole = f"a loss of {100 * loss:.0f} % of {metric} on all its {self.n} prompts"
+            return f"{whole} would be caught at one evaluation"
         smallest = "no loss" if math.isnan(loss) else f"only a loss of {100 * loss:.0f} % or more"
-        line = f"with {self.n} prompts {smallest} of {metric} on all of them would be caught at one look"
+        line = f"with {self.n} prompts {smallest} of {metric} on all of them would be caught at one evaluation"
         better = self.n < MORE_PROMPTS and not math.isnan(at_128)
         return f"{line}; with num_prompts={MORE_PROMPTS} one of {100 * at_128:.0f} %" if better else line
 

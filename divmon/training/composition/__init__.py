@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from divmon.loggers.terminal import Table
 from divmon.training.composition.predictors import predictors
 from divmon.training.composition.rows import Part, TextRow, parts_of
 from divmon.training.composition.sources import OPENING_WORDS, Gathered, Source, rows_of_mixture, same_opening
@@ -107,23 +108,11 @@ class Composition:
         shares = {f"data/{source.name}": self.share(source) for source in self.sources}
         return {**shares, "data_fingerprint": self.fingerprint[:12]}
 
-    def table(self, markdown: bool = False) -> str:
-        """One line a source, with shares and figures."""
-        shown = [
-            name for name in ("sbert", "vendi_at4", "ead", "compression") if any(name in s.within for s in self.sources)
-        ]
-        head = [
-            "source",
-            "rows",
-            "share",
-            self.unit,
-            "share",
-            "rows a prompt",
-            *shown,
-            "same prompt sbert",
-            "same opening",
-        ]
-        body = [
+    def table(self) -> Table:
+        """One line a source, with shares and figures; `print` shows it aligned."""
+        shown = [name for name in WITHIN if any(name in source.within for source in self.sources)]
+        ends = ("rows per prompt", *shown, "same prompt sbert", "same opening")
+        rows = [
             [
                 source.name,
                 f"{source.rows:,}",
@@ -137,16 +126,17 @@ class Composition:
             ]
             for source in self.sources
         ]
-        if markdown:
-            lines = [head, ["--"] * len(head), *[[cell.replace("|", "\\|") for cell in row] for row in body]]
-            return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in [head, *body]
-        )
+        return Table(["source", "rows", "share", self.unit, "share", *ends], rows)
+
+    def markdown(self) -> str:
+        """The same table for TensorBoard."""
+        table = self.table()
+        rows = [[str(cell).replace("|", "\\|") for cell in row] for row in table.rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in [table.head, ["--"] * len(table.head), *rows])
+
+
+WITHIN = ("sbert", "vendi_at4", "ead", "compression")
+"""Figures of a source's completions in the table, those that there are."""
 
 
 def compose(

@@ -38,7 +38,7 @@ def describe(monitor: Any, parts: Sequence[Part], made: Composition | None = Non
     monitor.store.update(data={**of_stages, options.stage or "train": ours})
     for out in monitor.loggers or []:
         if isinstance(out, tensorboard):
-            out.describe({"divmon/data": made.table(markdown=True)}, made.hparams())
+            out.describe({"divmon/data": made.markdown()}, made.hparams())
     monitor.say(
         f"divmon: training data: {made.rows:,} rows, {made.tokens:,} {made.unit}, {len(made.sources)} source(s)"
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FILES = (".jsonl", ".json", ".parquet", ".csv")
+from divmon.prompts.rows.files import is_file_of_rows, read_rows
 
 
 @dataclass(frozen=True)
@@ -100,14 +100,10 @@ def _part(name: str, data: Any, source_column: str | None, split: str) -> list[P
 
 
 def _read(path: str | Path, split: str) -> Any:
+    if is_file_of_rows(str(path)) or Path(path).expanduser().exists():
+        return read_rows(path)
     import datasets
 
-    suffix = Path(path).suffix.lower()
-    if suffix in FILES:
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"there is no file {str(path)!r} (looked in {Path.cwd()})")
-        kind = {".parquet": "parquet", ".csv": "csv"}.get(suffix, "json")
-        return datasets.load_dataset(kind, data_files=str(path), split="train")
     return datasets.load_dataset(str(path), split=split)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from divmon.loggers.console import line
 from divmon.scoring.scorer import Scorer
 from divmon.storage.writer import Store
 from divmon.training.continuation import stored_reference
@@ -72,6 +73,7 @@ class Rollouts:
     _trainer: Any = field(default=None, init=False)
     _pending: Batch | None = field(default=None, init=False)
     _scoring: GroupScorer | None = field(default=None, init=False)
+    _last: Snapshot | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_groups <= self.max_groups or self.max_groups < 2:
@@ -101,6 +103,7 @@ class Rollouts:
         if not trainer.accelerator.is_main_process:
             return
         self.detach()
+        self._last = None
         self._draw, self._batches, self._windows = Draw(self.max_groups, self.seed), 0, 0
         with undisturbed_rng():
             self._scoring = self._scorer(trainer)
@@ -115,6 +118,7 @@ class Rollouts:
         """Leaves the trainer as it was found, and closes the store."""
         if self._trainer is not None:
             self._safely(self._settle)
+            self._safely(self._say_what_came, "what the rollouts showed could not be said")
             if not self._windows and self._draw.seen:
                 self.say(
                     f"divmon: no rollouts were scored: {self._draw.seen} groups were generated, and a window needs"
@@ -130,6 +134,17 @@ class Rollouts:
         if self.store is not None:
             self.store.close()
             self.store = None
+
+    def _say_what_came(self) -> None:
+        """The last window against the first, and where all of them lie."""
+        if self.store is None or self._last is None:
+            return
+        steps, at, there = self.store.steps(), self._last.step, self.store.path
+        if len(steps) > 1:
+            figures = line(self._last).partition(f"step {at}: ")[2]
+            self.say(f"divmon: {figures} at step {at}, since the first window of rollouts at step {steps[0]}")
+        windows = f"{len(steps)} window{'' if len(steps) == 1 else 's'} of rollouts"
+        self.say(f"divmon: {windows} in {there}; the report of the run shows them")
 
     def _wrap(self, trainer: Any) -> None:
         self._before = vars(trainer).get(TAPPED)
@@ -200,6 +215,7 @@ class Rollouts:
             if store.new_reference:
                 store.refer_to(step)
             self._safely(lambda: store.write(snapshot), f"the rollouts of step {step} could not be stored")
+        self._last = snapshot
         return snapshot
 
     # -- what the trainer says of itself

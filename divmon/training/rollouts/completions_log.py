@@ -2,28 +2,38 @@
 
     output_dir/completions/completions_00010.parquet    the last generation batch before step 10 was logged
 
+The same rows in another format of files (JSONL, CSV, ..., one a step or all in one) are read too.
+
 The files hold texts, rewards and advantages, but neither token ids nor how a completion ended. They are written at
 every log, also at evaluation's, which overwrites the same step's file with evaluation's completions.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from divmon.prompts.rows.files import is_file_of_rows, read_rows
 from divmon.training.rollouts.groups import GOLD_COLUMNS, Group
 
 if TYPE_CHECKING:
     import pandas as pd
 
+COLUMNS = ("step", "prompt", "completion")
+OTHER_NAMES = {"global_step": "step", "question": "prompt", "prompts": "prompt"} | dict.fromkeys(
+    ("completions", "response", "generation", "output"), "completion"
+)
+"""Of the same columns in files that are not TRL's."""
 NOT_REWARDS = ("step", "prompt", "completion", "advantage", "advantages")
 
 
@@ -45,7 +55,7 @@ class CompletionsLog:
 
     def groups(self, step: int) -> list[Group]:
         """The groups that were logged at a step."""
-        return _groups(_read(self.files[step]), self.num_generations, self.names)
+        return _groups(_of_step(_read(self.files[step]), self.files[step], step), self.num_generations, self.names)
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ def read_completions(
     tells when it ran), a batch that was logged before, and files whose prompts do not come in groups.
 
     Args:
-        output_dir: of the run, or its folder of completions.
+        output_dir: of the run, its folder of completions, or one file with all steps.
         num_generations: completions of a prompt; where None, how often prompts mostly stand in a row.
         rewards: columns that are rewards; all that hold numbers where None, those of whole numbers but for reference
             answers; a column of numbers that a reward function logged beside its reward is among them.
@@ -82,7 +92,7 @@ def read_completions(
     """
     files = _files(Path(output_dir))
     seen, left_out = _look(files)
-    evaluated = _evaluated(files[0].parent.parent)
+    evaluated = _evaluated(files[0].parent.parent) if _step_of(files[0]) is not None else set()
     size = num_generations or _size([seen[step].runs for step in seen.keys() - evaluated])
     names = _rewards(seen, rewards)
     used: dict[int, Path] = {}
@@ -105,14 +115,28 @@ def read_completions(
 
 
 def _files(output_dir: Path) -> list[Path]:
+    if output_dir.is_file():
+        return [output_dir]
     folders = [output_dir, output_dir / "completions"]
-    files = [file for folder in folders for file in sorted(folder.glob("completions_*.parquet"))]
+    there = [file for folder in folders for file in sorted(folder.glob("completions_*"))]
+    files = [file for file in there if _step_of(file) is not None and is_file_of_rows(file.name)]
     if not files:
         raise FileNotFoundError(
             f"no completions_*.parquet in {' or '.join(map(str, folders))}; TRL's GRPOTrainer and RLOOTrainer write"
-            " them with log_completions=True"
+            " them with log_completions=True. Files of other formats are read under the same names"
+            f" (completions_00010.jsonl), or one file with the columns {', '.join(COLUMNS)}"
         )
     return files
+
+
+def _step_of(file: Path) -> int | None:
+    """The step that a file's name says; None of a file that holds several."""
+    named = re.fullmatch(r"completions_(\d+)", file.name.partition(".")[0])
+    return int(named[1]) if named else None
+
+
+def _of_step(table: pd.DataFrame, file: Path, step: int) -> pd.DataFrame:
+    return table if _step_of(file) is not None else table[table["step"] == step]
 
 
 def _look(files: Sequence[Path]) -> tuple[dict[int, _Seen], dict[int, str]]:
@@ -123,23 +147,28 @@ def _look(files: Sequence[Path]) -> tuple[dict[int, _Seen], dict[int, str]]:
     """
     seen, left_out = {}, {}
     for file in files:
-        step = int(file.stem.rpartition("_")[2])
+        named = _step_of(file)
         try:
             table = _read(file)
         except Exception as error:  # a half-written file may fail anywhere in its reader
-            left_out[step] = f"{file.name} cannot be read: {type(error).__name__}: {error}"
+            left_out[named or 0] = f"{file.name} cannot be read: {type(error).__name__}: {error}"
             continue
-        prompts = table["prompt"].tolist()
-        seen[step] = _Seen(
-            file,
-            runs=[len(list(same)) for _, same in itertools.groupby(prompts)],
-            columns=list(table),
-            numbers=[name for name in table if _is_reward(name, table[name])],
-            digest=hashlib.blake2b(repr([prompts, table["completion"].tolist()]).encode()).digest(),
-        )
+        steps = sorted(set(table["step"])) if named is None else [named]
+        seen |= {int(step): _looked_at(file, _of_step(table, file, step)) for step in steps}
     if not seen:
         raise ValueError(f"no file of {files[0].parent} can be used; {next(iter(left_out.values()))}")
     return seen, left_out
+
+
+def _looked_at(file: Path, table: pd.DataFrame) -> _Seen:
+    prompts = table["prompt"].tolist()
+    return _Seen(
+        file,
+        runs=[len(list(same)) for _, same in itertools.groupby(prompts)],
+        columns=list(table),
+        numbers=[name for name in table if _is_reward(name, table[name])],
+        digest=hashlib.blake2b(repr([prompts, table["completion"].tolist()]).encode()).digest(),
+    )
 
 
 def _is_reward(name: str, column: pd.Series) -> bool:
@@ -152,10 +181,15 @@ def _is_reward(name: str, column: pd.Series) -> bool:
 def _read(file: Path) -> pd.DataFrame:
     import pandas as pd
 
-    table = pd.read_parquet(file)
-    missing = [name for name in ("step", "prompt", "completion") if name not in table]
+    is_parquet = file.suffix == ".parquet"  # whose types of columns pandas keeps
+    table = pd.read_parquet(file) if is_parquet else pd.DataFrame(list(read_rows(file))).rename(columns=OTHER_NAMES)
+    missing = [name for name in COLUMNS if name not in table]
     if missing or table.empty:
-        raise ValueError(f"expected rows with the columns step, prompt and completion, got {', '.join(table)}")
+        raise ValueError(f"expected rows with the columns {', '.join(COLUMNS)}, got {', '.join(map(str, table))}")
+    if not is_parquet:
+        for name in table.columns.difference(["prompt", "completion", "text"]):
+            with contextlib.suppress(ValueError, TypeError):  # a table of text has its numbers as text
+                table[name] = pd.to_numeric(table[name])
     for name in ("prompt", "completion"):
         # As objects: a column of texts would turn null into NaN.
         table[name] = pd.Series([_plain(value) for value in table[name]], table.index, dtype=object)

@@ -254,3 +254,13 @@ def test_what_cannot_be_written_is_said(tmp_path: Path, runs: dict[str, Path], c
     (tmp_path / "file").write_text("")
     assert cli.main(["report", str(runs["narrow"]), "--csv", str(tmp_path / "file")]) == 2
     assert "is a file, expected a folder" in capsys.readouterr().err
+
+
+def test_the_report_of_a_run_shows_its_rollouts(tmp_path: Path) -> None:
+    run = run_dirs.write(tmp_path / "run", (0, 10), {("sums", "sbert"): [[0.3] * 6, [0.2] * 6]})
+    values = {("rollouts", "ead"): [[0.5] * 6, [0.25] * 6], ("rollouts", "reward"): [[0.1] * 6, [0.75] * 6]}
+    run_dirs.write(run / "rollouts", (5, 10), values)
+    text = write(divmon.compare([run]), tmp_path / "page.html", "words").read_text().partition("<script")[0]
+    cells = [re.findall(r"<td[^>]*>([^<]*)", row) for row in re.findall("<tr>(.*?)</tr>", text)]
+    assert ["5", "", "0.100", "0.500"] in cells and ["10", "", "0.750", "0.250"] in cells
+    assert f"divmon report {run / 'rollouts'}" in text
