@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 HERE = Path(__file__).parent
 NULL = "teachers"
@@ -50,13 +50,12 @@ def halves(names: Sequence[str]) -> tuple[list[int], list[int]]:
     return ([i for i, n in enumerate(names) if n in first], [i for i, n in enumerate(names) if n not in first])
 
 
-def rank(x: Column, y: Column) -> float:
-    """Spearman's, where both are defined; NaN where one does not vary."""
-    there = ~np.isnan(x + y)
-    x, y = x[there], y[there]
-    if len(x) < 3 or len(set(x)) < 2 or len(set(y)) < 2:
-        return float("nan")
-    return float(spearmanr(x, y).statistic)
+def rank(x_RN: Column, y_RN: Column) -> Column:
+    """Spearman's rank correlation of each row [R]; NaN where one side does not vary."""
+    x, y = (rankdata(side, axis=-1) for side in np.broadcast_arrays(x_RN, y_RN))
+    x, y = x - x.mean(-1, keepdims=True), y - y.mean(-1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (x * y).sum(-1) / np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -64,20 +63,27 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def analyze(columns: dict[str, Column], fit: list[int], judge: list[int], outcome: str) -> tuple[str, list[dict]]:
-    """The candidate of the first half, and of each predictor what the second half says."""
-    signs = {name: rank(columns[name][fit], columns[outcome][fit]) for name in PREDICTORS}
+    """The candidate of the first half, and of each predictor what the second half says, on mixtures that have it."""
+
+    def there(name: str, half: list[int]) -> list[int]:
+        return [i for i in half if not np.isnan(columns[name][i])]
+
+    def fitted(name: str) -> float:
+        own = there(name, fit)
+        return float(rank(columns[name][own], columns[outcome][own])) if len(own) > 2 else float("nan")
+
+    signs = {name: fitted(name) for name in PREDICTORS}
     candidate = max((n for n in PREDICTORS if n != NULL), key=lambda n: np.nan_to_num(abs(signs[n]), nan=-1))
-    y = columns[outcome][judge]
-    sided = {name: np.sign(signs[name]) * columns[name][judge] for name in PREDICTORS}
-    draws = np.random.default_rng(0).integers(len(judge), size=(RESAMPLES, len(judge)))
     found = []
     for name in PREDICTORS:
-        own = [rank(sided[name][draw], y[draw]) for draw in draws]
-        null = [rank(sided[NULL][draw], y[draw]) for draw in draws]
-        less = np.array(own) - np.array(null)
-        point, beyond = rank(sided[name], y), rank(sided[name], y) - rank(sided[NULL], y)
-        row = {"predictor": name, "fitted": signs[name], "rho": point, "interval": interval(own)}
-        found.append(row | {"over_null": beyond, "over_interval": interval(less)})
+        own = there(name, judge)
+        x, null = (np.sign(signs[n]) * columns[n][own] for n in (name, NULL))
+        y = columns[outcome][own]
+        draws = np.random.default_rng(0).integers(len(own), size=(RESAMPLES, len(own)))
+        rho, by_null = rank(x[draws], y[draws]), rank(null[draws], y[draws])
+        row = {"predictor": name, "n": len(own), "fitted": signs[name], "rho": float(rank(x, y))}
+        row |= {"interval": interval(rho), "over_null": float(rank(x, y) - rank(null, y))}
+        found.append(row | {"over_interval": interval(rho - by_null)})
     return candidate, found
 
 
@@ -112,12 +118,12 @@ def main(results: Path, picture: Path) -> None:
     for outcome in OUTCOMES:
         candidate, found = analyze(columns, fit, judge, outcome)
         print(f"\n{outcome} (candidate of the first half: {candidate})")
-        print(f"{'predictor':16} {'fitted':>7} {'judged':>7} {'95 %':>15} {'over teachers':>14} {'95 %':>15}")
+        print(f"{'predictor':16} {'n':>3} {'fitted':>7} {'judged':>7} {'95 %':>15} {'over teachers':>14} {'95 %':>15}")
         for row in found:
-            (low, high), (less, more) = row["interval"], row["over_interval"]
+            own, beyond = (f"[{low:.2f}, {high:.2f}]" for low, high in (row["interval"], row["over_interval"]))
             print(
-                f"{row['predictor']:16} {row['fitted']:7.2f} {row['rho']:7.2f} {f'[{low:.2f}, {high:.2f}]':>15}"
-                f" {row['over_null']:14.2f} {f'[{less:.2f}, {more:.2f}]':>15}"
+                f"{row['predictor']:16} {row['n']:3} {row['fitted']:7.2f} {row['rho']:7.2f} {own:>15}"
+                f" {row['over_null']:14.2f} {beyond:>15}"
             )
         own = next(row for row in found if row["predictor"] == candidate)
         if outcome == OUTCOMES[0]:

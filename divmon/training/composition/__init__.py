@@ -203,9 +203,9 @@ def compose(
         scorer = Scorer(metrics, embedder=embedder, device=device, vocab_size=vocab_size, seed=seed)
     _score(composition, gathered, scorer)
     whole = rows_of_mixture(gathered.values()) if predict and composition.encoder else []
-    answers = [(name, asked, answer) for name, asked, text in whole if (answer := _answer(text)) is not None]
-    if len(answers) > 1:
-        composition.predictors = predictors(answers, scorer.resources.models["encoder"].encode).as_dict()
+    sampled = [(name, asked, said) for name, asked, text in whole if (said := _answer(text)) is not None]
+    if len(sampled) > 1:
+        composition.predictors = predictors(sampled, scorer.resources.models["encoder"].encode).as_dict()
     return composition
 
 
