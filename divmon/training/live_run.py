@@ -15,6 +15,7 @@ from divmon.loggers.places import own_loggers
 from divmon.options import Options
 from divmon.pipeline import Pipeline
 from divmon.sampling import Engine, TrainingEngine
+from divmon.sampling.sampler import Sampler
 from divmon.scoring.reference import Measurement, reference_run
 from divmon.scoring.scorer import Scorer
 from divmon.storage.writer import Store
@@ -25,10 +26,13 @@ from divmon.training.distributed import Processes
 from divmon.training.manifest import manifest
 from divmon.training.protocol import Asking
 from divmon.training.setup import make_sampler, make_scorer
-from divmon.training.sharded_models import unwrapped, whole
+from divmon.training.sharded_models import free_bytes, sharding_of, unwrapped, whole
 from divmon.training.spread import Spread
 from divmon.training.timing import Meter
 from divmon.types import Probe, Snapshot
+
+ROOM = 0.7
+"""Share of a process's free memory that the parameters of a sharded model may take; the rest is for a batch."""
 
 
 class LiveRun:
@@ -116,9 +120,17 @@ class LiveRun:
         with undisturbed_process(), limited(self.options.user_timeout):
             yield
 
-    def whole(self, model: Any) -> AbstractContextManager[None]:
+    @contextmanager
+    def whole(self, model: Any) -> Iterator[None]:
         """What to be inside of to call a model whose parameters are sharded."""
-        return whole(model, getattr(self._trainer, "model_wrapped", None))
+
+        def has_room(size: int) -> bool:
+            return not self.processes.largest(int(size > ROOM * free_bytes(model)))
+
+        with whole(model, getattr(self._trainer, "model_wrapped", None), has_room) as apart:
+            if isinstance(self._sampler, Sampler) and sharding_of(model):
+                self._sampler.together = None if apart else self.processes
+            yield
 
     def _prepare_main(self, model: Any, output_dir: Path, resume_step: int) -> None:
         """What the main process alone does: score, store and log."""

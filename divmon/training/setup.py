@@ -41,7 +41,7 @@ def make_sampler(
         max_batch_tokens=options.max_batch_tokens,
         max_memory_gb=options.max_memory_gb,
         timeout=options.timeout,
-        together=processes if kind in ("fsdp1", "fsdp2") else None,
+        together=processes if kind else None,  # until they are put together (`LiveRun.whole`)
     )
 
 
