@@ -14,11 +14,12 @@ from divmon.loggers import Logger, close_all, show_all
 from divmon.loggers.places import own_loggers
 from divmon.options import Options
 from divmon.pipeline import Pipeline
-from divmon.sampling import Engine, TrainingEngine
+from divmon.sampling import Engine, Request, TrainingEngine
 from divmon.sampling.sampler import Sampler
 from divmon.scoring.reference import Measurement, reference_run
 from divmon.scoring.scorer import Scorer
 from divmon.storage.writer import Store
+from divmon.training import reference_reuse
 from divmon.training.alarms import Alarms
 from divmon.training.continuation import new_metrics, reference_to_go_on_with
 from divmon.training.cost import Price
@@ -80,6 +81,7 @@ class LiveRun:
         self._told: set[tuple[str, str]] = set()
         self._sampler: TrainingEngine | None = None
         self._reference: Measurement | None = None
+        self._record: dict[str, Any] = {}
 
     def prepare(
         self,
@@ -141,7 +143,7 @@ class LiveRun:
             self.say(line)
         drawn_by = self.engine if model is None else unwrapped(model)
         record = manifest(options, self.asking, self.scorer, drawn_by, self.processes.count)
-        before = None
+        self._record, before = record, None
         if options.reference not in ("first", "ref_model", "base"):
             before, left_out = reference_run(options.reference, record)
             for line in left_out:
@@ -206,16 +208,13 @@ class LiveRun:
     def _take(self, model: Any, step: int, facts: dict[str, Any], is_reference: bool, at_end: bool) -> Snapshot:
         assert self.store is not None and self.asking is not None and self.scorer is not None
         began, options, num_samples = time.perf_counter(), self.options, self._num_samples(is_reference)
-        with self._bar(step, num_samples) as done, Peak() as peak:
-            measured = self._pipeline().measure(
-                self.probes,
-                self.asking.requests(num_samples),
-                self._engine(model),
-                step,
-                reference=self._reference,
-                at_ends=at_end or is_reference,
-                progress=done,
-            )
+        requests = self.asking.requests(num_samples)
+        key = self._fingerprint(model, requests, step) if is_reference else ""
+        with Peak() as peak:
+            again = reference_reuse.kept(key, step)
+            measured = again or self._measured(model, requests, step, at_end or is_reference)
+        if is_reference and again is None:
+            reference_reuse.keep(key, measured)
         snapshot = measured.snapshot
         seconds = self.seconds + time.perf_counter() - began
         snapshot.provenance.update(facts, total_seconds=seconds, peak_memory_added_mb=peak.added_mb)
@@ -236,6 +235,29 @@ class LiveRun:
         if self._reference is measured:
             self.alarms.begin(measured, self.probes, self.store)
         return snapshot
+
+    def _measured(self, model: Any, requests: Sequence[Request], step: int, at_ends: bool) -> Measurement:
+        most = max(request.num_samples for request in requests)
+        with self._bar(step, most) as done:
+            return self._pipeline().measure(
+                self.probes,
+                requests,
+                self._engine(model),
+                step,
+                reference=self._reference,
+                at_ends=at_ends,
+                progress=done,
+            )
+
+    def _fingerprint(self, model: Any, requests: Sequence[Request], step: int) -> str:
+        """Of the reference to be measured; "" where the one of the run before is not to be taken."""
+        if not isinstance(self._sampler, Sampler) or self.processes.count > 1 or self._reference_model is not None:
+            return ""
+        metrics = self.options.metrics
+        if not isinstance(metrics, str) and any(callable(metric) for metric in metrics):
+            return ""
+        args = getattr(self._trainer, "args", None)
+        return reference_reuse.fingerprint(self._record, requests, step, unwrapped(model), args)
 
     def _pipeline(self) -> Pipeline:
         assert self.asking is not None and self.scorer is not None

@@ -78,8 +78,8 @@ def whole(model: Any, wrapped: Any = None, has_room: Callable[[int], bool] = lam
     apart = has_room(whole_bytes(model)) and apart
     if not apart:
         _say_once(
-            "divmon: layers gather their parameters at every token, which is slow: put together they do not fit the memory"
-            " that is free in every process, or are FSDP1's with mixed precision (use FSDP2)"
+            "divmon: layers gather their parameters at every token, which is slow: put together they do not fit the"
+            " memory that is free in every process, or are FSDP1's with mixed precision (use FSDP2)"
         )
     around = {"zero3": _whole_zero3, "fsdp1": _whole_fsdp1, "fsdp2": _whole_fsdp2}[kind]
     with around(model, wrapped, apart):
