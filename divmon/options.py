@@ -86,8 +86,8 @@ class Options:
     on: Literal["answer", "full"] = "answer"
     """What is scored: the "answer", or "full": also the reasoning with the answer, as "<task>-full"."""
     sampler: Literal["auto", "live", "generate", "vllm"] = "auto"
-    """"auto", "live" (shared prompt cache), "generate" (the model's own generate), or "vllm" (the engine of a GRPO or
-    RLOO trainer that has one)."""
+    """"auto", "live" (shared prompt cache), "generate" (the model's own generate), or "vllm": the engine of a GRPO or
+    RLOO trainer that has one; in SFT, DPO and KTO one of its own on the same GPU, asleep while training."""
     max_batch_tokens: int | None = None
     """Prompt and new tokens decoded together; by free memory where None."""
     max_memory_gb: float | None = None

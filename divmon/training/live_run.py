@@ -109,7 +109,10 @@ class LiveRun:
             with self.guarded():
                 self.asking = Asking(options, processing_class, train_dataset, eval_dataset, model)
                 if model is not None:
-                    self._sampler = make_sampler(options, model, self.asking.renderer, self.processes, self._trainer)
+                    sizes = [len(r.prompt.input_ids) + r.decoding.max_new_tokens for r in self.asking.requests(1)]
+                    self._sampler = make_sampler(
+                        options, model, self.asking.renderer, self.processes, self._trainer, max(sizes)
+                    )
                 if self.processes.is_main:
                     self._prepare_main(model, Path(output_dir), resume_step)
 
@@ -321,6 +324,8 @@ class LiveRun:
     def leave(self) -> None:
         """Lets go of everything that is the training's own; whoever keeps this object keeps no model alive with it."""
         self.release()
+        if self.options.sampler == "vllm":  # it holds the trainer, and may be an engine of our own
+            self._sampler = None
         self._trainer = self._reference_model = None
         self.loggers = []
 
