@@ -86,15 +86,15 @@ class Options:
     on: Literal["answer", "full"] = "answer"
     """What is scored: the "answer", or "full": also the reasoning with the answer, as "<task>-full"."""
     sampler: Literal["auto", "live", "generate", "vllm"] = "auto"
-    """"auto", "live" (shared prompt cache), "generate" (the model's own generate), or "vllm" (the engine of a GRPO or
-    RLOO trainer that has one)."""
+    """"auto", "live" (shared prompt cache), "generate" (the model's own generate), or "vllm": the engine of a GRPO or
+    RLOO trainer that has one; in SFT, DPO and KTO one of its own on the same GPU, asleep while training."""
     max_batch_tokens: int | None = None
     """Prompt and new tokens decoded together; by free memory where None."""
     max_memory_gb: float | None = None
     """Memory (10^9 bytes) of one batch of samples, and of one batch of texts to encode; by free memory where None."""
-    encoder_device: Literal["model", "cpu", "offload"] = "model"
+    encoder_device: Literal["auto", "model", "cpu", "offload"] = "auto"
     """Where the encoders are: on the "model"'s device, on the "cpu", or "offload": on the model's device only while
-    measuring."""
+    measuring. "auto" is offload on a GPU, so that training has its memory, and model on a CPU."""
     timeout: float = 3600.0
     """Seconds that sampling one snapshot may take; prompts not sampled by then are missing. Also how long the processes
     of a run wait for one another."""

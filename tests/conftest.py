@@ -6,6 +6,7 @@ import functools
 import gc
 import os
 import shutil
+import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -44,6 +45,13 @@ def nothing_old_to_collect() -> None:
     """Each training collects garbage; half a million objects of libraries make that a third of a second."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def no_reference_of_another_test() -> None:
+    """A run takes the reference of the run before where nothing differs; the run of another test is not meant."""
+    if reuse := sys.modules.get("divmon.training.reference_reuse"):
+        reuse._last = None  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,9 @@ from divmon.undisturbed import release_memory
 OF_THE_MODEL = ("likelihood_PKF", "stored_nll_PF")
 """Inputs that only a model in this process gives."""
 
+KEPT_BYTES = 64 << 20
+"""Of embeddings kept from one snapshot to the next: some 40,000 texts of the small encoder."""
+
 
 @dataclass
 class Outputs:
@@ -75,7 +78,8 @@ class Resources:
     """Aligned sentences sampled for each pair of texts; None for all."""
     device: str | torch.device | None = None
     encoder_device: str = "model"
-    """Where models are: "model", on `device`; "cpu"; "offload", on `device` only while measuring."""
+    """Where models are: "model", on `device`; "cpu"; "offload", on `device` only while measuring; "auto", offload on a
+    GPU and model on a CPU."""
     max_memory_gb: float | None = None
     """That a batch of texts may take while a model reads it (10^9 bytes)."""
     vocab_size: int = 50257
@@ -89,8 +93,8 @@ class Resources:
             "code_encoder": CodeEncoder(self.code_embedder, *where),
             "nli": NLIClassifier(self.nli_model, *where),
         }
-        self.prompts: dict[str, Tensor] = {}
-        """Embeddings of prompts by their text."""
+        self._known: dict[str, dict[str, Tensor]] = {}
+        """By cost, the embeddings of texts that were read, the oldest first."""
         self._chosen = {
             "encoder": self.embedder != "auto",
             "code_encoder": self.code_embedder != UNIXCODER,
@@ -106,9 +110,26 @@ class Resources:
         if cost in self.models:
             self.models[cost].load()
 
+    def encode(self, cost: str, texts: Sequence[str]) -> Tensor:
+        """Unit float32 embeddings [N, D] on the encoder's device; a text that comes again, in a later snapshot too, is
+        not read again."""
+        encoder = self.models[cost]
+        assert isinstance(encoder, TextEncoder)
+        if not texts:
+            return encoder.encode([])
+        known = self._known.setdefault(cost, {})
+        fresh = [text for text in dict.fromkeys(texts) if text not in known]
+        if fresh:
+            known.update(zip(fresh, encoder.encode(fresh).cpu().unbind(), strict=True))
+        rows = torch.stack([known[text] for text in texts])
+        for text in list(known)[: max(0, len(known) - KEPT_BYTES // (4 * rows.shape[1]))]:
+            del known[text]
+        return rows.to(encoder.device)
+
     def release(self) -> None:
         """Where models are loaded only while measuring: gives their memory back."""
-        if self.encoder_device == "offload":
+        on_cpu = self.models["encoder"].device.type == "cpu"
+        if self.encoder_device == "offload" or (self.encoder_device == "auto" and not on_cpu):
             for model in self.models.values():
                 model.release()
             release_memory()
@@ -181,15 +202,8 @@ class Inputs:
 
     @functools.cached_property
     def prompt_embeddings_PD(self) -> Tensor | None:
-        """Read once in a run, not once in a snapshot."""
-        prompts, known = self.outputs.prompts, self.resources.prompts
-        if prompts is None:
-            return None
-        if fresh := [text for text in dict.fromkeys(prompts) if text not in known]:
-            encoder = self.resources.models["encoder"]
-            assert isinstance(encoder, TextEncoder)
-            known.update(zip(fresh, encoder.encode(fresh).cpu(), strict=True))
-        return torch.stack([known[text] for text in prompts]).to(self._device)
+        prompts = self.outputs.prompts
+        return None if prompts is None else self.resources.encode("encoder", prompts).to(self._device)
 
     @functools.cached_property
     def answers_PK(self) -> list[list[str | None]] | None:
@@ -280,9 +294,7 @@ class Inputs:
         return embeddings_PKD
 
     def _embedded(self, cost: str) -> Tensor:
-        encoder = self.resources.models[cost]
-        assert isinstance(encoder, TextEncoder)
-        return self.place(cost, encoder.encode(self.read_by(cost)))
+        return self.place(cost, self.resources.encode(cost, self.read_by(cost)))
 
 
 def embed_together(tasks: Sequence[Inputs], metrics: Sequence[Metric]) -> None:
@@ -293,11 +305,10 @@ def embed_together(tasks: Sequence[Inputs], metrics: Sequence[Metric]) -> None:
     for cost, name in (("encoder", "embeddings_PKD"), ("code_encoder", "code_embeddings_PKD")):
         concerned, _ = _asked_by(tasks, metrics, name)
         if len(concerned) > 1:
-            encoder = concerned[0].resources.models[cost]
-            assert isinstance(encoder, TextEncoder)
+            resources = concerned[0].resources
             with contextlib.suppress(Exception):
                 texts = [task.read_by(cost) for task in concerned]
-                rows = encoder.encode([text for own in texts for text in own]).split([len(own) for own in texts])
+                rows = resources.encode(cost, [text for own in texts for text in own]).split(list(map(len, texts)))
                 for task, own_rows in zip(concerned, rows, strict=True):
                     vars(task)[name] = task.place(cost, own_rows)  # where its cached property looks first
 

@@ -46,7 +46,7 @@ class OptionsDict(TypedDict, total=False):
     sampler: Literal["auto", "live", "generate", "vllm"]
     max_batch_tokens: int | None
     max_memory_gb: float | None
-    encoder_device: Literal["model", "cpu", "offload"]
+    encoder_device: Literal["auto", "model", "cpu", "offload"]
     timeout: float
     user_timeout: float | None
     processes: Literal["all", "main"]

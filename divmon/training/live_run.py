@@ -14,12 +14,13 @@ from divmon.loggers import Logger, close_all, show_all
 from divmon.loggers.places import own_loggers
 from divmon.options import Options
 from divmon.pipeline import Pipeline
-from divmon.sampling import Engine, TrainingEngine
+from divmon.sampling import Engine, Request, TrainingEngine
 from divmon.sampling.sampler import Sampler
 from divmon.scoring.reference import Measurement, reference_run
 from divmon.scoring.scorer import Scorer
 from divmon.storage.reader import FOLDER
 from divmon.storage.writer import Store
+from divmon.training import reference_reuse
 from divmon.training.alert_actions import Alarms
 from divmon.training.continuation import new_metrics, reference_to_go_on_with
 from divmon.training.cost import Price
@@ -27,12 +28,15 @@ from divmon.training.distributed import Processes
 from divmon.training.manifest import manifest
 from divmon.training.protocol import Asking
 from divmon.training.setup import make_sampler, make_scorer
-from divmon.training.sharded_models import sharding_of, unwrapped, whole
+from divmon.training.sharded_models import free_bytes, sharding_of, unwrapped, whole
 from divmon.training.spread import Spread
 from divmon.training.stored_texts import StoredTexts, WithStoredTexts
 from divmon.training.timing import Meter
 from divmon.types import Probe, Snapshot
 from divmon.undisturbed import Peak, undisturbed_process
+
+ROOM = 0.7
+"""Share of a process's free memory that the parameters of a sharded model may take; the rest is for a batch."""
 
 
 class LiveRun:
@@ -85,6 +89,7 @@ class LiveRun:
         self._candidate = candidate
         self.texts: StoredTexts | None = None
         """The likelihood of stored completions, where it is measured."""
+        self._record: dict[str, Any] = {}
 
     def prepare(
         self,
@@ -112,7 +117,10 @@ class LiveRun:
             with self.guarded():
                 self.asking = Asking(options, processing_class, train_dataset, eval_dataset, model)
                 if model is not None:
-                    self._sampler = make_sampler(options, model, self.asking.renderer, self.processes, self._trainer)
+                    sizes = [len(r.prompt.input_ids) + r.decoding.max_new_tokens for r in self.asking.requests(1)]
+                    self._sampler = make_sampler(
+                        options, model, self.asking.renderer, self.processes, self._trainer, max(sizes)
+                    )
                 if self.processes.is_main:
                     self._prepare_main(model, Path(output_dir), resume_step)
 
@@ -156,9 +164,17 @@ class LiveRun:
         with undisturbed_process(), limited(self.options.user_timeout):
             yield
 
-    def whole(self, model: Any) -> AbstractContextManager[None]:
+    @contextmanager
+    def whole(self, model: Any) -> Iterator[None]:
         """What to be inside of to call a model whose parameters are sharded."""
-        return whole(model, getattr(self._trainer, "model_wrapped", None))
+
+        def has_room(size: int) -> bool:
+            return not self.processes.largest(int(size > ROOM * free_bytes(model)))
+
+        with whole(model, getattr(self._trainer, "model_wrapped", None), has_room) as apart:
+            if isinstance(self._sampler, Sampler) and sharding_of(model):
+                self._sampler.together = None if apart else self.processes
+            yield
 
     def _prepare_main(self, model: Any, output_dir: Path, resume_step: int) -> None:
         """What the main process alone does: score, store and log."""
@@ -169,7 +185,7 @@ class LiveRun:
             self.say(line)
         drawn_by = self.engine if model is None else unwrapped(model)
         record = manifest(options, self.asking, self.scorer, drawn_by, self.processes.count)
-        before = None
+        self._record, before = record, None
         if options.reference not in ("first", "ref_model", "base"):
             before, left_out = reference_run(options.reference, record)
             for line in left_out:
@@ -237,16 +253,15 @@ class LiveRun:
     def _take(self, model: Any, step: int, facts: dict[str, Any], is_reference: bool, at_end: bool) -> Snapshot:
         assert self.store is not None and self.asking is not None and self.scorer is not None
         began, options, num_samples = time.perf_counter(), self.options, self._num_samples(is_reference)
-        with self._bar(step, num_samples) as done, Peak() as peak:
-            measured = self._pipeline().measure(
-                self.probes,
-                self.asking.requests(num_samples),
-                self._engine(model, is_reference),
-                step,
-                reference=self._reference,
-                at_ends=at_end or is_reference,
-                progress=done,
-            )
+        requests = self.asking.requests(num_samples)
+        key = self._fingerprint(model, requests, step) if is_reference else ""
+        with Peak() as peak:
+            again = reference_reuse.kept(key, step)
+            if again is not None and self.texts is not None:
+                self.texts.remember(requests, again.snapshot)
+            measured = again or self._measured(model, requests, step, is_reference, at_end)
+        if is_reference and again is None:
+            reference_reuse.keep(key, measured)
         snapshot = measured.snapshot
         seconds = self.seconds + time.perf_counter() - began
         snapshot.provenance.update(facts, total_seconds=seconds, peak_memory_added_mb=peak.added_mb)
@@ -267,6 +282,31 @@ class LiveRun:
         if self._reference is measured:
             self.alarms.begin(measured, self.probes, self.store)
         return snapshot
+
+    def _measured(
+        self, model: Any, requests: Sequence[Request], step: int, is_reference: bool, at_end: bool
+    ) -> Measurement:
+        most = max(request.num_samples for request in requests)
+        with self._bar(step, most) as done:
+            return self._pipeline().measure(
+                self.probes,
+                requests,
+                self._engine(model, is_reference),
+                step,
+                reference=self._reference,
+                at_ends=at_end or is_reference,
+                progress=done,
+            )
+
+    def _fingerprint(self, model: Any, requests: Sequence[Request], step: int) -> str:
+        """Of the reference to be measured; "" where the one of the run before is not to be taken."""
+        if not isinstance(self._sampler, Sampler) or self.processes.count > 1 or self._reference_model is not None:
+            return ""
+        metrics = self.options.metrics
+        if not isinstance(metrics, str) and any(callable(metric) for metric in metrics):
+            return ""
+        args = getattr(self._trainer, "args", None)
+        return reference_reuse.fingerprint(self._record, requests, step, unwrapped(model), args)
 
     def _pipeline(self) -> Pipeline:
         assert self.asking is not None and self.scorer is not None
@@ -331,6 +371,8 @@ class LiveRun:
     def leave(self) -> None:
         """Lets go of everything that is the training's own; whoever keeps this object keeps no model alive with it."""
         self.release()
+        if self.options.sampler == "vllm":  # it holds the trainer, and may be an engine of our own
+            self._sampler = None
         self._trainer = self._reference_model = self._candidate = self.texts = None
         self.loggers = []
 

@@ -11,24 +11,30 @@ from divmon.sampling.engines.trainer_vllm import TrainerVLLM
 from divmon.sampling.sampler import Sampler
 from divmon.scoring.scorer import Scorer
 from divmon.training.distributed import Processes
+from divmon.training.own_vllm import OwnVLLM, has_none
 from divmon.training.protocol import Asking
 from divmon.training.sharded_models import sharding_of, unwrapped
 
 
 def make_sampler(
-    options: Options, model: Any, renderer: Renderer, processes: Processes, trainer: Any = None
+    options: Options, model: Any, renderer: Renderer, processes: Processes, trainer: Any = None, longest: int = 0
 ) -> TrainingEngine:
     """What draws this process's share.
 
     Args:
         model: as the trainer passes it.
-        trainer: where there is one; holds the vLLM of sampler="vllm".
+        trainer: where there is one; holds the vLLM of sampler="vllm", or gets one beside it.
+        longest: prompt and new tokens of the longest request, what such a vLLM has room for.
 
     Raises:
         ValueError: the model or the trainer cannot be drawn from in this way.
     """
     if options.sampler == "vllm":
-        return TrainerVLLM(trainer, renderer)
+        if not has_none(trainer):
+            return TrainerVLLM(trainer, renderer)
+        own = TrainerVLLM(OwnVLLM(trainer, longest), renderer)
+        own.reason = "a vLLM of divmon's own, asleep while training; a seed for each prompt's samples"
+        return own
     kind = sharding_of(model)
     if kind and options.processes == "main":
         raise ValueError(
@@ -41,7 +47,7 @@ def make_sampler(
         max_batch_tokens=options.max_batch_tokens,
         max_memory_gb=options.max_memory_gb,
         timeout=options.timeout,
-        together=processes if kind in ("fsdp1", "fsdp2") else None,
+        together=processes if kind else None,  # until they are put together (`LiveRun.whole`)
     )
 
 

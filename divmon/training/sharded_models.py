@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
+
+from divmon.undisturbed import free_bytes as free_bytes_of
+
+logger = logging.getLogger("divmon")
 
 Sharding = Literal["", "fsdp1", "fsdp2", "zero3"]
 """How a model's parameters lie over processes; "" where each process holds them whole (DDP, ZeRO-1 and 2)."""
@@ -52,42 +58,118 @@ def sharding_of(model: Any) -> Sharding:
 
 
 @contextmanager
-def whole(model: Any, wrapped: Any = None) -> Iterator[None]:
+def whole(model: Any, wrapped: Any = None, has_room: Callable[[int], bool] = lambda size: True) -> Iterator[bool]:
     """Inside, the model inside the wrappers can be called; every process must come here and leave together.
 
-    ZeRO-3: all parameters are gathered, so that each process may forward as it likes. FSDP1: those of the root, as TRL
-    does for generation; FSDP2: nothing. In both, layers still gather theirs at each forward, so processes must forward
-    equally often.
+    Parameters that lie over processes are put together once, where every process has room for them: else each layer
+    gathers its own at each forward, so at every token, and processes must forward equally often.
 
     Args:
         model: as the trainer passes it.
         wrapped: `trainer.model_wrapped`, which under DeepSpeed is the engine around it.
+        has_room: whether so many bytes fit in every process beside what it holds; asks them all.
+
+    Yields:
+        Whether each process may forward as it likes.
     """
     kind = sharding_of(model)
-    if kind == "zero3":
-        # trl's unwrap_model_for_generation does the same and switches gradient checkpointing, which loses its settings.
-        import deepspeed
-        from trl.models.utils import add_hooks, remove_hooks
+    if not kind:
+        yield True
+        return
+    apart = kind != "fsdp1" or not _has_mixed_precision(model)  # put together, FSDP1 holds full precision only
+    apart = has_room(whole_bytes(model)) and apart
+    if not apart:
+        _say_once(
+            "divmon: layers gather their parameters at every token, which is slow: put together they do not fit the"
+            " memory that is free in every process, or are FSDP1's with mixed precision (use FSDP2)"
+        )
+    around = {"zero3": _whole_zero3, "fsdp1": _whole_fsdp1, "fsdp2": _whole_fsdp2}[kind]
+    with around(model, wrapped, apart):
+        yield apart
 
-        engine = model if hasattr(model, "module") else wrapped  # a reference model has an engine of its own
-        with deepspeed.zero.GatheredParameters(list(model.parameters())):
-            remove_hooks(engine)
-            try:
-                yield
-            finally:
-                add_hooks(engine)
-    elif kind == "fsdp1":
-        from torch.distributed.fsdp import FullyShardedDataParallel
 
-        with FullyShardedDataParallel.summon_full_params(model, recurse=False, writeback=False):
-            yield
-    else:
+@contextmanager
+def _whole_zero3(model: Any, wrapped: Any, apart: bool) -> Iterator[None]:
+    if not apart:  # its hooks gather a layer at a time
+        yield
+        return
+    # trl's unwrap_model_for_generation does the same and switches gradient checkpointing, which loses its settings.
+    import deepspeed
+    from trl.models.utils import add_hooks, remove_hooks
+
+    engine = model if hasattr(model, "module") else wrapped  # a reference model has an engine of its own
+    with deepspeed.zero.GatheredParameters(list(model.parameters())):
+        remove_hooks(engine)
         try:
             yield
         finally:
-            if kind == "fsdp2":  # a root that was only called forward would keep its parameters together
-                for module in filter(_is_fsdp2, model.modules()):
-                    module.reshard()
+            add_hooks(engine)
+
+
+@contextmanager
+def _whole_fsdp1(model: Any, wrapped: Any, apart: bool) -> Iterator[None]:
+    """Of all modules, or of the root alone, as TRL does for generation."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    inner: list[Any] = FullyShardedDataParallel.fsdp_modules(model) if apart else []
+    with FullyShardedDataParallel.summon_full_params(model, recurse=apart, writeback=False):
+        try:
+            for module in inner:  # its own forward would gather and give the parameters away again
+                module.forward = module.module.__call__
+            yield
+        finally:
+            for module in inner:
+                del module.forward
+
+
+@contextmanager
+def _whole_fsdp2(model: Any, wrapped: Any, apart: bool) -> Iterator[None]:
+    modules = list(filter(_is_fsdp2, model.modules()))
+    kept: list[tuple[Any, str, Any]] = []
+    try:
+        if apart:
+            modules[0]._get_fsdp_state()._lazy_init()  # which decides by itself whether the root stays together
+            for module in modules:
+                state = module._get_fsdp_state()
+                kept.append((state, "_auto_reshard_after_forward", state._auto_reshard_after_forward))
+                kept += [(g, "post_forward_mesh_info", g.post_forward_mesh_info) for g in state._fsdp_param_groups]
+                module.set_reshard_after_forward(False, recurse=False)
+                module.unshard()
+        yield
+    finally:
+        for owner, name, value in kept:
+            setattr(owner, name, value)
+        for module in modules:  # a root that was only called forward would keep its parameters together
+            module.reshard()
+
+
+def whole_bytes(model: Any) -> int:
+    """Of all parameters of a sharded model, put together."""
+    import torch.distributed as dist
+
+    parameters = list(model.parameters())
+    if sharding_of(model) == "fsdp1":  # each process has its share
+        return sum(p.numel() * p.element_size() for p in parameters) * dist.get_world_size()
+    return sum(getattr(p, "ds_numel", p.numel()) * p.element_size() for p in parameters)
+
+
+def free_bytes(model: Any) -> int:
+    """Memory that is free for this process on the model's device."""
+    import psutil
+
+    free = free_bytes_of(next(model.parameters()).device)
+    return int(psutil.virtual_memory().available) if free is None else free
+
+
+def _has_mixed_precision(model: Any) -> bool:
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    return any(m.mixed_precision.param_dtype is not None for m in FullyShardedDataParallel.fsdp_modules(model))
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    logger.warning("%s", line)
 
 
 def _is_fsdp2(module: Any) -> bool:

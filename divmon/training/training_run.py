@@ -211,12 +211,15 @@ class TrainingRun:
         self._tried = step
         first, before = live.reference is None, live.seconds
         snapshot = live.take(moment.model, step, self._facts(moment), at_end=moment.last)
-        self._cost = live.seconds - before
-        if first:  # the reference samples more than the others
+        again = snapshot is not None and snapshot.provenance.get("reused")
+        self._cost = self._cost if again else live.seconds - before
+        if again:
+            live.say("divmon: the reference is the run's before, of the same weights, prompts and decoding")
+        elif first:  # the reference samples more than the others
             self._cost *= self.options.num_samples / (self.options.reference_samples or 1)
-        if snapshot is not None and not self._measured:
+        if snapshot is not None and not again and not self._measured:
             self._say_what_it_took(snapshot, live.seconds - before)
-        self._measured = True
+            self._measured = True
         if snapshot is not None and not snapshot.samples:
             raise RuntimeError(f"no prompt could be sampled: {next(iter(snapshot.missing.values()), 'no prompts')}")
         self._latest = snapshot

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from divmon.scoring import encoders as encode
-from divmon.scoring import metrics, packaged_weights
+from divmon.scoring import metric_inputs, metrics, packaged_weights
 from divmon.scoring.decomposition import decompose
 from divmon.scoring.encoders import TextEncoder
 from divmon.scoring.metric_inputs import Inputs, Outputs, Resources, program
@@ -114,14 +114,28 @@ def test_more_samples_than_k_go_to_the_metrics_that_are_unbiased_for_every_numbe
         assert more[name].values != pytest.approx(fewer[name].values, abs=1e-4)
 
 
-def test_each_distinct_text_reaches_the_encoder_once_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_distinct_text_reaches_the_encoder_once_in_all_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
     resources = Resources(embedder="minilm", device="cpu")
     encoder, asked = resources.models["encoder"], []
     assert isinstance(encoder, TextEncoder)
     encode_texts = encoder.encode
     monkeypatch.setattr(encoder, "encode", lambda texts: asked.append(len(texts)) or encode_texts(texts))
-    score([outputs(prompts=5)], select("auto", resources), resources)
-    assert asked == [20]
+    chosen = select("auto", resources)
+    first, more = outputs(prompts=5), outputs(prompts=6)
+    before = by_name(score([first], chosen, resources).scores)
+    again = by_name(score([first], chosen, resources).scores)
+    assert asked == [20] and again["sbert"].values == before["sbert"].values
+    more.texts = [*first.texts, ["new", "new", "other", "new"]]
+    score([more], chosen, resources)
+    assert asked == [20, 2]
+
+
+def test_embeddings_that_are_kept_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metric_inputs, "KEPT_BYTES", 4 * 384 * 3)
+    resources = Resources(embedder="minilm", device="cpu")
+    rows = resources.encode("encoder", ["a", "b", "c", "d", "a"])
+    assert torch.equal(rows[0], rows[4]) and list(resources._known["encoder"]) == ["b", "c", "d"]
+    assert resources.encode("encoder", []).shape == (0, 384)
 
 
 def test_the_tasks_of_a_snapshot_go_through_the_encoder_together(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from divmon import DiversityMonitor
+from divmon.sampling.sampler import Sampler
+from divmon.training import live_run
 from support import runs, tiny
 
 torch.set_num_threads(1)
 PROMPTS = [{"id": f"p{i}", "prompt": row["prompt"]} for i, row in enumerate([*runs.ROWS[:2], runs.ROWS[9]])]
 STEPS = (0, 3, 6)
+
+
+class Gathers(TorchDispatchMode):
+    """Counts the gathers of parameters inside."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += "allgather" in str(function).replace("_", "")
+        return function(*args, **kwargs or {})
 
 
 def options(out: Path, name: str) -> dict[str, Any]:
@@ -78,6 +93,14 @@ def train(out: Path, kind: str, sampler: str | None) -> None:
     model = wrapped.module if kind.startswith("zero") else wrapped
     optimizer = None if kind.startswith("zero") else torch.optim.AdamW(model.parameters(), lr=1e-3)
     wrapped.train()
+    decoding, training = Gathers(), Gathers()
+    draw = Sampler.draw
+
+    def counted(*args: Any, **how: Any) -> Any:
+        with decoding:
+            return draw(*args, **how)
+
+    Sampler.draw = counted  # type: ignore[method-assign]
     for step in range(max(STEPS) + 1):
         if monitor is not None and step in STEPS:
             monitor.trainer = SimpleNamespace(model_wrapped=wrapped)
@@ -86,7 +109,8 @@ def train(out: Path, kind: str, sampler: str | None) -> None:
             assert model.training
         row = runs.TEXTS[(2 * step + dist.get_rank()) % len(runs.TEXTS)]
         ids = torch.tensor([tokenizer(row)["input_ids"]])
-        loss = wrapped(input_ids=ids, labels=ids).loss
+        with training:
+            loss = wrapped(input_ids=ids, labels=ids).loss
         if optimizer is None:
             wrapped.backward(loss)
             wrapped.step()
@@ -94,10 +118,12 @@ def train(out: Path, kind: str, sampler: str | None) -> None:
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
+    Sampler.draw = draw  # type: ignore[method-assign]
     final = weights(kind, model)
     if dist.get_rank() == 0:
         out.mkdir(parents=True, exist_ok=True)
         torch.save(final, out / "weights.pt")
+        (out / "gathers.json").write_text(json.dumps({"decoding": decoding.count, "training": training.count}))
 
 
 if __name__ == "__main__":
@@ -106,5 +132,8 @@ if __name__ == "__main__":
     for kind in sys.argv[2:]:
         for name in ("without", "live", "generate"):
             train(folder / kind / name, kind, None if name == "without" else name)
+        with pytest.MonkeyPatch.context() as patch:  # no room: each layer gathers its own
+            patch.setattr(live_run, "ROOM", 0.0)
+            train(folder / kind / "in_step", kind, "live")
     dist.barrier()
     dist.destroy_process_group()

@@ -12,8 +12,10 @@ from support import SUPPORT, runs, tiny
 
 import divmon
 from divmon import DiversityMonitor
+from divmon.options import Options
 from divmon.sampling.batch_memory import cache_token_budget
 from divmon.scoring.encoders import TextEncoder
+from divmon.scoring.metric_inputs import Resources
 from divmon.undisturbed import Peak
 
 BOUNDED = """
@@ -33,6 +35,14 @@ for limit in (0.05, None):
     assert len(snapshot.samples) == 2 * 64 and not snapshot.missing
     print("added", snapshot.provenance["peak_memory_added_mb"]["cpu"])
 """
+
+
+@pytest.mark.parametrize(("device", "stays"), [("cuda", False), ("cpu", True)])
+def test_by_default_encoders_leave_a_gpu_while_training(device: str, stays: bool) -> None:
+    resources = Resources(device=device, encoder_device=Options().encoder_device)
+    resources.models["nli"]._model = loaded = object()
+    resources.release()
+    assert (resources.models["nli"]._model is loaded) == stays
 
 
 def test_the_option_bounds_the_peak_and_the_peak_is_reported(tmp_path: Path) -> None:

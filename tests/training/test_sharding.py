@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -39,8 +40,18 @@ def folder(request: pytest.FixtureRequest, kind: str) -> Path:
     return request.getfixturevalue("ran" if kind in FSDP else "ran_zero") / kind
 
 
+@pytest.mark.parametrize("kind", FSDP)
+def test_parameters_are_gathered_once_and_not_at_every_token(folder: Path) -> None:
+    without, live, generate, in_step = (
+        json.loads((folder / name / "gathers.json").read_text()) for name in ("without", "live", "generate", "in_step")
+    )
+    assert live["decoding"] == generate["decoding"] == 0
+    assert in_step["decoding"] > 100, "where there is no room each layer gathers its own"
+    assert without["training"] == live["training"] == in_step["training"] > 0, "training gathers as before"
+
+
 @pytest.mark.parametrize("kind", [*FSDP, *ZERO])
-@pytest.mark.parametrize("sampler", ["live", "generate"])
+@pytest.mark.parametrize("sampler", ["live", "generate", "in_step"])
 def test_training_is_the_same_run(folder: Path, kind: str, sampler: str) -> None:
     expected = torch.load(folder / "without" / "weights.pt")
     found = torch.load(folder / sampler / "weights.pt")
@@ -49,9 +60,10 @@ def test_training_is_the_same_run(folder: Path, kind: str, sampler: str) -> None
 
 
 @pytest.mark.parametrize("kind", [*FSDP, *ZERO])
-@pytest.mark.parametrize("sampler", ["live", "generate"])
+@pytest.mark.parametrize("sampler", ["live", "generate", "in_step"])
 def test_samples_are_those_of_the_whole_model(folder: Path, tmp_path: Path, kind: str, sampler: str) -> None:
-    monitor = DiversityMonitor(ranks_sharded.PROMPTS, **ranks_sharded.options(tmp_path, sampler), loggers=[])
+    how = sampler.replace("in_step", "live")
+    monitor = DiversityMonitor(ranks_sharded.PROMPTS, **ranks_sharded.options(tmp_path, how), loggers=[])
     alone = monitor.measure(runs.model(), tiny.tokenizer(runs.TEXTS), 0)
     store = Store(folder / sampler / "_divmon")
     assert store.steps() == list(ranks_sharded.STEPS)
@@ -59,5 +71,5 @@ def test_samples_are_those_of_the_whole_model(folder: Path, tmp_path: Path, kind
     assert store.read(0).samples == alone.samples
     assert not store.read(0).missing
     last = store.read(6)
-    assert last.provenance["sampler"] == sampler
+    assert last.provenance["sampler"] == how
     assert [s.text for s in last.samples] != [s.text for s in store.read(3).samples]

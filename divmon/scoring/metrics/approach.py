@@ -9,6 +9,7 @@ import textwrap
 import warnings
 from collections import Counter
 from collections.abc import Hashable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,7 +105,8 @@ def _approaches(prose_PK: list[list[str | None]], programs_PK: list[list[str | N
     steps = {text: steps_of(text) or None for text in texts}
     built = {text: _build(text) for text in programs}
     rows = []
-    for prose, code in itertools.zip_longest(prose_PK, programs_PK, fillvalue=[]):
+    nothing: list[str | None] = []
+    for prose, code in itertools.zip_longest(prose_PK, programs_PK, fillvalue=nothing):
         both = itertools.zip_longest(prose, code)
         rows.append([steps.get(one or "") or built.get(other or "") for one, other in both])
     return rows
@@ -158,7 +160,7 @@ def _distance(one: Approach, other: Approach) -> float:
     if isinstance(one, frozenset) or isinstance(other, frozenset):
         if not (isinstance(one, frozenset) and isinstance(other, frozenset)):
             return 1.0  # a calculation and a program
-        edges, others = (Counter(dict(edges)) for edges in (one, other))  # type: ignore[call-overload]
+        edges, others = (Counter[Any](dict(counted)) for counted in (one, other))  # type: ignore[arg-type]
         return 1 - 2 * (edges & others).total() / (edges.total() + others.total())
     row = [0] * (len(other) + 1)
     for a in one:
