@@ -20,7 +20,7 @@ OUTPUTS = (
 
 def first_of(row: Mapping[str, Any], names: Iterable[str], but: str | None = None) -> str | None:
     """The first column of these names that holds something, however it is capitalized."""
-    there = {str(name).lower(): name for name in reversed(row) if name != but and row[name] is not None}
+    there = {str(name).lower(): name for name in reversed(list(row)) if name != but and row[name] is not None}
     found = (name if row.get(name) is not None and name != but else there.get(name.lower()) for name in names)
     return next((name for name in found if name is not None), None)
 

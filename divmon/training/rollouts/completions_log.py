@@ -145,7 +145,8 @@ def _look(files: Sequence[Path]) -> tuple[dict[int, _Seen], dict[int, str]]:
     Raises:
         ValueError: none can be read.
     """
-    seen, left_out = {}, {}
+    seen: dict[int, _Seen] = {}
+    left_out: dict[int, str] = {}
     for file in files:
         named = _step_of(file)
         try:
