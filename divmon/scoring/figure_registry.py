@@ -37,10 +37,12 @@ def _rate(meaning: str, **facts: Any) -> Figure:
     return Figure(meaning, **{"range": (0, 1), "diverse": "", "better": "lower", **facts})
 
 
+_OF_GRADED = "over the n prompts with {k} graded completions: one with a truncated answer may have too few"
+
 OF_NO_METRIC = {
     "accuracy": _quality("Share of graded completions that are correct", headline=200),
     "accuracy_no_answer_wrong": _quality("Accuracy with completions without an answer counted as wrong"),
-    "pass_at{k}": _quality("Chance that one of {k} completions is correct (pass@{k})", rank=210),
+    "pass_at{k}": _quality(f"Chance that one of {{k}} completions is correct (pass@{{k}}), {_OF_GRADED}", rank=210),
     "cover_at{k}": _quality("Chance that at least {k} of K completions are correct"),
     "pass_crossing": _quality(
         "k from which the reference's pass@k is at least that of the model now", "", range=(1, None)
@@ -49,7 +51,7 @@ OF_NO_METRIC = {
     "solve_all": _quality("Chance that all of K completions are correct"),
     "solve_none": _quality("Chance that none of K completions is correct", "lower"),
     "mixed": _quality("Chance that some of K completions are correct and some are not", ""),
-    "majority_at{k}": _quality("Accuracy of the vote of {k} completions"),
+    "majority_at{k}": _quality(f"Accuracy of the vote of {{k}} completions, {_OF_GRADED}"),
     "majority_gain": _quality("Accuracy of the vote of K completions minus that of one", range=(-1, 1)),
     "distinct_answers_at{k}": _quality("Expected different final answers among {k} completions", "", range=(1, "{k}")),
     "no_answer": _rate("Share of completions without an answer: truncated, or ended inside their reasoning", rank=220),

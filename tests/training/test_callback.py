@@ -160,6 +160,8 @@ def test_a_plain_loop_measures_when_it_likes(tmp_path: Path) -> None:
     monitor.close()
     assert sorted(read_run(tmp_path / "divmon").changes.step.unique()) == [1, 2]
     assert model.training
+    (curves,) = tmp_path.rglob("events.out*")
+    assert curves.parent == tmp_path / "divmon/runs/divmon", "not shared with other folders of tmp_path"
 
 
 def test_a_failure_is_recorded_and_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
