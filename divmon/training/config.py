@@ -63,6 +63,8 @@ class OptionsDict(TypedDict, total=False):
     alert_delta: float
     max_overhead: float | None
     on_error: Literal["warn", "raise"]
+    likelihood: bool
+    likelihood_every: int | None
     progress: bool
     data: Any
     source_column: str | None
