@@ -64,6 +64,8 @@ class OptionsDict(TypedDict, total=False):
     keep_best: bool
     max_overhead: float | None
     on_error: Literal["warn", "raise"]
+    likelihood: bool
+    likelihood_every: int | None
     tensorboard: Literal["headline", "all"]
     progress: bool
     data: Any

@@ -17,6 +17,7 @@ from divmon.analysis.comparison.compositions import COLUMNS, compositions
 from divmon.analysis.comparison.differences import differences, levels
 from divmon.analysis.comparison.findings import Findings
 from divmon.analysis.comparison.frontier import frontier
+from divmon.analysis.comparison.homogeneity import homogeneity
 from divmon.analysis.comparison.members import Member, Runs, members
 from divmon.analysis.comparison.stages import lineages, stages
 from divmon.analysis.comparison.summary import summary
@@ -103,6 +104,10 @@ def compare(
         stages=stages(aligned, lines),
         decomposition=_of_each(aligned, _parts),
         between=_frame(parts, "task", "metric", "first", "second", "part", "value"),
+        homogeneity=_frame(
+            homogeneity(aligned, {} if chain or len(groups) < 2 else groups),
+            *("task", "first", "second", "step", "overlap", "low", "high", "n", "by_answer"),
+        ),
         composition=_frame((row for member in read for row in compositions(member)), *COLUMNS),
     )
 

@@ -61,6 +61,10 @@ class Findings:
     between: pd.DataFrame
     """Two runs, or two stages, and a task, pairwise metric and part of their difference: second minus first.
     Only of runs that were scored again, since pair distances are not stored."""
+    homogeneity: pd.DataFrame
+    """A task and two runs at one step: `overlap`, how alike their answers are between the runs over within a run (1:
+    the runs say the same; 0: nothing in common), its interval, and how many of `n` prompts go `by_answer`, by final
+    answers, the others by words."""
     composition: pd.DataFrame
     """A run and source of its training data: exact shares of rows and tokens, and the source's own diversity."""
 
