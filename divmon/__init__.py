@@ -73,11 +73,12 @@ _RENAMED = """
     obtain=scoring.model_loading store=storage.writer reading=storage.reader frames=storage.data_frames
     pricing=training.cost processes=training.distributed asking=training.protocol sharding=training.sharded_models
     trainers=training.trainer_access engines=training.setup stacked=loggers.decomposition_chart plugins=options
-    plain=types memory=undisturbed guard=undisturbed attach=cli.attach demo=cli.demo schedule=training.schedule
+    plain=types memory=undisturbed guard=undisturbed stats=scoring.intervals manifest=training.run_record
+    attach=cli.attach demo=cli.demo schedule=training.schedule
 """
 _MOVED = {
-    **{name: f"scoring.{name}" for name in ("alerts", "decomposition", "metrics", "quality", "reference", "stats")},
-    **{name: f"training.{name}" for name in ("budget", "composition", "config", "manifest", "rewards", "rollouts")},
+    **{name: f"scoring.{name}" for name in ("alerts", "decomposition", "metrics", "quality", "reference")},
+    **{name: f"training.{name}" for name in ("budget", "composition", "config", "rewards", "rollouts")},
     **{name: f"analysis.{name}" for name in ("comparison", "curves")},
     **{name: f"prompts.{name}" for name in ("probes", "rendering", "tasks")},
     **{name: f"lineages.{name}" for name in ("miniature", "recipes", "replay", "watch")},

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from divmon.analysis.settings import obstacles, settings
+from divmon.analysis.comparability import obstacles, settings
 from divmon.loggers.console import unanswered
 from divmon.scoring.figure_registry import Registry
-from divmon.scoring.stats import jackknife, within_bounds
+from divmon.scoring.intervals import jackknife, within_bounds
 from divmon.storage.reader import Run
 from divmon.types import TRUNCATED_LIMIT
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from divmon.scoring.intervals import Interval, mean_interval
 from divmon.scoring.metrics.ead import ead
-from divmon.scoring.stats import Interval, mean_interval
 from divmon.storage.reader import Run, read_samples
 
 

@@ -16,7 +16,7 @@ from divmon.cli.flags import names_of
 from divmon.loggers.terminal import Table, show, show_json
 
 if TYPE_CHECKING:
-    from divmon.training.rollouts.completions_log import CompletionsLog
+    from divmon.training.rollouts.trl_completions_log import CompletionsLog
     from divmon.types import Snapshot
 
 OK, PARTLY = 0, 3
@@ -126,9 +126,9 @@ def main(given: Flags) -> int:
 
 def _scored(given: Flags) -> tuple[list[Snapshot], CompletionsLog]:
     from divmon.scoring.scorer import Scorer
-    from divmon.training.rollouts.completions_log import read_completions
     from divmon.training.rollouts.groups import Draw
     from divmon.training.rollouts.scores import GroupScorer
+    from divmon.training.rollouts.trl_completions_log import read_completions
     from divmon.training.rollouts.verdicts import GroupJudge
 
     log = read_completions(given.output_dir, given.num_generations, rewards=given.rewards)

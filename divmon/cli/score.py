@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from divmon.analysis.score_files.settings import Settings
+from divmon.analysis.score_files.score_options import Settings
 from divmon.cli.command import argument, command, flag
 from divmon.cli.flags import whole_number
 from divmon.loggers.terminal import show, show_json

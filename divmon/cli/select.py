@@ -12,7 +12,7 @@ from divmon.cli.flags import names_of
 from divmon.loggers.terminal import clean, show
 
 if TYPE_CHECKING:
-    from divmon.scoring.choice import Rule
+    from divmon.scoring.best_point import Rule
 
 OK = 0
 
@@ -38,7 +38,7 @@ class Chosen:
         Raises:
             ValueError: both rules are given, or a number is no share.
         """
-        from divmon.scoring.choice import Rule
+        from divmon.scoring.best_point import Rule
 
         return Rule(self.min_accuracy, self.keep)
 
@@ -66,7 +66,7 @@ class Flags(Chosen):
 def main(given: Flags) -> int:
     """Runs the command and returns its exit code."""
     rule = given.rule()
-    from divmon.lineages.select import select
+    from divmon.lineages.checkpoint_selection import select
     from divmon.storage.reader import read_run
 
     run = read_run(given.run)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from divmon.sampling.batch_memory import cache_token_budget
-from divmon.sampling.context import context_length
+from divmon.sampling.context_length import context_length
 from divmon.types import Likelihood, RenderedPrompt, Sample
 from divmon.undisturbed import is_out_of_memory, release_memory, undisturbed
 

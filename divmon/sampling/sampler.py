@@ -20,7 +20,7 @@ from divmon.prompts.rendering import Renderer
 from divmon.sampling import Drawing, Request
 from divmon.sampling.batch_memory import cache_token_budget, logit_tokens, most_rows
 from divmon.sampling.completions import from_ids
-from divmon.sampling.context import context_length, fitting, what_does_not_fit, width_limit
+from divmon.sampling.context_length import context_length, fitting, what_does_not_fit, width_limit
 from divmon.sampling.engines import Batch, DecodeBatch, Lockstep, NonFiniteLogits, TooLate, left_pad
 from divmon.sampling.engines.generate import generate
 from divmon.sampling.engines.live import live

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from divmon.scoring.stats import Interval, from_replicates, mean_interval
+from divmon.scoring.intervals import Interval, from_replicates, mean_interval
 from divmon.types import TERMS
 
 Array = NDArray[np.float64]

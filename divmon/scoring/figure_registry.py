@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from divmon.scoring import metrics
-from divmon.scoring.stats import within_bounds
+from divmon.scoring.intervals import within_bounds
 from divmon.types import Change, Figure, Score, plain
 
 EVERYTHING = ("verifier", "vocab_size", "encoder", "code_encoder", "nli")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from divmon.scoring.decomposition import Array, Verdicts, as_distances, plain, sides
-from divmon.scoring.stats import mean_interval
+from divmon.scoring.intervals import mean_interval
 
 
 @dataclass(frozen=True)

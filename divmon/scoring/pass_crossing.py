@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from divmon.scoring.intervals import FEWEST, Interval, from_replicates
 from divmon.scoring.quality import pass_at
-from divmon.scoring.stats import FEWEST, Interval, from_replicates
 
 Array = NDArray[np.float64]
 Verdicts = Sequence[Sequence[bool | None]]

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from divmon.scoring.stats import mean_interval
+from divmon.scoring.intervals import mean_interval
 from divmon.types import Score
 
 Array = NDArray[np.float64]

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from divmon.grading.users_code import called
 from divmon.scoring.figure_registry import Registry, of_metrics
+from divmon.scoring.intervals import from_replicates, jackknife, paired_change
 from divmon.scoring.metric_inputs import Inputs, Outputs, Resources, classify_together, embed_together
+from divmon.scoring.metric_selection import asked, select
 from divmon.scoring.metrics import EXPENSIVE, Metric
 from divmon.scoring.packaged_weights import MPNET, Unavailable
-from divmon.scoring.selection import asked, select
-from divmon.scoring.stats import from_replicates, jackknife, paired_change
 from divmon.types import Change, Figure, Score
 
 logger = logging.getLogger("divmon")

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from divmon.scoring.stats import mean_interval
+from divmon.scoring.intervals import mean_interval
 from divmon.types import TRUNCATED, Probe, Sample, Score
 
 

@@ -1,7 +1,7 @@
 """`keep_best`: the weights of the best step so far, saved by the trainer's own save while it trains.
 
-After each measurement the new step and the kept one are put to the rule of `divmon.scoring.choice`; where the new one
-is chosen, it takes the other's place in `<run directory>/best`. One folder is kept, whatever else the training writes.
+After each measurement the new step and the kept one are put to the rule of `divmon.scoring.best_point`; where the new
+one is chosen, it takes the other's place in `<run directory>/best`. One folder is kept, whatever else the training writes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from divmon.options import Options
-from divmon.scoring.choice import NoChoice, Point, choose, point_of, unsound
+from divmon.scoring.best_point import NoChoice, Point, choose, point_of, unsound
 from divmon.storage import best
 from divmon.storage.writer import Store, read_run
 from divmon.training.live_run import LiveRun

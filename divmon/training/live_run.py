@@ -25,11 +25,11 @@ from divmon.training.alert_actions import Alarms
 from divmon.training.continuation import new_metrics, reference_to_go_on_with
 from divmon.training.cost import Price
 from divmon.training.distributed import Processes
-from divmon.training.manifest import manifest
+from divmon.training.process_shares import Spread
 from divmon.training.protocol import Asking
+from divmon.training.run_record import manifest
 from divmon.training.setup import make_sampler, make_scorer
 from divmon.training.sharded_models import free_bytes, sharding_of, unwrapped, whole
-from divmon.training.spread import Spread
 from divmon.training.stored_texts import StoredTexts, WithStoredTexts
 from divmon.training.timing import Meter
 from divmon.types import Probe, Snapshot

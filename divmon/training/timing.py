@@ -13,7 +13,7 @@ from divmon.sampling import Drawing, Request
 from divmon.scoring.encoders import TextEncoder
 from divmon.scoring.scorer import Scorer
 from divmon.training.cost import Price
-from divmon.training.spread import Spread
+from divmon.training.process_shares import Spread
 from divmon.undisturbed import undisturbed
 
 TIMED_STEPS = 8

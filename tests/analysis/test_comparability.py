@@ -12,7 +12,7 @@ from support import run_dirs
 from support.compared import STEPS, figures, of, two
 
 import divmon
-from divmon.scoring.stats import paired_change
+from divmon.scoring.intervals import paired_change
 
 
 def refusal(folder: Path, **of_second: Any) -> str:

@@ -12,7 +12,7 @@ from support.compared import STEPS, figures, of, two
 
 from divmon.analysis.comparison.divergence import sign_flips
 from divmon.scoring.figure_registry import Registry
-from divmon.scoring.stats import paired_change
+from divmon.scoring.intervals import paired_change
 
 
 @settings(deadline=None, max_examples=10)

@@ -19,7 +19,7 @@ from divmon.analysis.comparison.contrasts import along, estimates
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.curves import Curves, Table
 from divmon.scoring.figure_registry import Registry
-from divmon.scoring.stats import paired_change
+from divmon.scoring.intervals import paired_change
 
 
 def test_between_snapshots_figures_are_interpolated(tmp_path: Path) -> None:

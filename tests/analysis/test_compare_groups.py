@@ -14,7 +14,7 @@ from support.compared import STEPS, of
 
 import divmon
 from divmon.analysis.comparison.contrasts import Along, estimates
-from divmon.scoring.stats import mean_interval, paired_change
+from divmon.scoring.intervals import mean_interval, paired_change
 
 
 def simulated(generator: np.random.Generator, seeds: int, prompts: int, spread: float) -> tuple[Along, list[Any]]:

@@ -13,7 +13,7 @@ from support import run_dirs
 
 from divmon.analysis.curves import Curves, left_out
 from divmon.scoring.figure_registry import Registry
-from divmon.scoring.stats import jackknife, within_bounds
+from divmon.scoring.intervals import jackknife, within_bounds
 from divmon.storage.reader import read_run
 
 values = st.lists(st.floats(0.1, 9) | st.just(float("nan")), min_size=1, max_size=9)

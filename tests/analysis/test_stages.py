@@ -61,7 +61,7 @@ def test_the_interval_of_a_stage_is_the_jackknife_of_its_ratio(tmp_path: Path) -
         tmp_path / "a", [0, 9], {("sums", "sbert"): value_SP}, facts={0: {"stage": "s"}, 9: {"stage": "s"}}
     )
     row = of(divmon.compare([run]).stages, stage="s", task="sums").iloc[0]
-    from divmon.scoring.stats import jackknife
+    from divmon.scoring.intervals import jackknife
 
     expected = jackknife(lambda v_P2: float(100 * v_P2[:, 1].mean() / v_P2[:, 0].mean()), value_SP.T)
     assert (row["kept_percent"], row["kept_low"], row["kept_high"]) == pytest.approx(

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from support import run_dirs
 
+from divmon.analysis.comparability import settings
 from divmon.analysis.comparison.compare import compare
-from divmon.analysis.settings import settings
 from divmon.lineages.published import overlay as paper_overlay
 from divmon.lineages.published import paper
 from divmon.prompts import tasks

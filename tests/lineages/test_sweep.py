@@ -19,7 +19,7 @@ import divmon
 from divmon.cli import main
 from divmon.lineages.sweep import NARROWEST, refine
 from divmon.lineages.sweep.interpolation import Interpolation, Unlike, check_shapes, check_vocabularies, merged
-from divmon.scoring.choice import Rule
+from divmon.scoring.best_point import Rule
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:

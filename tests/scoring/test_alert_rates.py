@@ -14,8 +14,8 @@ from support.alert_simulation import Truth
 from test_alerts import test_of, traced
 
 from divmon.scoring.alerts import ALPHA
+from divmon.scoring.alerts.hypotheses import DELTA, TESTS, Figures
 from divmon.scoring.alerts.power import sight
-from divmon.scoring.alerts.statistics import DELTA, TESTS, Figures
 from divmon.scoring.decomposition import pairs
 from divmon.types import Snapshot
 

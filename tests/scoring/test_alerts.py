@@ -23,11 +23,11 @@ from divmon import DiversityCallback
 from divmon.scoring import metrics
 from divmon.scoring import scorer as scoring
 from divmon.scoring.alerts import ALPHA, Alert, Alerts, act, actions, replay, replay_alerts
-from divmon.scoring.alerts.statistics import DELTA, SHARE, TESTS, Figures, Finding, paired
+from divmon.scoring.alerts.hypotheses import DELTA, SHARE, TESTS, Figures, Finding, paired
 from divmon.scoring.decomposition import pairs
+from divmon.scoring.intervals import FEWEST
 from divmon.scoring.metric_inputs import Inputs, Outputs, Resources
 from divmon.scoring.reference import Measurement
-from divmon.scoring.stats import FEWEST
 from divmon.scoring.within_strata import within
 from divmon.storage.reader import read_run
 from divmon.storage.writer import Store

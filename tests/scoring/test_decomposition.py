@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from divmon.scoring.decomposition import STRATA, decompose, pairs
+from divmon.scoring.intervals import FEWEST
 from divmon.scoring.metrics import ast_subtree, code_embedding, nli, sbert
-from divmon.scoring.stats import FEWEST
 from divmon.types import TERMS
 
 VERDICTS = st.sampled_from([True, False, None])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from divmon.scoring.figure_registry import Registry
-from divmon.scoring.stats import mean_interval
+from divmon.scoring.intervals import mean_interval
 from divmon.types import Change, Score
 
 SHARES = st.lists(st.floats(0, 1), min_size=1, max_size=12)

@@ -11,7 +11,7 @@ from scipy.special import stdtrit
 from support import alert_simulation as simulated
 
 from divmon.scoring.alerts import ALPHA, Alert, Alerts, act
-from divmon.scoring.alerts.statistics import DELTA, Figures, saturation
+from divmon.scoring.alerts.hypotheses import DELTA, Figures, saturation
 from divmon.types import Snapshot
 
 PROMPTS, K, LOOKS = 64, 16, 20

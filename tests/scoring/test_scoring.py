@@ -15,11 +15,11 @@ from divmon.scoring import encoders as encode
 from divmon.scoring import metric_inputs, metrics, packaged_weights
 from divmon.scoring.decomposition import decompose
 from divmon.scoring.encoders import TextEncoder
+from divmon.scoring.intervals import from_replicates, jackknife
 from divmon.scoring.metric_inputs import Inputs, Outputs, Resources, program
+from divmon.scoring.metric_selection import select
 from divmon.scoring.packaged_weights import Unavailable
 from divmon.scoring.scorer import Scorer, changes, score
-from divmon.scoring.selection import select
-from divmon.scoring.stats import from_replicates, jackknife
 from divmon.types import Score
 
 OWN = """

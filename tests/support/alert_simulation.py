@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from divmon.scoring.alerts import Alert, Alerts
-from divmon.scoring.alerts.statistics import SHARE
+from divmon.scoring.alerts.hypotheses import SHARE
 from divmon.scoring.decomposition import Pairs
 from divmon.scoring.within_strata import within
 from divmon.types import Probe, Prompt, Score, Snapshot, plain

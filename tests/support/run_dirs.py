@@ -10,8 +10,8 @@ import numpy as np
 
 from divmon.pipeline import Pipeline
 from divmon.sampling import Drawing, Request
+from divmon.scoring.intervals import jackknife
 from divmon.scoring.scorer import Scorer
-from divmon.scoring.stats import jackknife
 from divmon.storage.writer import Store
 from divmon.types import Decoding, Probe, Prompt, RenderedPrompt, Sample, Score, Snapshot, Verdict
 

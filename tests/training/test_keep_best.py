@@ -15,7 +15,7 @@ import divmon
 from divmon import DiversityCallback
 from divmon.cli import main
 from divmon.options import Options
-from divmon.scoring.choice import choose, point_of
+from divmon.scoring.best_point import choose, point_of
 from divmon.storage import best
 from divmon.training import best_checkpoint
 

@@ -20,7 +20,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 import divmon
 from divmon import DiversityCallback
 from divmon.analysis.report.headline import headline
-from divmon.scoring.alerts.statistics import Figures
+from divmon.scoring.alerts.hypotheses import Figures
 from divmon.scoring.figure_registry import Registry
 from divmon.types import Prompt, Verdict
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from divmon.sampling import Drawing, Request
 from divmon.training.distributed import Processes
-from divmon.training.spread import Spread, share_of
+from divmon.training.process_shares import Spread, share_of
 from divmon.types import Decoding, RenderedPrompt, Sample
 
 DECODING = Decoding(max_new_tokens=8, temperature=1.0, top_p=1.0, stop=())

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats as theirs
 
 from divmon.scoring.decomposition import STRATA, Pairs, pairs
-from divmon.scoring.stats import leave_one_out
+from divmon.scoring.intervals import leave_one_out
 from divmon.training.rollouts.unpaired import decompose_unpaired, two_sample_interval, unpaired_change
 from divmon.types import TERMS
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from divmon.analysis.comparability import Obstacle, obstacles, settings
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.score_files.comparison import listed
-from divmon.analysis.settings import Obstacle, obstacles, settings
 from divmon.storage.manifest import asked
 
 

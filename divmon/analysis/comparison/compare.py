@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from divmon.analysis.comparability import settings
 from divmon.analysis.comparison.alignment import Task, align
 from divmon.analysis.comparison.compositions import COLUMNS, compositions
 from divmon.analysis.comparison.differences import differences, levels
@@ -23,7 +24,6 @@ from divmon.analysis.comparison.stages import lineages, stages
 from divmon.analysis.comparison.summary import summary
 from divmon.analysis.comparison.table import text
 from divmon.analysis.curves import AXES
-from divmon.analysis.settings import settings
 from divmon.scoring.figure_registry import Registry
 from divmon.storage.problems import Problem
 

@@ -26,7 +26,7 @@ from divmon.analysis.comparison.alignment import Task
 from divmon.analysis.comparison.axes import Looks, interpolated
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.curves import left_out
-from divmon.scoring.stats import FEWEST
+from divmon.scoring.intervals import FEWEST
 
 Array = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from divmon.analysis.comparison.axes import Looks, looks
 from divmon.analysis.comparison.contrasts import Estimates, along, estimates, pulls
 from divmon.analysis.comparison.divergence import LEVEL, holm, sign_flips
 from divmon.analysis.comparison.members import Member
-from divmon.scoring.stats import within_bounds
+from divmon.scoring.intervals import within_bounds
 
 Row = dict[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from divmon.scoring.choice import unbeaten
+from divmon.scoring.best_point import unbeaten
 from divmon.scoring.figure_registry import Registry
 
 if TYPE_CHECKING:

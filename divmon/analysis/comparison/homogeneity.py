@@ -10,8 +10,8 @@ import numpy as np
 
 from divmon.analysis.comparison.alignment import Task
 from divmon.analysis.comparison.members import Member
+from divmon.scoring.intervals import from_replicates
 from divmon.scoring.segmentation import words
-from divmon.scoring.stats import from_replicates
 from divmon.types import Sample
 
 SAMPLES = 16

@@ -7,9 +7,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from divmon.analysis.comparability import settings
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.curves import Curves
-from divmon.analysis.settings import settings
 from divmon.grading.grader import judge
 from divmon.pipeline import Grader, Pipeline
 from divmon.sampling import Request

@@ -18,7 +18,7 @@ from divmon.analysis.comparison.alignment import Task
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.curves import Curves, left_out
 from divmon.scoring.figure_registry import Registry
-from divmon.scoring.stats import FEWEST
+from divmon.scoring.intervals import FEWEST
 from divmon.storage.reader import read_run
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from divmon.analysis.report.chart_rows import CHANCE, DIFFERENT, Row
-from divmon.analysis.report.words import TERM_WORDS
+from divmon.analysis.report.wording import TERM_WORDS
 from divmon.loggers.decomposition_chart import COLOURS
 from divmon.types import TERMS
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from divmon.analysis.comparison.members import Member
-from divmon.analysis.report.words import interval, listed, number
+from divmon.analysis.report.wording import interval, listed, number
 from divmon.types import TERMS
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from divmon.analysis.report import chart_rows, charts, facts
 from divmon.analysis.report.headline import headline
-from divmon.analysis.report.words import what
+from divmon.analysis.report.wording import what
 from divmon.storage.data_frames import write_csv
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.comparison.stages import MEAN
-from divmon.analysis.report.words import interval, number, table
+from divmon.analysis.report.wording import interval, number, table
 from divmon.loggers.decomposition_chart import evenly
 from divmon.storage.reader import read_run
 from divmon.types import strict_json

@@ -21,7 +21,7 @@ import numpy as np
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.report.correct_answers import among_correct
 from divmon.analysis.report.unsound import DEGENERATE, kinds_of, unsound
-from divmon.analysis.report.words import chance, count, interval, listed, number, what
+from divmon.analysis.report.wording import chance, count, interval, listed, number, what
 
 if TYPE_CHECKING:
     from divmon.analysis.comparison.compare import Comparison

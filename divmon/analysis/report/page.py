@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from divmon import __version__
 from divmon.analysis.report import chart_rows, charts, facts, samples
 from divmon.analysis.report.headline import RULES, Headline, headline, most
-from divmon.analysis.report.words import TERM_WORDS, what
+from divmon.analysis.report.wording import TERM_WORDS, what
 from divmon.storage.cache import cache_folder
 from divmon.types import plain, strict_json
 

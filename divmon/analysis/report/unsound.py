@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from divmon.analysis.comparison.members import Member
-from divmon.analysis.report.words import listed
+from divmon.analysis.report.wording import listed
 
 if TYPE_CHECKING:
     from divmon.analysis.comparison.compare import Comparison

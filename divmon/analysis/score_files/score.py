@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from divmon import __version__
 from divmon.analysis.score_files.comparison import compare, listed, match
 from divmon.analysis.score_files.correctness import summary, task_of
+from divmon.analysis.score_files.score_options import Settings, SettingsDict
 from divmon.analysis.score_files.scored import Side, report, sides
-from divmon.analysis.score_files.settings import Settings, SettingsDict
 from divmon.analysis.score_files.tables import tables
 from divmon.loggers.terminal import Block
 from divmon.prompts import tasks

@@ -11,9 +11,9 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from divmon.analysis.comparability import Settings, settings
 from divmon.analysis.curves import Curves
 from divmon.analysis.recounting import recounted_ead
-from divmon.analysis.settings import Settings, settings
 from divmon.lineages.published import paper
 from divmon.lineages.published.catalog import MOST, PAPER, PROMPTS
 from divmon.storage.reader import Run

@@ -20,7 +20,7 @@ from typing import Any
 
 from divmon.lineages.sweep.interpolation import Interpolation, check_vocabularies, merged
 from divmon.lineages.watch.checkpoints import Loader, Unusable
-from divmon.scoring.choice import Choice, NoChoice, Point, Rule, choose, point_of, unsound
+from divmon.scoring.best_point import Choice, NoChoice, Point, Rule, choose, point_of, unsound
 from divmon.storage.reader import FOLDER, Run, list_steps, read_run
 
 PER_ALPHA = 1000

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from divmon.sampling import devices
+from divmon.sampling.batch_rows import Rows, Undecided
 from divmon.sampling.engines import Batch, Drawn, TooLate, check_decoding
 from divmon.sampling.fixed_shapes import FixedForward, Unfit
 from divmon.sampling.inverse_cdf import choose
 from divmon.sampling.prompt_ends import Prompts, part_prompts
-from divmon.sampling.rows import Rows, Undecided
 from divmon.sampling.weight_copies import weights_cast_once
 from divmon.undisturbed import undisturbed
 

@@ -21,9 +21,9 @@ from scipy.special import stdtrit
 
 from divmon.grading.users_code import within
 from divmon.options import from_file
-from divmon.scoring.alerts.evidence import TITLES, evidence, title
+from divmon.scoring.alerts.hypotheses import DELTA, TESTS, Figures, Finding, possible
+from divmon.scoring.alerts.messages import TITLES, evidence, title
 from divmon.scoring.alerts.power import sight
-from divmon.scoring.alerts.statistics import DELTA, TESTS, Figures, Finding, possible
 from divmon.storage.reader import Run, read_run
 from divmon.types import Probe, Snapshot
 

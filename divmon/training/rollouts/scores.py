@@ -15,9 +15,9 @@ from divmon.pipeline import outputs, with_verdicts
 from divmon.scoring import quality, soundness
 from divmon.scoring.decomposition import Decomposition, decompose, pairs
 from divmon.scoring.figure_registry import Registry
+from divmon.scoring.intervals import mean_interval
 from divmon.scoring.reference import Correct, Measurement, by_prompt, terms_as_changes
 from divmon.scoring.scorer import Scored, Scorer
-from divmon.scoring.stats import mean_interval
 from divmon.training.rollouts.groups import TASK, Drawn, as_prompt, samples, text_of
 from divmon.training.rollouts.unpaired import decompose_unpaired, unpaired_change
 from divmon.training.rollouts.verdicts import Array, GroupJudge

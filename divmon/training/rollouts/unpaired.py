@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
 from divmon.scoring.decomposition import STRATA, Decomposition, Pairs
-from divmon.scoring.stats import FEWEST, Interval, leave_one_out, mean_interval
+from divmon.scoring.intervals import FEWEST, Interval, leave_one_out, mean_interval
 from divmon.types import TERMS
 
 Array = NDArray[np.float64]

@@ -15,7 +15,7 @@ import divmon
 from divmon.analysis.report import chart_rows, write
 from divmon.analysis.report.correct_answers import Parts
 from divmon.analysis.report.headline import headline
-from divmon.analysis.report.words import number
+from divmon.analysis.report.wording import number
 from divmon.loggers.console import closing_lines
 from divmon.scoring.alerts import Alert
 from divmon.scoring.scorer import Scorer

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from divmon.scoring.figure_registry import Registry
-from divmon.scoring.stats import Array, Interval, mean_interval, within_bounds
+from divmon.scoring.intervals import Array, Interval, mean_interval, within_bounds
 from divmon.types import TRUNCATED_LIMIT, Snapshot
 
 HEALTHY = 0.95

@@ -1,4 +1,4 @@
-"""The checkpoint of a run to keep: chosen by the rule of `divmon.scoring.choice` among those that lie on the disk."""
+"""The checkpoint of a run to keep: chosen by `divmon.scoring.best_point` among those that lie on the disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from divmon.analysis.curves import Curves
 from divmon.lineages.watch.checkpoints import NotWhole, Unusable, found
-from divmon.scoring.choice import Choice, NoChoice, Point, Rule, choose, point_of
+from divmon.scoring.best_point import Choice, NoChoice, Point, Rule, choose, point_of
 from divmon.storage.best import BEST, best_step
 from divmon.storage.reader import FOLDER, WATCH_FOLDER, Run
 
@@ -52,7 +52,7 @@ def select(
     """Chooses among the evaluations whose weights are kept.
 
     Args:
-        metric: the figure of diversity; `divmon.scoring.choice.figure_of` chooses where None.
+        metric: the figure of diversity; `divmon.scoring.best_point.figure_of` chooses where None.
         tasks: those that count; all where None.
         step: this one, whatever the rule says.
         checkpoints: the folder that holds checkpoint-N; the one around the run directory where None.

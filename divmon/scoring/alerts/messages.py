@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from divmon.scoring.alerts.statistics import Figures, Finding
+from divmon.scoring.alerts.hypotheses import Figures, Finding
 from divmon.types import TERMS, TRUNCATED_LIMIT
 
 TITLES = {

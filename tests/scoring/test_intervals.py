@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from divmon.scoring.stats import FEWEST, from_replicates, jackknife, mean_interval, paired_change
+from divmon.scoring.intervals import FEWEST, from_replicates, jackknife, mean_interval, paired_change
 
 values = st.lists(st.floats(0.1, 50), min_size=FEWEST, max_size=20)
 

@@ -17,9 +17,9 @@ import divmon
 from divmon import cli
 from divmon.scoring.scorer import Scorer
 from divmon.training.rollouts import Rollouts
-from divmon.training.rollouts.completions_log import read_completions
 from divmon.training.rollouts.groups import Draw
 from divmon.training.rollouts.scores import GroupScorer
+from divmon.training.rollouts.trl_completions_log import read_completions
 from divmon.training.rollouts.verdicts import GroupJudge
 
 BY_NAME = {"parity": 0.5}

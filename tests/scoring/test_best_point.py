@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from divmon.scoring.choice import NoChoice, Point, Rule, choose, figure_of, point_of, unsound
+from divmon.scoring.best_point import NoChoice, Point, Rule, choose, figure_of, point_of, unsound
 from divmon.types import Change, Score, Snapshot
 
 NOISE = np.linspace(-0.02, 0.02, 12)

@@ -12,7 +12,7 @@ from support import tiny
 from divmon import DiversityMonitor
 from divmon.prompts.rendering import Renderer
 from divmon.sampling import Drawing, Request
-from divmon.sampling.context import context_length
+from divmon.sampling.context_length import context_length
 from divmon.sampling.sampler import Sampler
 from divmon.types import Decoding, Prompt
 

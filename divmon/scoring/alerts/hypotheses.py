@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from divmon.scoring.figure_registry import Registry
-from divmon.scoring.stats import Array, Interval, mean_interval
+from divmon.scoring.intervals import Array, Interval, mean_interval
 from divmon.types import TRUNCATED_LIMIT, Score, Snapshot
 
 DELTA = 0.05
