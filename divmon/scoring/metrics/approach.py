@@ -104,7 +104,8 @@ def _approaches(prose_PK: list[list[str | None]], programs_PK: list[list[str | N
     steps = {text: steps_of(text) or None for text in texts}
     built = {text: _build(text) for text in programs}
     rows = []
-    for prose, code in itertools.zip_longest(prose_PK, programs_PK, fillvalue=[]):
+    nothing: list[str | None] = []
+    for prose, code in itertools.zip_longest(prose_PK, programs_PK, fillvalue=nothing):
         both = itertools.zip_longest(prose, code)
         rows.append([steps.get(one or "") or built.get(other or "") for one, other in both])
     return rows
