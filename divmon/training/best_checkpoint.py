@@ -1,7 +1,7 @@
 """`keep_best`: the weights of the best step so far, saved by the trainer's own save while it trains.
 
 After each measurement the new step and the kept one are put to the rule of `divmon.scoring.best_point`; where the new
-one is chosen, it takes the other's place in `<run directory>/best`. One folder is kept, whatever else the training writes.
+one is chosen, it takes the other's place in `<run directory>/best`. One folder is kept, whatever else is written.
 """
 
 from __future__ import annotations

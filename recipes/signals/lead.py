@@ -81,6 +81,8 @@ def table(out: Path) -> str:
     leads: dict[tuple[str, str], list[int | None]] = {}
     for name in ("narrow", "broad"):
         for seed in SEEDS:
+            if not (out / f"{name}-{seed}").exists():
+                continue
             run = divmon.read_run(out / f"{name}-{seed}")
             at = {figure: moved(run, figure) for figure in FIGURES}
             cells = [f"{step if step is not None else 'never'}{way}" for step, way in at.values()]

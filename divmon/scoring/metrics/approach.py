@@ -20,7 +20,7 @@ _NUMBER = r"[-\u2212]?[$\u20ac\u00a3]?\d[\d,]*(?:\.\d+)?%?"
 _STEP = re.compile(rf"({_NUMBER})((?:\s*[-+*/\u00d7\u00f7\u2212x^]\s*{_NUMBER})+)\s*=\s*({_NUMBER})")
 _OPERATION = re.compile(rf"\s*([-+*/\u00d7\u00f7\u2212x^])\s*({_NUMBER})")
 _SIGNS = {"\u00d7": "*", "x": "*", "\u00f7": "/", "\u2212": "-"}
-Approach = tuple[Hashable, ...] | frozenset[Hashable]
+Approach = tuple[Hashable, ...] | frozenset[tuple[tuple[str, str], int]]
 """Steps in order; or, of a program, (pair of node types, how often)."""
 
 
@@ -160,7 +160,11 @@ def _distance(one: Approach, other: Approach) -> float:
     if isinstance(one, frozenset) or isinstance(other, frozenset):
         if not (isinstance(one, frozenset) and isinstance(other, frozenset)):
             return 1.0  # a calculation and a program
+<<<<<<< HEAD
         edges, others = (Counter[Any](dict(counted)) for counted in (one, other))  # type: ignore[arg-type]
+=======
+        edges, others = (Counter(dict(edges)) for edges in (one, other))
+>>>>>>> signals
         return 1 - 2 * (edges & others).total() / (edges.total() + others.total())
     row = [0] * (len(other) + 1)
     for a in one:
