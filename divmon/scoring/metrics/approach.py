@@ -9,7 +9,6 @@ import textwrap
 import warnings
 from collections import Counter
 from collections.abc import Hashable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -160,11 +159,7 @@ def _distance(one: Approach, other: Approach) -> float:
     if isinstance(one, frozenset) or isinstance(other, frozenset):
         if not (isinstance(one, frozenset) and isinstance(other, frozenset)):
             return 1.0  # a calculation and a program
-<<<<<<< HEAD
-        edges, others = (Counter[Any](dict(counted)) for counted in (one, other))  # type: ignore[arg-type]
-=======
-        edges, others = (Counter(dict(edges)) for edges in (one, other))
->>>>>>> signals
+        edges, others = (Counter(dict(counted)) for counted in (one, other))
         return 1 - 2 * (edges & others).total() / (edges.total() + others.total())
     row = [0] * (len(other) + 1)
     for a in one:
