@@ -77,7 +77,7 @@ NULLS = {
 
 @pytest.mark.parametrize("null", list(NULLS)[:2])
 def test_healthy_runs_hardly_ever_alarm(null: str) -> None:
-    count = 40
+    count = 20
     allowed = ALPHA * count + 3 * math.sqrt(ALPHA * count)
     assert share(count, *NULLS[null]) * count <= allowed
 
@@ -98,7 +98,7 @@ LIMITS = {
 @pytest.mark.parametrize("limit", LIMITS)
 def test_at_each_limit_of_the_null_a_look_has_its_level(limit: str) -> None:
     """One look of many runs: more findings than the level would break the promise of all looks together."""
-    count = 150
+    count = 60
     t = np.array([last_t(generator, *LIMITS[limit]) for generator in np.random.default_rng(2).spawn(count)])
     for level in (0.2, 0.05, 0.01):
         found = (t > -stdtrit(PROMPTS - 1, level)).mean()

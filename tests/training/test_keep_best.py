@@ -74,6 +74,7 @@ def test_select_prints_the_path_alone(trained: Any, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.strip() == str(out / "checkpoint-20")
 
 
+@pytest.mark.slow
 def test_an_adapter_is_kept_and_outlives_a_resume(tmp_path: Path) -> None:
     from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
 
