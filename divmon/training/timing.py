@@ -16,7 +16,7 @@ from divmon.training.cost import Price
 from divmon.training.process_shares import Spread
 from divmon.undisturbed import undisturbed
 
-TIMED_STEPS = 8
+TIMED_STEPS = 4
 """Decoding steps that are timed, fewer where answers are short."""
 TRIED_TOKENS = 32
 """New tokens of the completions that show how soon they end."""
@@ -83,13 +83,12 @@ class Meter:
     def _time(self, batch: list[Request]) -> None:
         """Seconds of a prefill by prompt token, and of a step, half way to the limit: caches grow with every token."""
         limit = _limit(batch)
-        steps = max(1, min(TIMED_STEPS, limit // 4))
+        steps = max(1, min(TIMED_STEPS, limit // 8))
         longer = [_longer(request, limit // 2) for request in batch]
         with _endless(self._sampler):
-            prefill = self._seconds(_limited(batch, 1))
             one = self._seconds(_limited(longer, 1))
             several = self._seconds(_limited(longer, 1 + steps))
-        self._prefill = prefill / max(1, sum(len(request.prompt.input_ids) for request in batch))
+        self._prefill = one / max(1, sum(len(request.prompt.input_ids) for request in longer))
         self._step = max(several - one, 0.0) / steps
         self._timed_rows = max(1, _rows(batch))
 
