@@ -19,7 +19,7 @@ from divmon.types import Decoding, RenderedPrompt, Sample
 from divmon.undisturbed import free_bytes
 
 PROMPT = torch.tensor([[5, 17, 40, 8, 23]])
-OURS_AT_MOST = 36
+OURS_AT_MOST = 34
 """Operations of a step that are not the model's."""
 FORWARD_AT_MOST = {"olmo3": 270, "llama": 195, "gpt2": 70}
 """Operations of a forward of one token, in the four layers of a tiny model (three of GPT-2)."""
@@ -75,8 +75,7 @@ def test_a_measurement_runs_on_deterministic_operations_alone(queued: None, top_
     assert tokens.shape == (1, 3, 12)
 
 
-@pytest.mark.parametrize("top_p", [1.0, 0.95])
-@pytest.mark.parametrize("family", FORWARD_AT_MOST)
+@pytest.mark.parametrize(("family", "top_p"), [("olmo3", 1.0), ("llama", 0.95), ("gpt2", 1.0)])
 def test_between_two_checks_nothing_waits_and_operations_are_few(queued: None, family: str, top_p: float) -> None:
     model, waits, counts = tiny.model(family), [], []
     for tokens in (2 * CHECK_EVERY + 1, 3 * CHECK_EVERY + 1):
