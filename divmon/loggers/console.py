@@ -187,7 +187,7 @@ def progress_bar(title: str, total: int, *, shown: bool = True) -> Iterator[Call
     """A bar that is gone when done; gives the function that advances it. None where the output goes to a file."""
     from tqdm.auto import tqdm
 
-    seen = getattr(sys.stderr, "isatty", bool)() or "ipykernel" in sys.modules
+    seen = sys.stderr is not None and (getattr(sys.stderr, "isatty", bool)() or "ipykernel" in sys.modules)
     disable = not (shown and seen)
     with tqdm(total=total, desc=title, leave=False, disable=disable, dynamic_ncols=True, file=sys.stderr) as bar:
 

@@ -180,7 +180,7 @@ def test_bad_rows_of_the_reference_are_named_with_their_file(
     assert code == 3 and report["bad_rows"] == [] and report["reference"]["bad_rows"][0]["line"] == 4
     assert "before.jsonl:4: not JSON" in capsys.readouterr().err
     assert run(tmp_path, code_rows(NOW), before=["{"])[0] == 2
-    assert "before.jsonl: nothing to score, 1 bad rows and no good one" in capsys.readouterr().err
+    assert "before.jsonl: nothing to score, 1 bad row and no good one" in capsys.readouterr().err
 
 
 def test_a_metric_that_fails_on_one_side_is_named_there(tmp_path: Path) -> None:

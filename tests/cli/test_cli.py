@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import os
 import signal
@@ -69,7 +70,7 @@ def test_a_flag_of_an_option_says_what_the_option_says() -> None:
         ("rollouts nowhere", "divmon rollouts: no completions_*.parquet in nowhere"),
         ("rollouts nowhere --threshold x", "expected a number, or name=number[,name=number], got 'x'"),
         ("tasks gsm9k", "divmon tasks: no task named 'gsm9k'"),
-        ("data nowhere.jsonl", "divmon data: there is no file 'nowhere.jsonl'"),
+        ("data nowhere.jsonl", "divmon data: no file 'nowhere.jsonl'"),
         ("demo --steps 3", "divmon demo: --steps: expected at least 4"),
         ("replay nothing", "divmon replay: "),
         ("replay --checkpoints --models nobody", "divmon replay: "),
@@ -130,7 +131,10 @@ def test_ctrl_c_is_130() -> None:
     code = "import time\nfrom divmon.cli import tasks, main\ntasks._chosen = lambda names: time.sleep(60)\n"
     code += "print('at work', flush=True)\nraise SystemExit(main(['tasks']))"
     command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # What a shell runs in the background ignores the signal, and so would its children.
+    heeds = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, preexec_fn=heeds, **pipes) as process:
         assert process.stdout is not None and process.stdout.readline() == "at work\n"
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)

@@ -127,7 +127,7 @@ def test_the_budget_counts_the_cache_as_autocast_makes_it(
     accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A float32 model's rows are as many as those of a bfloat16 model, on a GPU with 8 MB free."""
-    monkeypatch.setattr("divmon.undisturbed.free_bytes", lambda device: 8_000_000)
+    monkeypatch.setattr("divmon.sampling.batch_memory.free_bytes", lambda device: 8_000_000)
     batches = []
     for model in (prepared("llama", accelerator), tiny.model("llama").bfloat16()):
         sampler = Sampler(model, Renderer(tiny.tokenizer(), chat=False), how="live")

@@ -48,7 +48,11 @@ def noisy(text: str, prompt: Prompt) -> Verdict:
 )
 def test_the_run_is_the_same_run(tmp_path: Path, kind: str, args: dict[str, Any]) -> None:
     rollouts = Rollouts(
-        metrics="ead,sbert", resources={"embedder": "minilm"}, verifier=noisy, encoder_share=None, min_groups=1
+        metrics="ead,sbert",
+        resources={"embedder": "minilm"},
+        verifier=noisy,
+        encoder_share=None,
+        min_groups=1,
     )
     watched, taken = train(kind, tmp_path / "with", rollouts, tmp_path / "rollouts", **args)
     assert_same_run(watched, train(kind, tmp_path / "without", **args))
@@ -154,7 +158,7 @@ def test_stored_as_a_run_of_its_own_beside_the_main_one(tmp_path: Path) -> None:
 
 def test_a_resumed_run_goes_on_with_the_same_reference(tmp_path: Path) -> None:
     """Stopped at 6 and resumed from 4: the window of 6 is made again, and all is as in the run that was not stopped."""
-    options = {"metrics": "ead,sbert", "embedder": "minilm", "encoder_share": None, "min_groups": 1}
+    options = {"metrics": "ead,sbert", "resources": {"embedder": "minilm"}, "encoder_share": None, "min_groups": 1}
     for name, stops in {"whole": [8], "parts": [6, 8]}.items():
         for stop in stops:
             args = {"max_steps": stop, "save_strategy": "steps", "save_steps": 4, "lr_scheduler_type": "constant"}
@@ -178,7 +182,7 @@ def test_the_same_prompts_again_are_compared_prompt_by_prompt(tmp_path: Path) ->
     """Of a data set of 10 prompts, each window of 5 batches holds all."""
     rows = rl_runs.PROMPTS[:10]
     args = {"rows": rows, "max_steps": 10, "logging_steps": 5}
-    options = {"metrics": "ead,sbert", "embedder": "minilm", "encoder_share": None, "min_groups": 1}
+    options = {"metrics": "ead,sbert", "resources": {"embedder": "minilm"}, "encoder_share": None, "min_groups": 1}
     _, (first, second) = train("grpo", tmp_path, Rollouts(**options), **args)
     assert first.provenance["prompts"] == second.provenance["prompts"] and len(first.provenance["prompts"]) == 10
     assert "paired by prompt on the 10 prompts" in second.provenance["compared"]
@@ -208,7 +212,7 @@ def test_a_window_with_too_few_groups_goes_on(tmp_path: Path) -> None:
 
 def test_metrics_that_need_a_model_take_their_share_and_no_more(tmp_path: Path) -> None:
     """With a share of nothing only the first window has them; the cheap ones are in every window."""
-    options = {"metrics": "ead,sbert", "embedder": "minilm", "encoder_share": 0.0, "min_groups": 1}
+    options = {"metrics": "ead,sbert", "resources": {"embedder": "minilm"}, "encoder_share": 0.0, "min_groups": 1}
     _, taken = train("grpo", tmp_path, Rollouts(**options))
     assert [snapshot.provenance["with_encoder"] for snapshot in taken] == [True, False, False, False]
     for snapshot in taken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
@@ -140,7 +141,9 @@ def _changes(c: Comparison, member: Member) -> list[Row]:
         measured = [*first.values(), *measured]
     places = member.curves.positions[["tokens", "examples"]].to_dict("index")
     named = {"run": member.name, "group": member.group, "thin": len(c.groups[member.group]) > 1}
-    return [row | named | {name: _clean(at) for name, at in places[row["step"]].items()} for row in measured]
+    # Between evaluations likelihoods alone are measured; how many tokens had been trained on is not kept there.
+    nowhere = {"tokens": math.nan, "examples": math.nan}
+    return [row | named | {a: _clean(at) for a, at in places.get(row["step"], nowhere).items()} for row in measured]
 
 
 def _differences(c: Comparison) -> list[Row]:
