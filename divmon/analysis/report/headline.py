@@ -177,7 +177,7 @@ def _which(
         short = f"None collapsed; {lost} lost diversity." if lost else "None collapsed."
     said = [
         _figures(c, worst),
-        *(f"{row['group']} {_of_measured(c, row, degenerate)}: {_kept(row)}." for row in others),
+        *(f"{row['group']} {_of_measured(c, row, degenerate)}: {_kept(row, 'up by')}." for row in others),
     ]
     if others and not collapsed:
         said.insert(0, f"{worst['group']} {_of_measured(c, worst, degenerate)}.")
@@ -210,11 +210,11 @@ def _figures(c: Comparison, row: Row) -> str:
     )
 
 
-def _kept(row: Row) -> str:
+def _kept(row: Row, rise: str = "gained") -> str:
     """`kept 34 % (95 % interval 30 to 38 %)`, or by how much it rose: nothing keeps more than it had."""
     rose = round(row["kept_percent"]) > 100
     by = 100 if rose else 0
-    said = f"{'gained' if rose else 'kept'} {number(row['kept_percent'] - by, '.0f')} %"
+    said = f"{rise if rose else 'kept'} {number(row['kept_percent'] - by, '.0f')} %"
     if math.isnan(row["low"]):
         return said
     low, high = (number(row[name] - by, ".0f") for name in ("low", "high"))

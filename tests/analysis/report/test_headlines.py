@@ -60,7 +60,7 @@ def fired(kind: str, step: int = 10) -> Alert:
             {"a": 0.3, "b": 0.996},
             "Which run collapsed?",
             "None collapsed; a lost diversity.",
-            "b gained diversity: gained",
+            "b gained diversity: up by",
         ),
         ({"a": 0.6, "b": 0.996}, "Which run collapsed?", "None collapsed.", "a gained diversity."),
         ({"a": 0.4, "b": 0.4}, "Which run collapsed?", "None collapsed.", "kept its diversity"),
