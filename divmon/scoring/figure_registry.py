@@ -86,6 +86,8 @@ class Registry:
     def __getitem__(self, name: str) -> Figure:
         """What the figure of this name is; `UNKNOWN` where nothing declares it."""
         known = self.own.get(name) or of_no_metric(name)
+        if known is None and "/" in name:  # a term of a decomposition; to look for it among metrics would load torch
+            return UNKNOWN
         return known or _of_the_package().get(name) or UNKNOWN
 
     def of(self, names: Iterable[str]) -> dict[str, Figure]:

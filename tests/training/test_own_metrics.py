@@ -158,8 +158,13 @@ def test_its_record_says_all_about_it(trained: tuple[Path, str]) -> None:
         assert (undecorated.diverse, undecorated.headline, undecorated.aggregate) == ("higher", None, "mean")
 
 
-def test_a_run_with_its_record_is_compared_without_loading_torch(trained: tuple[Path, str]) -> None:
-    code = f"import sys, divmon; print(divmon.compare([{str(trained[0])!r}])); assert 'torch' not in sys.modules"
+def test_a_run_with_its_record_is_compared_and_reported_without_loading_torch(
+    trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    """Which takes three seconds."""
+    run, page = str(trained[0]), str(tmp_path / "page.html")
+    code = f"import sys, divmon; print(divmon.compare([{run!r}])); divmon.report([{run!r}], {page!r})"
+    code += "; assert 'torch' not in sys.modules"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert said.returncode == 0, said.stderr
     assert "words_apart" in said.stdout
