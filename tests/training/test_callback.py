@@ -105,13 +105,13 @@ def test_an_early_stop_is_measured_though_the_budget_had_passed_its_step_over(tm
     assert read_run(tmp_path).steps == [0, 8]
 
 
-def test_the_trainer_is_found_without_its_frame() -> None:
+def test_the_trainer_is_found_without_its_frame(tmp_path: Path) -> None:
     """Called from a place with no trainer in sight, what refers to the callback leads to it."""
     from divmon.training.trainer_access import _referrers, find_trainer
 
     callback = DiversityCallback(runs.PROBES, **quiet())
     assert find_trainer(callback) is None
-    trainer = runs.sft(Path("unused"), [callback])
+    trainer = runs.sft(tmp_path, [callback])
     assert trainer in [found for found in _referrers(callback) if hasattr(found, "callback_handler")]
     assert find_trainer(callback) is trainer
 
