@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from divmon.scoring.figure_registry import Registry
-from divmon.scoring.intervals import Array, Interval, mean_interval, within_bounds
+from divmon.scoring.intervals import FEWEST, Array, Interval, mean_interval, within_bounds
 from divmon.types import TRUNCATED_LIMIT, Snapshot
 
 HEALTHY = 0.95
@@ -157,7 +157,7 @@ def choose(points: Sequence[Point], rule: Rule | None = None) -> Choice:
         return _at_least(points, rule.min_accuracy, graded)
     if rule.keep is not None or not graded:
         return _keeping(points, HEALTHY if rule.keep is None else rule.keep, graded)
-    edge = [p for p, best in zip(points, unbeaten([_place(p) for p in points]), strict=True) if best]
+    edge = [p for p, best in zip(points, unbeaten([place(p) for p in points]), strict=True) if best]
     best = max(edge, key=lambda point: point.accuracy.value)
     good = [point for point in edge if point is best or _as_good(point, best)]
     chosen = _most_diverse(good)
@@ -202,14 +202,15 @@ def _most_diverse(points: Sequence[Point]) -> Point:
     """On the prompts that all have, where those are enough for an interval: else easy prompts decide."""
     value_NP = np.stack([point.diversity_P for point in points])
     common_P = ~np.isnan(value_NP).any(0)
-    value_NP = value_NP[:, common_P] if common_P.sum() >= 5 else value_NP
+    value_NP = value_NP[:, common_P] if common_P.sum() >= FEWEST else value_NP
     order = [(float(np.nanmean(row)), point.accuracy.value) for row, point in zip(value_NP, points, strict=True)]
     return points[max(range(len(points)), key=lambda i: order[i])]
 
 
-def _place(point: Point) -> tuple[float, float]:
-    diversity = point.diversity.value  # of no prompt with two correct answers: nothing is left
-    return point.accuracy.value, 0.0 if np.isnan(diversity) else diversity
+def place(point: Point) -> tuple[float, float]:
+    """(accuracy, diversity); what is not graded counts as 0, and so does what no prompt has two correct answers of."""
+    accuracy, diversity = point.accuracy.value, point.diversity.value
+    return 0.0 if np.isnan(accuracy) else accuracy, 0.0 if np.isnan(diversity) else diversity
 
 
 def _shown(interval: Interval, digits: int, sign: str = "") -> str:

@@ -29,7 +29,7 @@ from divmon.training.process_shares import Spread
 from divmon.training.protocol import Asking
 from divmon.training.run_record import manifest
 from divmon.training.setup import make_sampler, make_scorer
-from divmon.training.sharded_models import free_bytes, sharding_of, unwrapped, whole
+from divmon.training.sharded_models import free_memory, sharding_of, unwrapped, whole
 from divmon.training.stored_texts import StoredTexts, WithStoredTexts
 from divmon.training.timing import Meter
 from divmon.types import Probe, Snapshot
@@ -169,7 +169,7 @@ class LiveRun:
         """What to be inside of to call a model whose parameters are sharded."""
 
         def has_room(size: int) -> bool:
-            return not self.processes.largest(int(size > ROOM * free_bytes(model)))
+            return not self.processes.largest(int(size > ROOM * free_memory(model)))
 
         with whole(model, getattr(self._trainer, "model_wrapped", None), has_room) as apart:
             if isinstance(self._sampler, Sampler) and sharding_of(model):

@@ -97,14 +97,14 @@ class Spread:
             Disconnected: a process did not come to the exchange.
         """
         together = self.processes
-        rounds, draws = self.rounds(requests), self._times(requests)
+        rounds, draws, limit = self.rounds(requests), self._times(requests), getattr(self.sampler, "timeout", 0.0)
         drawn: list[Drawing] = []
         try:
             with self.around():
                 if together.count > 1:  # the same in each process, so that all stay in step
                     self.sampler.prepare(requests)
                 for i, share in enumerate(rounds):
-                    with _time_limit(self.sampler, draws - 1 if i else 1.0):
+                    with having(self.sampler, "timeout", limit * (draws - 1 if i else 1)):
                         drawn.append(
                             self.sampler.draw(
                                 share, seed=seed, step=step, progress=lambda n: progress(n * together.count)
@@ -142,14 +142,14 @@ class Spread:
 
 
 @contextmanager
-def _time_limit(sampler: Any, times: float) -> Iterator[None]:
-    """Inside, a sampler that has a time limit has so many times that limit."""
-    before = getattr(sampler, "timeout", None)
-    if before is None or times == 1.0:
+def having(sampler: Any, name: str, value: Any) -> Iterator[None]:
+    """Inside, a sampler that has an attribute of this name has this value there."""
+    if not hasattr(sampler, name):
         yield
         return
-    sampler.timeout = before * times
+    before = getattr(sampler, name)
+    setattr(sampler, name, value)
     try:
         yield
     finally:
-        sampler.timeout = before
+        setattr(sampler, name, before)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from divmon.undisturbed import free_bytes as free_bytes_of
+from divmon.undisturbed import free_bytes
 
 logger = logging.getLogger("divmon")
 
@@ -153,11 +153,11 @@ def whole_bytes(model: Any) -> int:
     return sum(getattr(p, "ds_numel", p.numel()) * p.element_size() for p in parameters)
 
 
-def free_bytes(model: Any) -> int:
+def free_memory(model: Any) -> int:
     """Memory that is free for this process on the model's device."""
     import psutil
 
-    free = free_bytes_of(next(model.parameters()).device)
+    free = free_bytes(next(model.parameters()).device)
     return int(psutil.virtual_memory().available) if free is None else free
 
 

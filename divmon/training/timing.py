@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +12,7 @@ from divmon.sampling import Drawing, Request
 from divmon.scoring.encoders import TextEncoder
 from divmon.scoring.scorer import Scorer
 from divmon.training.cost import Price
-from divmon.training.process_shares import Spread
+from divmon.training.process_shares import Spread, having
 from divmon.undisturbed import undisturbed
 
 TIMED_STEPS = 4
@@ -85,7 +84,7 @@ class Meter:
         limit = _limit(batch)
         steps = max(1, min(TIMED_STEPS, limit // 8))
         longer = [_longer(request, limit // 2) for request in batch]
-        with _endless(self._sampler):
+        with having(self._sampler, "eos_token_ids", []):  # no token ends a completion: what is timed is the limit
             one = self._seconds(_limited(longer, 1))
             several = self._seconds(_limited(longer, 1 + steps))
         self._prefill = one / max(1, sum(len(request.prompt.input_ids) for request in longer))
@@ -124,20 +123,6 @@ class Meter:
 
     def _draw(self, requests: Sequence[Request]) -> Drawing:
         return self._sampler.draw(requests, seed=0, step=-1)
-
-
-@contextmanager
-def _endless(sampler: Any) -> Iterator[None]:
-    """Inside, no token ends a completion: what is timed is the limit."""
-    before = getattr(sampler, "eos_token_ids", None)
-    if before is None:
-        yield
-        return
-    sampler.eos_token_ids = []
-    try:
-        yield
-    finally:
-        sampler.eos_token_ids = before
 
 
 def _few(requests: Sequence[Request]) -> list[Request]:

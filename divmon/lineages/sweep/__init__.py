@@ -20,7 +20,7 @@ from typing import Any
 
 from divmon.lineages.sweep.interpolation import Interpolation, check_vocabularies, merged
 from divmon.lineages.watch.checkpoints import Loader, Unusable
-from divmon.scoring.best_point import Choice, NoChoice, Point, Rule, choose, point_of, unsound
+from divmon.scoring.best_point import Choice, NoChoice, Point, Rule, choose, place, point_of, unsound
 from divmon.storage.reader import FOLDER, Run, list_steps, read_run
 
 PER_ALPHA = 1000
@@ -228,12 +228,6 @@ class Sweep:
 def step_of(alpha: float) -> int:
     """The step of a run at which an alpha is measured."""
     return round(PER_ALPHA * alpha)
-
-
-def place(point: Point) -> tuple[float, float]:
-    """(accuracy, diversity); what is not graded counts as 0, and so does what no prompt has two correct answers of."""
-    accuracy, diversity = point.accuracy.value, point.diversity.value
-    return 0.0 if math.isnan(accuracy) else accuracy, 0.0 if math.isnan(diversity) else diversity
 
 
 def refine(places: Mapping[float, tuple[float, float]], done: Sequence[int] = ()) -> float | None:

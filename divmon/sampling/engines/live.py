@@ -75,18 +75,18 @@ def _following(
     forward: _Forward, cache: Any, prompts: Prompts, batch: Batch, steps: int
 ) -> tuple[_Growing | FixedForward, str]:
     """What forwards the tokens after the prompts; on a GPU why it does so by single operations, where it does."""
-    device, length = forward.device, prompts.ids_PL.shape[1]
-    if devices.replays(device):
+    note = ""
+    if devices.replays(forward.device):
         try:
             if batch.together is not None or prompts.padded or forward.attention != "sdpa":
                 why = "processes in step" if batch.together else "padding" if prompts.padded else forward.attention
                 raise Unfit(f"no CUDA graphs: {why or 'an unknown attention'} does not allow fixed shapes")
             if not forward.takes_positions:
                 raise Unfit("no CUDA graphs: the model takes no positions")
-            return FixedForward(forward.model, cache, forward.last, length), ""
+            return FixedForward(forward.model, cache, forward.last, prompts.ids_PL.shape[1]), ""
         except Unfit as error:
-            return _Growing(forward, cache, prompts, batch.num_samples, steps), str(error)
-    return _Growing(forward, cache, prompts, batch.num_samples, steps), ""
+            note = str(error)
+    return _Growing(forward, cache, prompts, batch.num_samples, steps), note
 
 
 class _Growing:
