@@ -1,8 +1,10 @@
 """Trains the miniature on each mixture and measures what is left: one line of results.jsonl a training, resumable.
 
     python recipes/composition/run.py --until 22:00
+    python recipes/composition/run.py --round 2
 
-Run again it goes on with what is missing. README.md says what is expected; it was committed before the first run.
+Run again it goes on with what is missing. README.md says what is expected of each round; it was committed before the
+round's first run.
 """
 
 from __future__ import annotations
@@ -31,7 +33,13 @@ from divmon.types import plain
 HERE = Path(__file__).parent
 TEACHERS = ("first_then", "algebra", "checked", "backwards", "numbered", "questions", "equations", "table")
 """Styles of the miniature, each a teacher; the first four leave a choice of words, which `freedom` 0 takes away."""
-SEEDS = (0, 1, 2)
+SEEDS = {1: (0, 1, 2), 2: (0, 1)}
+"""Of each round's trainings."""
+BASE = {1: 0, 2: 1}
+"""Which base model a round trains."""
+RESULTS = {1: HERE / "results.jsonl", 2: HERE / "results2.jsonl"}
+TEMPERATURE, TOP_P = 0.6, 0.95
+"""Of all samples."""
 STEPS, TOKENS, LEARNING_RATE = 30, 480, 1e-3
 """Of each training; completion tokens of a step, at least."""
 PROMPTS, SAMPLES = 32, 8
@@ -58,9 +66,18 @@ class Mixture:
         return f"t{self.teachers}-l{self.largest:.2f}-f{self.freedom}-s{self.solutions}-o{self.first}"
 
 
-def mixtures() -> list[Mixture]:
-    """All 32, those of one teacher with two different ones."""
+def mixtures(round_: int = 1) -> list[Mixture]:
+    """All 32 of the first round, those of one teacher with two different ones; all 48 of the second.
+
+    The second has other numbers, shares, solutions and teachers, so that no mixture stands in both.
+    """
     found = []
+    if round_ == 2:
+        choice = random.Random(2)
+        for freedom, solutions in itertools.product((0, 1), (1, 2, 8)):
+            for teachers, share in ((1, 1.0), (2, 0.5), (2, 0.65), (3, 1 / 3), (3, 0.9), (5, 0.2), (5, 0.65), (8, 0.5)):
+                found.append(Mixture(teachers, share, freedom, solutions, first=choice.randrange(2, len(TEACHERS))))
+        return found
     for freedom, solutions in itertools.product((0, 1), (1, 4)):
         found += [Mixture(1, 1.0, freedom, solutions, first) for first in (0, 1)]
         for teachers in (2, 4, 8):
@@ -150,10 +167,15 @@ def encoder() -> Any:
 
 def predict(mixture: Mixture, seed: int) -> dict[str, Any]:
     """What the data alone say."""
+    from divmon.training.composition.form import form
     from divmon.training.composition.predictors import predictors
 
     sample = [(r["source"], r["prompt"], r["completion"]) for r in itertools.islice(rows(mixture, seed), SAMPLED_ROWS)]
-    return predictors(sample, encoder().encode).as_dict()
+    encode = encoder().encode
+    return predictors(sample, encode).as_dict() | {
+        "form": form(sample, encode),
+        "form_decoded": form(sample, encode, temperature=TEMPERATURE, top_p=TOP_P),
+    }
 
 
 def done(results: Path) -> set[tuple[str, int]]:
@@ -168,16 +190,18 @@ def done(results: Path) -> set[tuple[str, int]]:
     return found
 
 
-def run(results: Path, *, until: float = float("inf"), steps: int = STEPS, most: int | None = None) -> int:
+def run(
+    results: Path, *, round_: int = 1, until: float = float("inf"), steps: int = STEPS, most: int | None = None
+) -> int:
     """Trains what is missing, all mixtures of one seed before the next seed; returns how many it did."""
     torch.set_num_threads(1)
-    model, tokenizer = base.base_model(0)
+    model, tokenizer = base.base_model(BASE[round_])
     there, made = done(results), 0
     if results.exists() and not results.read_bytes().endswith(b"\n"):
         with results.open("a") as file:
             file.write("\n")
     before: dict[str, float] | None = None
-    for seed, mixture in itertools.product(SEEDS, mixtures()):
+    for seed, mixture in itertools.product(SEEDS[round_], mixtures(round_)):
         if (mixture.name, seed) in there:
             continue
         if time.time() > until or made == most:
@@ -189,7 +213,7 @@ def run(results: Path, *, until: float = float("inf"), steps: int = STEPS, most:
         train(trained, tokenizer, batches(mixture, seed, tokenizer, steps))
         row = {"mixture": mixture.name, "seed": seed, **asdict(mixture), "steps": steps}
         row |= {"before": before, "after": measure(trained, tokenizer, seed)}
-        row |= {"predictors": plain(predict(mixture, seed)) if seed == SEEDS[0] else {}}
+        row |= {"predictors": plain(predict(mixture, seed)) if seed == SEEDS[round_][0] else {}}
         with results.open("a") as file:
             file.write(json.dumps(row | {"seconds": round(time.time() - began, 1)}) + "\n")
         made += 1
@@ -206,7 +230,9 @@ def clock(text: str) -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
+    parser.add_argument("--round", type=int, choices=SEEDS, default=1)
+    parser.add_argument("--results", type=Path, help="results.jsonl and results2.jsonl beside this file by default")
     parser.add_argument("--until", type=clock, default=float("inf"), help="begin no training after this time, HH:MM")
     given = parser.parse_args()
-    print(f"{run(given.results, until=given.until)} trainings")
+    made = run(given.results or RESULTS[given.round], round_=given.round, until=given.until)
+    print(f"{made} trainings")

@@ -38,8 +38,8 @@ def _load(name: str) -> Any:
 
 def test_the_mixtures_vary_one_thing_at_a_time(recipe: Any) -> None:
     run = recipe["run"]
-    every = run.mixtures()
-    assert len({mixture.name for mixture in every}) == len(every) == 32
+    every = [*run.mixtures(), *run.mixtures(2)]
+    assert len({mixture.name for mixture in every}) == len(every) == 32 + 48
     for mixture in every:
         drawn = list(itertools.islice(run.rows(mixture, 0), 400))
         sources = [row["source"] for row in drawn]
@@ -80,6 +80,11 @@ def test_the_analysis_finds_the_predictor_that_decides(recipe: Any) -> None:
     assert len(fit) == len(judge) == 16 and not set(fit) & set(judge)
     candidate, found = analyze.analyze(columns, fit, judge, "sbert_correct")
     own = next(row for row in found if row["predictor"] == "conditional")
+    say, width = analyze.predicted(columns["ead"], columns["ead"] ** 3, np.array([-9.0, 0.0, 9.0]))
+    assert say[0] == min(columns["ead"] ** 3) and say[2] == max(columns["ead"] ** 3), (
+        "rising, never beyond what was seen"
+    )
+    assert abs(say[1]) < 0.2 and 0 < width < 5
     assert candidate == "conditional" and own["rho"] > 0.9 and own["fitted"] < -0.9
     assert own["interval"][0] > 0.7 and own["over_interval"][0] > 0
     null = next(row for row in found if row["predictor"] == "teachers")

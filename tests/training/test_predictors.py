@@ -11,6 +11,7 @@ import torch
 
 from divmon.cli import main
 from divmon.training.composition import Composition
+from divmon.training.composition.form import decoded_shares, form, without_content
 from divmon.training.composition.predictors import UNKNOWN, predictors
 from divmon.training.composition.rows import TextRow
 from divmon.training.composition.sources import PROMPTS, Gathered, rows_of_mixture
@@ -60,6 +61,33 @@ def test_one_teacher_of_one_wording_is_zero_everywhere() -> None:
     assert math.isnan(found.same_prompt)
     with pytest.raises(ValueError, match="two rows or more, got 1"):
         predictors([("a", "p", "up")], encode)
+
+
+def test_content_is_put_aside() -> None:
+    prompt = "Ida buys 3 bags with 4 cards each. How many cards?"
+    assert without_content(prompt, "Ida has 3 x 4 = 12 Cards, 1,200.50 in all") == "_ has # x # = # _, # in all"
+    assert without_content("", "so it is") == "so it is"
+
+
+def test_shares_are_those_of_drawing() -> None:
+    even = decoded_shares({"a": 5, "b": 5}, 0.6, 0.95)
+    assert even == pytest.approx({"a": 0.5, "b": 0.5})
+    cool = decoded_shares({"a": 80, "b": 20}, 0.5)
+    assert cool == pytest.approx({"a": 16 / 17, "b": 1 / 17}), "the shares squared"
+    assert decoded_shares({"a": 80, "b": 20}, 0.5, 0.9) == {"a": 1.0}, "top-p after the temperature"
+    assert decoded_shares({"a": 80, "b": 20}) == pytest.approx({"a": 0.8, "b": 0.2})
+    with pytest.raises(ValueError, match="above 0"):
+        decoded_shares({"a": 1}, 0.0)
+
+
+def test_form_by_hand() -> None:
+    """Two sources of opposite form, on one prompt: of a share p and 1 - p, 2 p (1 - p) of all pairs are 2 apart."""
+    rows = [("a", "p", "up")] * 6 + [("b", "p", "down")] * 2
+    assert form(rows, encode) == pytest.approx(2 * 2 * 6 * 2 / (8 * 7)), "no row with itself"
+    assert form(rows, encode, temperature=0.1, top_p=0.9) == pytest.approx(0.0), "the small source is never drawn"
+    assert form(rows, encode, temperature=0.6) < form(rows, encode) < form(rows, encode, temperature=2.0)
+    with pytest.raises(ValueError, match="two rows or more, got 1"):
+        form(rows[:1], encode)
 
 
 def test_the_sample_of_a_mixture_has_the_shares_of_its_sources() -> None:

@@ -67,7 +67,7 @@ def predictors(rows: Sequence[tuple[str, str, str]], encode: Encode) -> Predicto
         raise ValueError(f"expected two rows or more, got {len(rows)}")
     sources, prompts, completions = (list(column) for column in zip(*rows, strict=True))
     size = torch.tensor([len(text) for text in completions], dtype=torch.float64).clamp(min=1)
-    asked, said = (_embedded(texts, encode) for texts in (prompts, completions))
+    asked, said = (embedded(texts, encode) for texts in (prompts, completions))
     apart_NN = (1 - said @ said.mT).clamp(min=0)
     near_NN = (asked @ asked.mT).fill_diagonal_(-math.inf)
     nearest_NM = near_NN.topk(min(NEIGHBORS, len(rows) - 1), dim=1).indices
@@ -89,7 +89,7 @@ def predictors(rows: Sequence[tuple[str, str, str]], encode: Encode) -> Predicto
     )
 
 
-def _embedded(texts: list[str], encode: Encode) -> Any:
+def embedded(texts: list[str], encode: Encode) -> Any:
     """Each distinct text is read once."""
     distinct = list(dict.fromkeys(texts))
     place = {text: i for i, text in enumerate(distinct)}
