@@ -180,11 +180,8 @@ class _OnImport(importlib.abc.MetaPathFinder):
 
 
 def _runner(program: Sequence[str]) -> Callable[[], Any]:
-    """Runs the program in this process as Python would start it: its `__main__`, `sys.argv` and `sys.path[0]`.
-
-    Raises:
-        ValueError: there is none, or it is no Python program.
-    """
+    """Runs the program in this process as Python would start it: its `__main__`, `sys.argv` and `sys.path[0]`. Raises
+    ValueError: there is none, or it is no Python program."""
     if not program or list(program) == ["-m"]:
         raise ValueError("expected the program after --: -m MODULE, a script, or a Python program on PATH")
     if program[0] == "-m":

@@ -61,8 +61,8 @@ class Measured:
 
 
 @dataclass
-class LoadedModels:
-    """Where and how checkpoints are loaded, or the server that samples."""
+class Loaded:
+    """Where and how checkpoints are loaded."""
 
     device: str = flag("auto", metavar="NAME")
     """cuda:1, cpu, ...; auto is a GPU where there is one."""
@@ -70,6 +70,14 @@ class LoadedModels:
     """float32, bfloat16, float16; auto is as the weights were saved."""
     tokenizer: str | None = flag(metavar="NAME")
     """In place of the checkpoints' own."""
+    trust_remote_code: bool = False
+    """Run code that comes with a model."""
+
+
+@dataclass
+class Served(Loaded):
+    """The same, or the server that samples."""
+
     serve: str | None = flag(metavar="COMMAND")
     """Sample from a completion server, started for each checkpoint: 'vllm serve {checkpoint} --port {port}'."""
     serve_model: str | None = flag(metavar="NAME")
@@ -83,12 +91,19 @@ def names_of(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def whole_number(text: str) -> int:
-    """A whole number from 1 on.
+def numbers(text: str) -> list[float]:
+    """Numbers with commas between them; raises ValueError where there is none, or one is no number."""
+    try:
+        found = list(map(float, names_of(text)))
+    except ValueError:
+        found = []
+    if not found:
+        raise ValueError(f"expected numbers with commas between them, got {text!r}")
+    return found
 
-    Raises:
-        ValueError: it is none.
-    """
+
+def whole_number(text: str) -> int:
+    """A whole number from 1 on; raises ValueError where it is none."""
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"expected a whole number from 1 on, got {text!r}")
     return int(text)

@@ -76,11 +76,7 @@ def main(given: Flags) -> int:
 
 
 def _train(recipe: Recipe, chosen: Sequence[str], given: Flags) -> None:
-    """Its stages in order.
-
-    Raises:
-        ReplayError, RecipeError: it cannot go on.
-    """
+    """Its stages in order. Raises ReplayError, RecipeError: it cannot go on."""
     lineage = Lineage(recipe, Path(given.out), given.seed)
     for name in chosen or recipe.stages:
         stage = recipe.stages[name]

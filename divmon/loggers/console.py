@@ -6,8 +6,7 @@ import contextlib
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from divmon.loggers import headline, say
 from divmon.loggers.terminal import Table, red
@@ -53,20 +52,11 @@ def line(snapshot: Snapshot) -> str:
     return f"divmon: step {snapshot.step}: {'; '.join(parts) or 'nothing to show'}"
 
 
-class Stored(Protocol):
-    """What the closing lines read of a run: `divmon.storage.writer.Store`."""
-
-    path: Path
-
-    def steps(self) -> list[int]: ...
-
-    def read(self, step: int) -> Any: ...
-
-
-def closing_lines(store: Stored, problems: Sequence[str]) -> str:
+def closing_lines(store: Any, problems: Sequence[str]) -> str:
     """What a training ends with: what went wrong first, in red; then the table, or why there is none.
 
     Args:
+        store: a `divmon.storage.writer.Store`.
         problems: of the run, in lines.
     """
     steps = store.steps()
@@ -83,7 +73,7 @@ def closing_lines(store: Stored, problems: Sequence[str]) -> str:
     return "\n".join([*said, f"divmon: {there}{more}"])
 
 
-def _last_readable(store: Stored, steps: Sequence[int]) -> Snapshot | None:
+def _last_readable(store: Any, steps: Sequence[int]) -> Snapshot | None:
     """The last snapshot that is not damaged; what is, is among the problems."""
     for step in reversed(steps):
         with contextlib.suppress(ValueError):

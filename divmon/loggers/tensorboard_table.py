@@ -10,17 +10,8 @@ from typing import Any
 from divmon.types import Snapshot
 
 OF_TRAINING = (
-    "learning_rate",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "max_steps",
-    "num_train_epochs",
-    "lr_scheduler_type",
-    "weight_decay",
-    "seed",
-    "beta",
-    "loss_type",
-    "num_generations",
+    *("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "max_steps", "num_train_epochs"),
+    *("lr_scheduler_type", "weight_decay", "seed", "beta", "loss_type", "num_generations"),
 )
 """Arguments of a trainer that are shown where it has them."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +39,15 @@ class Task:
     members: list[Member]
     figures: dict[str, list[Member]] = field(default_factory=dict)
     """Figures with values by prompt, and the runs that have them and may be compared."""
+
+
+def against_the_first(task: Task, groups: Mapping[str, Sequence[Member]]) -> Iterator[tuple[Member, Member, int]]:
+    """The first run of the first group with that of each other, and the last step that both may be compared at."""
+    heads = [members[0] for members in groups.values()]
+    for other in heads[1:]:
+        shared = set.intersection(*(m.sound_steps(task.name) for m in (heads[0], other)))
+        if shared and heads[0] in task.members and other in task.members:
+            yield heads[0], other, max(shared)
 
 
 def align(

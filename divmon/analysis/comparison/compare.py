@@ -8,7 +8,7 @@ comparison.differences.query("metric == 'sbert' and by == 'accuracy'")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -16,26 +16,18 @@ from divmon.analysis.comparability import settings
 from divmon.analysis.comparison.alignment import Task, align
 from divmon.analysis.comparison.compositions import COLUMNS, compositions
 from divmon.analysis.comparison.differences import differences, levels
-from divmon.analysis.comparison.findings import Findings
+from divmon.analysis.comparison.findings import Comparison
 from divmon.analysis.comparison.frontier import frontier
 from divmon.analysis.comparison.homogeneity import homogeneity
 from divmon.analysis.comparison.members import Member, Runs, members
 from divmon.analysis.comparison.stages import lineages, stages
 from divmon.analysis.comparison.summary import summary
-from divmon.analysis.comparison.table import text
 from divmon.analysis.curves import AXES
 from divmon.scoring.figure_registry import Registry
 from divmon.storage.problems import Problem
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class Comparison(Findings):
-    """Runs side by side: `Findings`, which print as `divmon compare` prints them."""
-
-    def __str__(self) -> str:
-        return text(self)
 
 
 def compare(
@@ -66,26 +58,17 @@ def compare(
     if by not in AXES:
         raise ValueError(f"by: expected one of {', '.join(AXES)}, got {by!r}")
     read = members(runs)
-    groups = {name: [m for m in read if m.group == name] for name in dict.fromkeys(m.group for m in read)}
-    if chain and len(groups) < len(read):
+    if chain and len({m.group for m in read}) < len(read):
         raise ValueError("chain: expected one run for each stage of the lineage, got groups of several")
     if rescore:  # loads torch and an encoder, which nothing else here needs
         from divmon.analysis.comparison.rescoring import rescored
 
         read = rescored(read, rescore if isinstance(rescore, str) else None)
-        groups = {name: [m for m in read if m.group == name] for name in groups}
+    groups = {name: [m for m in read if m.group == name] for name in dict.fromkeys(m.group for m in read)}
     names = metrics.split(",") if isinstance(metrics, str) else metrics
     aligned, refused, notes = align(read, names and [name.strip() for name in names], tasks)
     if max((len({m.group for m in task.members}) for task in aligned), default=0) < min(len(groups), 2):
         raise ValueError("nothing can be compared:\n" + "\n".join(f"  {refusal}" for refusal in refused))
-    rows, verdicts = differences(aligned, list(groups), by)
-    lines = lineages([m for m in read if any(m in task.members for task in aligned)], chain)
-    parts: Iterable[dict[str, Any]] = []
-    if rescore:
-        from divmon.analysis.comparison.decomposition import between
-
-        parts = between(aligned, {} if chain else groups, lines)
-    curves = _of_each(aligned, lambda m, prompts: m.curves.frame(prompts=prompts))
     return Comparison(
         by=by,
         chain=chain,
@@ -93,23 +76,46 @@ def compare(
         tasks=aligned,
         notes=[*notes, *_notes(read, aligned)],
         refused=_frame(map(asdict, refused), "run", "task", "metrics", "reason", "remedy"),
-        problems=_frame(_problems(read), "run", *Problem.__dataclass_fields__),
-        runs=_frame(member.row() for member in read),
-        summary=_frame(summary(aligned), "task", "metric", "group"),
-        parting=_frame(verdicts, "task", "metric", "by", "first", "second", "p", "parted_at"),
-        differences=_frame(rows, "task", "metric", "by", "first", "second", "at", "difference"),
-        levels=_frame(levels(aligned), "group", "task", "metric", "step"),
-        curves=curves,
-        frontier=frontier(curves, Registry.merged(m.curves.figures for m in read)),
-        stages=stages(aligned, lines),
-        decomposition=_of_each(aligned, _parts),
-        between=_frame(parts, "task", "metric", "first", "second", "part", "value"),
-        homogeneity=_frame(
-            homogeneity(aligned, {} if chain or len(groups) < 2 else groups),
+        **_frames(read, aligned, groups, by, chain, bool(rescore)),
+    )
+
+
+def _frames(
+    read: Sequence[Member],
+    aligned: Sequence[Task],
+    groups: Mapping[str, Sequence[Member]],
+    by: str,
+    chain: bool,
+    rescored: bool,
+) -> dict[str, pd.DataFrame]:
+    """The frames of a comparison but for what was refused, by their names."""
+    rows, tests = differences(aligned, list(groups), by)
+    lines = lineages([m for m in read if any(m in task.members for task in aligned)], chain)
+    rivals = {} if chain else groups
+    parts: Iterable[dict[str, Any]] = []
+    if rescored:
+        from divmon.analysis.comparison.decomposition import between
+
+        parts = between(aligned, rivals, lines)
+    curves = _of_each(aligned, lambda m, prompts: m.curves.frame(prompts=prompts))
+    return {
+        "problems": _frame(_problems(read), "run", *Problem.__dataclass_fields__),
+        "runs": _frame(member.row() for member in read),
+        "summary": _frame(summary(aligned), "task", "metric", "group"),
+        "parting": _frame(tests, "task", "metric", "by", "first", "second", "p", "parted_at"),
+        "differences": _frame(rows, "task", "metric", "by", "first", "second", "at", "difference"),
+        "levels": _frame(levels(aligned), "group", "task", "metric", "step"),
+        "curves": curves,
+        "frontier": frontier(curves, Registry.merged(m.curves.figures for m in read)),
+        "stages": stages(aligned, lines),
+        "decomposition": _of_each(aligned, _parts),
+        "between": _frame(parts, "task", "metric", "first", "second", "part", "value"),
+        "homogeneity": _frame(
+            homogeneity(aligned, rivals),
             *("task", "first", "second", "step", "overlap", "low", "high", "n", "by_answer"),
         ),
-        composition=_frame((row for member in read for row in compositions(member)), *COLUMNS),
-    )
+        "composition": _frame((row for member in read for row in compositions(member)), *COLUMNS),
+    }
 
 
 _NOTED = {

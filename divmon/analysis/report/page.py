@@ -238,11 +238,7 @@ def _policy(*scripts: str) -> str:
 
 @functools.cache
 def _library() -> str:
-    """Vega, Vega-Lite and vega-embed for a browser.
-
-    Raises:
-        ModuleNotFoundError: vl-convert is not installed; the message says what to do.
-    """
+    """Vega, Vega-Lite and vega-embed for a browser. Raises ModuleNotFoundError: vl-convert is not installed."""
     try:
         import vl_convert
     except ModuleNotFoundError as error:

@@ -33,11 +33,7 @@ class Match:
 
 
 def match(now: Sequence[Row], reference: Sequence[Row]) -> Match:
-    """Pairs the rows of two files.
-
-    Raises:
-        ValueError: they share no id, or an id stands for different prompts; the message names those.
-    """
+    """Pairs the rows of two files. Raises ValueError: they share no id, or an id stands for different prompts."""
     place = {str(row.id): p for p, row in enumerate(reference)}
     both = [(p, place[str(row.id)]) for p, row in enumerate(now) if str(row.id) in place]
     ids, other_ids = ([row.id for row in rows] for rows in (now, reference))

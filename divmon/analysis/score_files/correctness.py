@@ -103,13 +103,13 @@ def any_judged(verdicts: Sequence[Sequence[Verdict]] | None) -> bool:
 
 
 def summary(verdicts: Sequence[Sequence[Verdict]]) -> dict[str, Any]:
-    """How many outputs were judged, found correct, and not judged, with the reasons."""
+    """How many outputs were graded, found correct, and ungraded, with the reasons."""
     flat = [verdict for row in verdicts for verdict in row]
-    judged = [verdict for verdict in flat if verdict.correct is not None]
+    graded = [verdict for verdict in flat if verdict.correct is not None]
     return {
-        "judged": len(judged),
-        "correct": sum(bool(verdict.correct) for verdict in judged),
-        "not_judged": len(flat) - len(judged),
+        "graded": len(graded),
+        "correct": sum(bool(verdict.correct) for verdict in graded),
+        "ungraded": len(flat) - len(graded),
         "reasons": reasons(flat),
     }
 

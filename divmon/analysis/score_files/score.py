@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from divmon import __version__
 from divmon.analysis.score_files.comparison import compare, listed, match
@@ -36,6 +37,17 @@ logger = logging.getLogger("divmon")
 
 SAID = 3
 """Bad rows of a file that are said; the others are counted."""
+
+
+class _Report(dict[str, Any]):
+    """A part of the report; its names of version 0.1 work, with a DeprecationWarning."""
+
+    OLD: ClassVar = {"verdicts": "correctness", "judged": "graded", "not_judged": "ungraded", "k_judged": "k_graded"}
+
+    def __missing__(self, key: str) -> Any:
+        new = self.OLD[key]
+        warnings.warn(f"{key!r} of the report is {new!r} since 0.2", DeprecationWarning, stacklevel=2)
+        return self[new]
 
 
 @dataclass(frozen=True)
@@ -135,7 +147,10 @@ def scored(
     }
     whole["settings"] = told | {"format": now.format, "words": SEGMENTATION, "divmon": __version__}
     partial = bool(now.problems or (before and before.problems)) or _is_partial(both, found, settings.task, say)
-    return Scores(whole, partial)
+    for part in (whole, whole.get("reference", {})):
+        part["per_prompt"] = [_Report(row) for row in part.get("per_prompt", ())]
+        part["correctness"] = part.get("correctness") and _Report(part["correctness"])
+    return Scores(_Report(whole), partial)
 
 
 def _name(source: Any) -> str:

@@ -38,22 +38,15 @@ class SuiteProcess:
     @classmethod
     @contextlib.contextmanager
     def started(cls, limits: Limits, sandboxed: bool) -> Iterator[SuiteProcess]:
-        """Started, and killed in the end.
-
-        Raises:
-            OSError: no process can be started.
-        """
+        """Started, and killed in the end. Raises OSError: no process can be started."""
         ours, theirs = socket.socketpair()
         arguments = (limits.cpu_s + 2, limits.memory_bytes, limits.answer_bytes)
         with ours, _process("tests_side", theirs, arguments, limits, sandboxed):
             yield cls(ours, limits, sandboxed)
 
     def run(self, job: Job) -> Verdict:
-        """The verdict of one job, whose program gets a process of its own.
-
-        Raises:
-            OSError, channel.Closed, ValueError: this process is dead or stuck; start another.
-        """
+        """The verdict of one job, whose program gets a process of its own. Raises OSError, channel.Closed, ValueError:
+        this process is dead or stuck; start another."""
         if isinstance(job, Literal):
             self._send(job, ())
             return self._receive(self.limits.wall_s)

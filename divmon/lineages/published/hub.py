@@ -55,11 +55,8 @@ class Hub:
         return [ref.name for ref in refs]
 
     def folder(self, repository: str, revision: str = MAIN, patterns: Sequence[str] = WEIGHTS) -> Path:
-        """Folder with the files of a revision, downloaded if need be.
-
-        Raises:
-            HubUnreachable, CannotBeHad: as for `branches`.
-        """
+        """Folder with the files of a revision, downloaded if need be. Raises HubUnreachable, CannotBeHad: as for
+        `branches`."""
         if self.local is not None:
             path = self._local_path(repository, revision)
             if path.is_dir():

@@ -34,11 +34,8 @@ def accelerate_file(stage: Stage) -> Path | None:
 
 
 def accelerate_settings(stage: Stage) -> dict[str, Any]:
-    """The settings of the stage's accelerate config.
-
-    Raises:
-        RecipeError: it cannot be read, or it has no num_processes.
-    """
+    """The settings of the stage's accelerate config. Raises RecipeError: it cannot be read, or it has no
+    num_processes."""
     path = accelerate_file(stage)
     if path is None:
         return {"num_processes": 1, "num_machines": 1}
@@ -58,11 +55,8 @@ def processes(stage: Stage) -> int:
 
 
 def accumulation(stage: Stage) -> int:
-    """Gradient accumulation steps that give the recipe's global batch with this number of processes.
-
-    Raises:
-        RecipeError: the global batch is not divisible.
-    """
+    """Gradient accumulation steps that give the recipe's global batch with this number of processes. Raises
+    RecipeError: the global batch is not divisible."""
     one = per_device(stage) * processes(stage)
     if stage.global_batch % one:
         raise stage.error(

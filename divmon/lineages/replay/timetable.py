@@ -9,7 +9,7 @@ from divmon.storage.reader import list_steps, read_run
 if TYPE_CHECKING:
     from divmon.lineages.replay.lineage import Lineage
 
-PHASES = ("sampling", "judging", "scoring")
+PHASES = ("sampling", "grading", "scoring")
 
 
 def timetable(lineage: Lineage) -> str:

@@ -51,11 +51,7 @@ class Checkpoint:
 
     @property
     def state(self) -> dict[str, Any]:
-        """The trainer's state: step, epoch, tokens.
-
-        Raises:
-            NotWhole: it is not written yet.
-        """
+        """The trainer's state: step, epoch, tokens. Raises NotWhole: it is not written yet."""
         try:
             return json.loads((self.path / STATE).read_bytes())
         except OSError:
@@ -157,10 +153,7 @@ class Loader:
     trust_remote_code: bool = False
 
     def check(self) -> None:
-        """
-        Raises:
-            ValueError: there is no such device or dtype.
-        """
+        """Raises ValueError: there is no such device or dtype."""
         import torch
 
         if self.dtype not in DTYPES:
@@ -189,11 +182,7 @@ class Loader:
         return model.eval()
 
     def tokenizer_of(self, path: Path) -> Any:
-        """The given tokenizer, else the checkpoint's, else that of its base.
-
-        Raises:
-            Unusable: none can be loaded.
-        """
+        """The given tokenizer, else the checkpoint's, else that of its base. Raises Unusable: none can be loaded."""
         from transformers import AutoTokenizer
 
         own = str(path) if (path / "tokenizer_config.json").is_file() else None
@@ -269,11 +258,7 @@ def _generation_config(name: str, config: Any) -> Any:
 
 
 def _class_of(config: Any) -> Any:
-    """The model class that was saved, if transformers has it.
-
-    Raises:
-        Unusable: it does not generate text.
-    """
+    """The model class that was saved, if transformers has it. Raises Unusable: it does not generate text."""
     import transformers
 
     kind = getattr(transformers, (config.architectures or ["none"])[0], None)

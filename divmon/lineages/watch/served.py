@@ -53,11 +53,8 @@ class ServerCommand:
 
     @contextlib.contextmanager
     def serving(self, name: str | Path, renderer: Any) -> Iterator[Engine]:
-        """An engine that samples from the model of that name, while it is served.
-
-        Raises:
-            RuntimeError: the command ended, or did not answer in time; the message has the end of its output.
-        """
+        """An engine that samples from the model of that name, while it is served. Raises RuntimeError: the command
+        ended, or did not answer in time."""
         from divmon.sampling.engines.server import Server
         from divmon.sampling.serving.client import Client
 
@@ -86,6 +83,18 @@ class ServerCommand:
                     return
             time.sleep(0.5)
         raise RuntimeError(f"the server did not answer within {self.timeout:g} s; its last words: {_last(out)}")
+
+
+@contextlib.contextmanager
+def drawing(
+    monitor: Any, name: str | Path, loader: Any, server: ServerCommand | None, renderer: Callable[[], Any]
+) -> Iterator[Any]:
+    """The model of that name, in this process; None where it is served, and the monitor's engine draws from it."""
+    if server is None:
+        yield loader.model(name)
+        return
+    with server.serving(name, renderer()) as monitor.engine:
+        yield None
 
 
 class _Alive:

@@ -19,10 +19,7 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 
 def read_prompt(row: Any, index: int, where: str) -> Prompt:
     """A row {id?, prompt | messages, gold?, category?}, or the prompt alone, as a Prompt; its id defaults to `index`.
-
-    Raises:
-        ValueError: the row is bad; the message begins with `where`.
-    """
+    Raises ValueError: the row is bad."""
     fields = row if isinstance(row, Mapping) else {"prompt": row}
     gold = fields.get("gold")
     if gold is None:

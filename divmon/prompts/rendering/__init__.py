@@ -100,11 +100,8 @@ class Renderer:
         return self._tags
 
     def render(self, probe_name: str, prompt: Prompt) -> RenderedPrompt:
-        """The prompt with its special tokens, never with two BOS; token ids are taken as they are.
-
-        Raises:
-            ValueError: the template refuses the prompt, or nothing is left of it.
-        """
+        """The prompt with its special tokens, never with two BOS; token ids are taken as they are. Raises ValueError:
+        the template refuses the prompt, or nothing is left of it."""
         content = prompt.content
         if _is_ids(content):
             ids = list(content)
@@ -220,11 +217,7 @@ def _as_text(turns: Any) -> str:
 
 
 def _whole(text: str, prompt_id: str, probe_name: str) -> str:
-    """The text, which every tokenizer takes.
-
-    Raises:
-        ValueError: it holds a lone surrogate.
-    """
+    """The text, which every tokenizer takes. Raises ValueError: it holds a lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

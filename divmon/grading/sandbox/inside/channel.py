@@ -16,11 +16,7 @@ class TooLong(Exception):
 
 
 def send(fd: int, message: bytes) -> None:
-    """Writes one message.
-
-    Raises:
-        Closed: nobody reads it.
-    """
+    """Writes one message. Raises Closed: nobody reads it."""
     view = memoryview(len(message).to_bytes(_HEAD, "big") + message)
     try:
         while view:
