@@ -90,9 +90,6 @@ def attached(config: Any) -> Iterator[list[str]]:
     transformers is not imported for it but waited for, as programs set what it and torch read on import
     (HF_HOME, OMP_NUM_THREADS).
 
-    Args:
-        config: a `DiversityConfig`.
-
     Yields:
         The class names of the trainers that have trained, a list that grows.
     """

@@ -77,12 +77,7 @@ def table(chosen: Sequence[Task], there: dict[str, tuple[bool, str]]) -> list[Ta
 
 
 def check(task: Task, source: Path | None, num_prompts: int, allow_unsandboxed_code: bool = False) -> tuple[int, str]:
-    """(exit code, what to say) of a task whose own gold answers go through its verifier.
-
-    Args:
-        source: a file of its rows; None for the package's, the cache's or the hub's.
-        num_prompts: rows at most.
-    """
+    """(exit code, what to say) of a task whose own gold answers go through its verifier."""
     from divmon.grading.grader import judge
 
     try:

@@ -19,12 +19,7 @@ ROWS = 5
 
 
 class console:
-    """One line per measurement, past the trainer's own progress bar.
-
-    Args:
-        main: whether this is the main process; the others are quiet.
-        say: called with each line.
-    """
+    """One line per measurement, past the trainer's own progress bar."""
 
     def __init__(self, *, main: bool = True, say: Callable[[str], None] = say) -> None:
         self._say = say if main else lambda line: None
@@ -53,12 +48,7 @@ def line(snapshot: Snapshot) -> str:
 
 
 def closing_lines(store: Any, problems: Sequence[str]) -> str:
-    """What a training ends with: what went wrong first, in red; then the table, or why there is none.
-
-    Args:
-        store: a `divmon.storage.writer.Store`.
-        problems: of the run, in lines.
-    """
+    """What a training ends with: what went wrong first, in red; then the table, or why there is none."""
     steps = store.steps()
     said = [red(f"divmon: {line}") for line in problems]
     last = _last_readable(store, steps)

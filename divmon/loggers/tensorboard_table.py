@@ -17,12 +17,7 @@ OF_TRAINING = (
 
 
 def of_training(args: Any, model: Any = None) -> dict[str, Any]:
-    """The hyperparameters of a trainer by name.
-
-    Args:
-        args: `TrainingArguments`, or any object with such attributes.
-        model: its name is shown.
-    """
+    """The hyperparameters of a trainer by name."""
     there = {name: getattr(args, name, None) for name in OF_TRAINING}
     name = getattr(getattr(model, "config", None), "_name_or_path", None)
     return {name: value for name, value in {"model": name, **there}.items() if value not in (None, "")}

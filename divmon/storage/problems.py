@@ -88,11 +88,7 @@ class Problems:
         return "; ".join(said)
 
     def lines(self, most: int | None = None) -> list[str]:
-        """The summary and a line for each reason, for a person; none of a healthy run.
-
-        Args:
-            most: reasons listed; all where None.
-        """
+        """The summary and a line for each reason, for a person; none of a healthy run."""
         if not self:
             return []
         shown = self.found[:most]

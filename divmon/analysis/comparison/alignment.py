@@ -55,10 +55,6 @@ def align(
 ) -> tuple[list[Task], list[Refusal], list[str]]:
     """The tasks that the first run shares with others, each with the runs that were asked the same in the same way.
 
-    Args:
-        figures: to compare; None for all but pass@k and the like at other k than powers of two.
-        only: tasks to compare; None for all.
-
     Returns:
         Tasks, refusals, and notes on what to know.
 

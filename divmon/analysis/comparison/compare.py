@@ -134,11 +134,7 @@ def _frame(rows: Iterable[dict[str, Any]], *columns: str) -> pd.DataFrame:
 
 
 def _of_each(tasks: Sequence[Task], part: Callable[[Member, dict[str, list[str]]], pd.DataFrame]) -> pd.DataFrame:
-    """A frame of every run, one below the other, with the run's name and group in front.
-
-    Args:
-        part: of a run and the prompts of the tasks that it is compared in.
-    """
+    """A frame of every run, one below the other, with the run's name and group in front."""
     import pandas as pd
 
     frames = []

@@ -50,9 +50,6 @@ def rescored(members: Sequence[Member], embedder: str | None = None) -> list[Mem
 
     A prompt whose texts the store shortened or left out is missing.
 
-    Args:
-        embedder: text encoder; the first run's where None.
-
     Raises:
         ValueError, Unavailable: a metric, verifier or model of the first run cannot be had.
     """

@@ -39,9 +39,6 @@ EXAMPLES = 3
 def page(comparison: Comparison, groups: str = "auto") -> str:
     """The page.
 
-    Args:
-        groups: how completions are grouped: "meaning", "words" or "auto" (see `samples.group`).
-
     Raises:
         ModuleNotFoundError: the extra `report` is not installed.
         RuntimeError: "meaning" is asked for and the runs' encoder cannot be had.

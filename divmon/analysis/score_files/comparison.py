@@ -62,11 +62,7 @@ def listed(ids: Sequence[str | int]) -> str:
 
 
 def compare(now: Side, reference: Side, match: Match, scorer: Scorer) -> dict[str, Any]:
-    """The changes, the decomposition and the paper's view, ready for JSON.
-
-    Args:
-        reference: the matched rows alone, in the order of `match`.
-    """
+    """The changes, the decomposition and the paper's view, ready for JSON."""
     ids, before = ([str(row.id) for row in side.rows] for side in (now, reference))
     task = {score.task for score in now.scores}
     changes = scorer.changes(now.scores, dict.fromkeys(task, ids), reference.scores, dict.fromkeys(task, before))

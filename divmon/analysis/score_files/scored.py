@@ -46,10 +46,6 @@ def sides(files: Sequence[tuple[str, Sequence[Row], Sequence[str]]], scorer: Sco
 
     Two are scored alike: where one has no verdicts, metrics get none on either side, since those of correct answers
     alone would not compare.
-
-    Args:
-        files: name, rows, and the rows' categories of each.
-        given: `task` and `allow_unsandboxed_code`, as the command line has them.
     """
     verdicts = [
         judge_rows(rows, given.task, allow_unsandboxed_code=given.allow_unsandboxed_code) for _, rows, _ in files

@@ -36,9 +36,6 @@ LOCAL = (".jsonl", ".json", ".parquet")
 def check(recipe: Recipe, chosen: Sequence[str] = ()) -> None:
     """Checks the recipe and the stages to run.
 
-    Args:
-        chosen: names of the stages to run; all if empty.
-
     Raises:
         RecipeError: the first problem found.
     """

@@ -126,11 +126,7 @@ def tokens(stage: Stage) -> Amount:
 
 
 def plan(recipe: Recipe, chosen: Sequence[str] = ()) -> str:
-    """The resolved recipe as text.
-
-    Args:
-        chosen: names of the stages to show; all if empty.
-    """
+    """The resolved recipe as text."""
     stages = [stage for stage in recipe.stages.values() if not chosen or stage.name in chosen]
     lines = [f"{recipe.name}  ({recipe.scale})", *_wrapped(recipe.about, "  "), ""]
     lines += [f"  {'stage':12}{'trainer':9}{'start':28}{'steps':>10}  {'tokens':>24}"]

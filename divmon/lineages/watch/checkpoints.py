@@ -166,9 +166,6 @@ class Loader:
     def model(self, name: str | Path) -> Any:
         """A model on the device, in evaluation mode; an adapter is not merged into its base.
 
-        Args:
-            name: a checkpoint, or a model by its hub id or path.
-
         Raises:
             Unusable: it is not a causal language model, or its base cannot be loaded.
         """

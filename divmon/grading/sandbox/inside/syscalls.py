@@ -117,9 +117,6 @@ def confine(parent: int) -> None:
 
     Does nothing where there is no filter.
 
-    Args:
-        parent: process id of the parent, which may be dead already.
-
     Raises:
         OSError: the kernel would not.
     """
