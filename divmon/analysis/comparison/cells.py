@@ -50,10 +50,11 @@ def bar(value: float, most: float) -> str:
     """A bar of text, full at `most`."""
     if not most > 0 or math.isnan(value):
         return " " * BAR
-    return (_block() * round(BAR * min(max(value / most, 0.0), 1.0))).ljust(BAR)
+    return (block() * round(BAR * min(max(value / most, 0.0), 1.0))).ljust(BAR)
 
 
-def _block() -> str:
+def block() -> str:
+    """What bars are made of, as far as the terminal can show it."""
     try:
         "█".encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):

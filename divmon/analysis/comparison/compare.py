@@ -42,14 +42,13 @@ def compare(
     """Compares runs on the prompts they share.
 
     Args:
-        runs: run directories, each a group of its own; or name -> one or several, where several are seeds of one
-            recipe.
+        runs: run directories, each a group of its own; or name -> one or several, seeds of one recipe.
         by: the axis that runs are matched on besides accuracy: "step", "tokens", "examples" or "accuracy".
         metrics: names, "sbert,ead"; all with values by prompt where None.
         tasks: names; all where None.
         chain: the runs are the stages of one lineage, in their order, for the stage table.
-        rescore: score the stored samples of all runs again, alike: with the encoder of the first run, or with the one
-            named; by the fewest samples that all have; graded by the first run's verifiers where theirs differ.
+        rescore: score the stored samples of all runs again, alike: with the first run's encoder or the one named, its
+            verifiers, and the fewest samples that all have.
 
     Raises:
         FileNotFoundError: there is no run.
@@ -57,27 +56,28 @@ def compare(
     """
     if by not in AXES:
         raise ValueError(f"by: expected one of {', '.join(AXES)}, got {by!r}")
-    read = members(runs)
-    if chain and len({m.group for m in read}) < len(read):
-        raise ValueError("chain: expected one run for each stage of the lineage, got groups of several")
-    if rescore:  # loads torch and an encoder, which nothing else here needs
-        from divmon.analysis.comparison.rescoring import rescored
-
-        read = rescored(read, rescore if isinstance(rescore, str) else None)
+    read = _read(runs, chain, rescore)
     groups = {name: [m for m in read if m.group == name] for name in dict.fromkeys(m.group for m in read)}
     names = metrics.split(",") if isinstance(metrics, str) else metrics
     aligned, refused, notes = align(read, names and [name.strip() for name in names], tasks)
     if max((len({m.group for m in task.members}) for task in aligned), default=0) < min(len(groups), 2):
         raise ValueError("nothing can be compared:\n" + "\n".join(f"  {refusal}" for refusal in refused))
-    return Comparison(
-        by=by,
-        chain=chain,
-        groups=groups,
-        tasks=aligned,
-        notes=[*notes, *_notes(read, aligned)],
-        refused=_frame(map(asdict, refused), "run", "task", "metrics", "reason", "remedy"),
-        **_frames(read, aligned, groups, by, chain, bool(rescore)),
-    )
+    notes += _notes(read, aligned)
+    left_out = _frame(map(asdict, refused), "run", "task", "metrics", "reason", "remedy")
+    frames = _frames(read, aligned, groups, by, chain, bool(rescore))
+    return Comparison(by, chain, groups, aligned, notes, left_out, **frames)
+
+
+def _read(runs: Runs, chain: bool, rescore: bool | str) -> list[Member]:
+    """The runs, scored again where that is asked for. Raises ValueError: a lineage of groups of several."""
+    read = members(runs)
+    if chain and len({m.group for m in read}) < len(read):
+        raise ValueError("chain: expected one run for each stage of the lineage, got groups of several")
+    if not rescore:
+        return read
+    from divmon.analysis.comparison.rescoring import rescored  # torch and an encoder, which nothing else here needs
+
+    return rescored(read, rescore if isinstance(rescore, str) else None)
 
 
 def _frames(

@@ -11,6 +11,7 @@ from divmon.analysis.comparison.cells import accuracies, bar, interval, p_value,
 from divmon.analysis.comparison.stages import MEAN
 from divmon.loggers.console import number
 from divmon.loggers.terminal import Block, red
+from divmon.storage.problems import count
 from divmon.types import TERMS
 
 if TYPE_CHECKING:
@@ -190,17 +191,13 @@ def _remark(row: dict[str, Any]) -> list[str]:
 def _sentence(axis: str, verdict: pd.Series) -> str:
     """What the whole curve says. Of one run a group no more than that they differ on these prompts."""
     where = "beyond prompts and training seeds" if verdict["seeds"] else "on these prompts"
-    how = f"{p_value(verdict['p'])} for the whole curve of {_evaluations(verdict['looks'])}: {verdict['test']}"
+    how = f"{p_value(verdict['p'])} for the whole curve of {count(verdict['looks'], 'evaluation')}: {verdict['test']}"
     if math.isnan(verdict["p"]):
         return "  Nothing can be said: no evaluation is comparable."
     if math.isnan(verdict["parted_at"]):
         return wrapped(f"  No difference {where} that is more than chance ({how}).")
-    since = f"from {place(axis, verdict['parted_at'])} on, at {verdict['apart']} of {_evaluations(verdict['looks'])}"
-    return wrapped(f"  They differ {where} {since} ({how}).")
-
-
-def _evaluations(number: int) -> str:
-    return f"{number} evaluation{'' if number == 1 else 's'}"
+    since = f"from {place(axis, verdict['parted_at'])} on, at {verdict['apart']}"
+    return wrapped(f"  They differ {where} {since} of {count(verdict['looks'], 'evaluation')} ({how}).")
 
 
 def _made_of(c: Comparison, task: str, figure: str) -> list[Block]:

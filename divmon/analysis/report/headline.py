@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from divmon.analysis.comparison.cells import p_value
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.report.correct_answers import among_correct
 from divmon.analysis.report.unsound import DEGENERATE, kinds_of, unsound
-from divmon.analysis.report.wording import chance, count, interval, listed, number, what
+from divmon.analysis.report.wording import interval, listed, number, what
+from divmon.storage.problems import count
 
 if TYPE_CHECKING:
     from divmon.analysis.comparison.compare import Comparison
@@ -275,7 +277,7 @@ def _diverging(c: Comparison, head: Headline) -> str:
     if test is None:
         return f"Whether {head.worst} differs from {head.other} cannot be said: no {c.by} may be compared."
     where = "beyond prompts and training seeds" if test["seeds"] else "on these prompts"
-    how = f"{chance(test['p'])} for the whole curve of {count(test['looks'], 'evaluation')}; {test['test']}"
+    how = f"{p_value(test['p'])} for the whole curve of {count(test['looks'], 'evaluation')}; {test['test']}"
     if math.isnan(test["parted_at"]):
         return f"{head.worst} and {head.other} do not differ {where} by more than chance ({how})."
     return f"{head.worst} and {head.other} differ {where} from {c.by} {test['parted_at']:,.0f} on ({how})."

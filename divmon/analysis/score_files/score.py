@@ -139,18 +139,18 @@ def scored(
     if before is not None and found is not None:
         of_reference = report(both[1]) | {"n_prompts": len(before.rows), "bad_rows": _problems(before)}
         whole = _compared(whole, of_reference, both, found, scorer)
-    told = {
-        "models": scorer.encoders(),
-        "file": names[0],
-        "reference": None if before is None else names[1],
-        **asdict(settings),
-    }
+    of = None if before is None else names[1]
+    told = {"models": scorer.encoders(), "file": names[0], "reference": of, **asdict(settings)}
     whole["settings"] = told | {"format": now.format, "words": SEGMENTATION, "divmon": __version__}
     partial = bool(now.problems or (before and before.problems)) or _is_partial(both, found, settings.task, say)
-    for part in (whole, whole.get("reference", {})):
+    return Scores(_with_old_names(whole), partial)
+
+
+def _with_old_names(report: dict[str, Any]) -> _Report:
+    for part in (report, report.get("reference", {})):
         part["per_prompt"] = [_Report(row) for row in part.get("per_prompt", ())]
         part["correctness"] = part.get("correctness") and _Report(part["correctness"])
-    return Scores(_Report(whole), partial)
+    return _Report(report)
 
 
 def _name(source: Any) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from divmon.analysis.score_files.correctness import any_judged, corrects, judge_rows, quality_scores, reasons, summary
+from divmon.analysis.score_files.score_options import Settings
 from divmon.prompts.rows.completions import Row
 from divmon.scoring.metric_inputs import Outputs
 from divmon.scoring.scorer import Scored, Scorer
@@ -41,7 +42,7 @@ class Side:
         return {name.removeprefix(f"{TASK}/"): reason for name, reason in self.scored.left_out.items()}
 
 
-def sides(files: Sequence[tuple[str, Sequence[Row], Sequence[str]]], scorer: Scorer, given: Any) -> list[Side]:
+def sides(files: Sequence[tuple[str, Sequence[Row], Sequence[str]]], scorer: Scorer, given: Settings) -> list[Side]:
     """Judges and scores the rows of one file, or of two that will be compared.
 
     Two are scored alike: where one has no verdicts, metrics get none on either side, since those of correct answers
