@@ -19,7 +19,7 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from divmon.loggers.terminal import clean, encodable, said
@@ -142,18 +142,20 @@ def leading_changes(snapshot: Snapshot) -> list[Change]:
 
 def leading_scores(snapshot: Snapshot) -> dict[str, list[Score]]:
     """Of each task the levels that are shown first."""
-    tasks: dict[str, list[Score]] = {}
-    for score in _leading(shown(snapshot.scores, snapshot.figures), snapshot.figures):
+    return by_task(_leading(shown(snapshot.scores, snapshot.figures), snapshot.figures))
+
+
+def by_task(scores: Iterable[_Named]) -> dict[str, list[_Named]]:
+    """Those of each task, in their order."""
+    tasks: dict[str, list[_Named]] = {}
+    for score in scores:
         tasks.setdefault(score.task, []).append(score)
     return tasks
 
 
 def _leading(scores: Sequence[_Named], figures: Mapping[str, Figure]) -> list[_Named]:
     """The headline of each task; of one without any, its first figures."""
-    tasks: dict[str, list[_Named]] = {}
-    for score in scores:
-        tasks.setdefault(score.task, []).append(score)
-    return [s for own in tasks.values() for s in headline(own, figures) or own[:FEW]]
+    return [s for own in by_task(scores).values() for s in headline(own, figures) or own[:FEW]]
 
 
 FEW = 3

@@ -1,14 +1,12 @@
-"""What a comparison for the terminal is written with: numbers, places, bars and aligned tables."""
+"""What a comparison for the terminal is written with: numbers, places and bars."""
 
 from __future__ import annotations
 
 import math
 import sys
 import textwrap
-from collections.abc import Sequence
 
 from divmon.loggers.console import number
-from divmon.loggers.terminal import Table
 
 BAR, WIDTH = 10, 118
 """Characters of a full bar, and of a line of words."""
@@ -60,19 +58,6 @@ def block() -> str:
     except (UnicodeEncodeError, LookupError):
         return "#"
     return "█"
-
-
-def table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int], title: str = "", *after: str
-) -> Table:
-    """A table whose rows may be shorter than its head.
-
-    Args:
-        left: columns aligned to the left, the others to the right.
-        after: lines below it.
-    """
-    filled = [[*row, *[""] * (len(head) - len(row))] for row in rows]
-    return Table(head, filled, left, title, after)
 
 
 def wrapped(line: str) -> str:

@@ -7,10 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from divmon.analysis.comparison.cells import accuracies, bar, interval, p_value, place, signed, table, wrapped
+from divmon.analysis.comparison.cells import accuracies, bar, interval, p_value, place, signed, wrapped
 from divmon.analysis.comparison.stages import MEAN
 from divmon.loggers.console import number
-from divmon.loggers.terminal import Block, red
+from divmon.loggers.terminal import Block, Table, red
 from divmon.storage.problems import count
 from divmon.types import TERMS
 
@@ -97,7 +97,7 @@ def _glance(c: Comparison, figures: Sequence[str]) -> list[Block]:
     if alone:
         each = ", ".join(dict.fromkeys(alone))
         lines.append(wrapped(f"  Nothing can be said about change yet of one snapshot that can be compared: {each}"))
-    return [table(head, rows, (0, 1, 2, 8, 9), "", *lines)] if rows else ["\n".join(lines)]
+    return [Table(head, rows, (0, 1, 2, 8, 9), "", lines)] if rows else ["\n".join(lines)]
 
 
 def _homogeneity(c: Comparison) -> str:
@@ -163,7 +163,7 @@ def _looks(c: Comparison, task: str, figure: str, first: str, second: str) -> li
         head = [axis, *itertools.chain(*each), f"{second} - {first}", "n", "family-wise", ""]
         left = [i for i, name in enumerate(head) if i and name in (first, second, "")]
         title = f"{task}: {figure} {'at equal accuracy' if axis == 'accuracy' else f'by {axis}'}"
-        blocks.append(table(head, cells, left, title, _sentence(axis, verdict.iloc[0])))
+        blocks.append(Table(head, cells, left, title, [_sentence(axis, verdict.iloc[0])]))
     return blocks
 
 
@@ -233,7 +233,7 @@ def _parts(title: str, columns: dict[str, pd.DataFrame]) -> list[Block]:
                 row = parts[parts["part"] == part].iloc[0]
                 label = f" {row['label']}" if isinstance(row["label"], str) else ""
                 rows[-1].append(f"{signed(row['value'])} {interval(row['low'], row['high'], '+.3f')}{label}")
-        tables.append(table(["", *shown], rows, (0,), "" if first else f"{title} (minus: lost)"))
+        tables.append(Table(["", *shown], rows, (0,), "" if first else f"{title} (minus: lost)"))
     return tables
 
 
@@ -254,7 +254,7 @@ def _stages(c: Comparison, figures: Sequence[str]) -> list[Block]:
     ]
     title = f"What each stage takes of the base model's {', '.join(figures)}, percent of the base (mean over tasks)"
     head = ["lineage", "stage", "change", "kept after it", "tasks", "prompts"]
-    return [table(head, rows, (0, 1), title)] if rows else []
+    return [Table(head, rows, (0, 1), title)] if rows else []
 
 
 def _composition(c: Comparison) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -115,12 +116,11 @@ def _shown(figures: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _mean(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"
+def _mean(value: float | None, sign: str = "") -> str:
+    return "undefined" if value is None else f"{value:{sign}.4f}"
 
 
-def _signed(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:+.4f}"
+_signed = functools.partial(_mean, sign="+")
 
 
 def _interval(bounds: Sequence[float | None], sign: str = "") -> str:

@@ -15,6 +15,7 @@ from divmon.analysis.comparability import Settings, settings
 from divmon.analysis.curves import Curves
 from divmon.lineages.published import paper
 from divmon.lineages.published.catalog import MOST, PAPER, PROMPTS
+from divmon.loggers.console import number
 from divmon.loggers.terminal import Table
 from divmon.scoring.intervals import mean_interval
 from divmon.scoring.metrics.ead import ead
@@ -158,9 +159,9 @@ def _missing(facts: dict[str, Any], task: str, figure: str) -> str:
 def _by_task(frame: pd.DataFrame, metric: str) -> str:
     head, rows = ["model", "task", "measured", "95 % interval", "n", "published", "n", "difference"], []
     for row in frame.itertuples():
-        measured = [_number(row.measured), f"[{_number(row.low)}, {_number(row.high)}]", str(row.n)]
+        measured = [number(row.measured), f"[{number(row.low)}, {number(row.high)}]", str(row.n)]
         difference = f"{row.difference:+.3f}" if row.comparable else "not comparable"
-        rows.append([row.model, row.task, *measured, _number(row.published), str(row.published_n), difference])
+        rows.append([row.model, row.task, *measured, number(row.published), str(row.published_n), difference])
     return str(Table(head, rows, (0, 1), f"{metric}, measured and published (arXiv 2604.16027)")) if rows else ""
 
 
@@ -187,7 +188,3 @@ def _reasons(frame: pd.DataFrame) -> Iterator[str]:
     fewer = frame[(frame["n"] > 0) & (frame["n"] < frame["published_n"]) & frame["comparable"]]
     if len(fewer):
         yield f"note: {len(fewer)} figures are over fewer prompts than the paper's, which has others by its own draw"
-
-
-def _number(value: float) -> str:
-    return "-" if value != value else f"{value:.3f}"

@@ -204,16 +204,12 @@ class Watch:
         except Exception as error:
             raise Wrong(str(error)) from error
         self._written_anew = math.inf
-        self._say_how()
+        # Unlike a callback, this process cannot see what training speaks.
+        self._say(f"a prompt as the model sees it: {self.monitor.asking.requests(1)[0].prompt.text!r}")
         earlier = {failure["step"]: failure["reason"] for failure in self.monitor.store.manifest.get("failures", ())}
         self.failures = {step: why for step, why in (earlier | self.failures).items() if step not in steps}
         if self.failures != earlier:
             self._record()
-
-    def _say_how(self) -> None:
-        """How the model is asked: unlike a callback, this process cannot see what training speaks."""
-        asking = self.monitor.asking
-        self._say(f"a prompt as the model sees it: {asking.requests(1)[0].prompt.text!r}")
 
     def _fail(self, checkpoint: Checkpoint, reason: str, *, last: bool = False) -> None:
         """Records a failure. A change of the checkpoint's files gives it new tries."""

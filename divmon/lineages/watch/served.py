@@ -108,16 +108,9 @@ class _Alive:
     def reason(self) -> str:
         return self._server.reason
 
-    def draw(
-        self,
-        requests: Sequence[Request],
-        *,
-        seed: int,
-        step: int,
-        progress: Callable[[int], None] = lambda samples: None,
-    ) -> Drawing:
+    def draw(self, requests: Sequence[Request], **asked: Any) -> Drawing:
         try:
-            return self._server.draw(requests, seed=seed, step=step, progress=progress)
+            return self._server.draw(requests, **asked)
         finally:
             if self._ended():
                 raise RuntimeError(self._ended())
