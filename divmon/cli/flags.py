@@ -138,7 +138,6 @@ def _option(name: str, help: str, old: str = "") -> click.Option:
 
 
 def _metavar(hint: Any) -> str:
-    """What the help shows for a value of that type."""
     choices = next((get_args(part) for part in (hint, *get_args(hint)) if get_origin(part) is Literal), ())
     words = {str: "TEXT", bool: "true|false", float: "X", int: "N", list: "N ..."}
     return "|".join(choices) or next((word for kind, word in words.items() if takes(hint, kind)), "VALUE")

@@ -104,7 +104,6 @@ def check(task: Task, source: Path | None, num_prompts: int, allow_unsandboxed_c
 
 
 def _chosen(names: Sequence[str]) -> list[Task]:
-    """The tasks named, one at a time or by their group; all where none is."""
     wanted = names or [*tasks.PAPER, *(name for name in tasks.available() if name not in tasks.PAPER)]
     members = [member for name in wanted for member in tasks.groups().get(name, [name])]
     return [tasks.load(name) for name in dict.fromkeys(members)]

@@ -99,7 +99,6 @@ def read_figures(manifest: dict[str, Any]) -> dict[str, Figure]:
 
 
 def _tupled(value: Any) -> Any:
-    """Sequences as the dataclasses hold them."""
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -88,7 +88,6 @@ def _frames(
     chain: bool,
     rescored: bool,
 ) -> dict[str, pd.DataFrame]:
-    """The frames of a comparison but for what was refused, by their names."""
     rows, tests = differences(aligned, list(groups), by)
     lines = lineages([m for m in read if any(m in task.members for task in aligned)], chain)
     rivals = {} if chain else groups

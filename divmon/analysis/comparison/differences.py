@@ -69,7 +69,6 @@ def differences(tasks: Sequence[Task], groups: Sequence[str], by: str) -> tuple[
 
 
 def _pair(places: Looks, task: Task, figure: str, sides: Sequence[Sequence[Member]]) -> tuple[list[Row], Row]:
-    """Two groups at every evaluation, and whether they diverge."""
     seen = along(places, task, figure)
     first, second = sides
     bounds = first[0].curves.figures[figure].change_bounds

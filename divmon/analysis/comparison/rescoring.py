@@ -76,7 +76,6 @@ def rescored(members: Sequence[Member], embedder: str | None = None) -> list[Mem
 
 
 def _manifest(run: Run, scorer: Scorer, num_samples: int, verifiers: dict[str, Any]) -> dict[str, Any]:
-    """What took effect here, in place of what did then."""
     now = {
         "encoders": scorer.encoders(),
         "metrics": scorer.names,
@@ -104,7 +103,6 @@ def _scored(run: Run, scorer: Scorer, num_samples: int, verifiers: dict[str, Any
 
 
 def _requests(probes: Sequence[Probe], stored: Snapshot, num_samples: int) -> list[Request]:
-    """What was asked for then."""
     drawn = max((sample.index + 1 for sample in stored.samples), default=num_samples)
     said = stored.provenance.get("decoding", {})
     decodings = {probe.name: Decoding(**_decoding(said.get(probe.name, {}))) for probe in probes}

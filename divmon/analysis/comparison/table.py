@@ -48,7 +48,6 @@ def blocks(comparison: Comparison, figures: Sequence[str] | None = None) -> list
 
 
 def _problems(c: Comparison) -> str:
-    """What went wrong in each run, before every figure; "" where all is well."""
     lines = []
     for member in itertools.chain(*c.groups.values()):
         said = member.run.problems.lines()
@@ -101,7 +100,6 @@ def _glance(c: Comparison, figures: Sequence[str]) -> list[Block]:
 
 
 def _homogeneity(c: Comparison) -> str:
-    """Whether two runs say the same, a line a task and pair."""
     lines = []
     for row in c.homogeneity.itertuples():
         if not math.isnan(row.overlap):
@@ -115,7 +113,6 @@ def _homogeneity(c: Comparison) -> str:
 
 
 def _kept(row: dict[str, Any]) -> str:
-    """What is there at the end, in percent of the start."""
     if math.isnan(row["kept_percent"]):
         return "-"
     return f"{row['kept_percent']:.0f} % {interval(row['low'], row['high'], '.0f')}"
@@ -143,7 +140,6 @@ def _at_equal_accuracy(c: Comparison, row: dict[str, Any]) -> str:
 
 
 def _looks(c: Comparison, task: str, figure: str, first: str, second: str) -> list[Block]:
-    """Two groups at every evaluation, along the axis and at equal accuracy."""
     blocks: list[Block] = []
     for axis in dict.fromkeys((c.by, "accuracy")):
         pair = {"task": task, "metric": figure, "by": axis, "first": first, "second": second}
@@ -178,7 +174,6 @@ def _between(c: Comparison, row: dict[str, Any], side: str) -> str:
 
 
 def _remark(row: dict[str, Any]) -> list[str]:
-    """The evaluation's p-value, and what to say of it."""
     if row["trouble"]:
         return ["", "NOT COMPARABLE"]
     if row["passes"] > 1:
@@ -277,7 +272,6 @@ def _too_many(count: int) -> str:
 
 
 def _of(frame: pd.DataFrame, **values: Any) -> pd.DataFrame:
-    """The rows with these values."""
     for name, value in values.items():
         if name in frame:
             frame = frame[frame[name] == value]

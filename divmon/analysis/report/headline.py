@@ -80,7 +80,6 @@ def headline(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> Headline:
 
 
 def _without_change(c: Comparison, metric: str, rows: Any, lead: list[Answer]) -> Headline:
-    """No change of any run can be told."""
     task = c.tasks[0].name if c.tasks else ""
     which = "Which run collapsed?" if len(c.groups) > 1 else "Did it collapse?"
     found = rows.to_dict("records") if metric else []

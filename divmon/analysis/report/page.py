@@ -89,7 +89,6 @@ def _facts(
     places: Mapping[samples.Key, int],
     reading: Sequence[samples.Key],
 ) -> dict[str, Any]:
-    """What the scripts read."""
     drawn = chart_rows.rows(c, alerts)
     metrics = {row["metric"] for row in drawn["curve"]}
     tasks = list(dict.fromkeys(row["task"] for row in drawn["curve"]))
@@ -121,7 +120,6 @@ def _failed(member: Member) -> dict[str, str]:
 
 
 def _left_out(members: Sequence[Member], steps: Mapping[str, Sequence[int]], limit: int | None) -> str:
-    """Which completions the page does not hold, to be small."""
     few = [
         f"of {m.name} those of {len(steps[m.name])} in {len(m.run.provenance)} snapshots"
         for m in members

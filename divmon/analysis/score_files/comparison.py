@@ -97,7 +97,6 @@ def _decompositions(now: Side, reference: Side, match: Match) -> tuple[dict[str,
 
 
 def _without_decomposition(now: Side, reference: Side) -> list[str]:
-    """Why there is none."""
     without = [side.name for side in (now, reference) if not side.judged]
     if without:
         return [
@@ -112,7 +111,6 @@ def _without_decomposition(now: Side, reference: Side) -> list[str]:
 
 
 def _uneven(now: Side, reference: Side, match: Match, scorer: Scorer) -> list[str]:
-    """What to know where the numbers of outputs differ."""
     dependent = [
         metric.name
         for metric in scorer.metrics

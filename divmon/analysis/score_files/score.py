@@ -187,7 +187,6 @@ def _match(now: Sequence[Row], before: Sequence[Row], names: Sequence[str], say:
 def _compared(
     found: dict[str, Any], of_reference: dict[str, Any], sides: Sequence[Side], match: Match, scorer: Scorer
 ) -> dict[str, Any]:
-    """The report with the comparison."""
     now, reference = sides
     compared = compare(now, reference, match, scorer)
     ids = {"n_matched": len(match.now), "only_now": match.only_now, "only_reference": match.only_reference}

@@ -69,7 +69,6 @@ class SuiteProcess:
             return self._explained(verdict, program)
 
     def _late(self, program: subprocess.Popen[bytes]) -> Verdict:
-        """Of a program that is at work when its time is over."""
         limits, starved = self.limits, usage.wants_to_run(program.pid)
         program.kill()
         late = self._receive(limits.cpu_s + _GRACE_S)  # the tests see their program gone, and end

@@ -66,7 +66,6 @@ class _Suite:
 
 
 def _suite(row: dict[str, Any]) -> _Suite | None:
-    """The tests of a row; None where it has none."""
     if "test" in row and "entry_point" in row:
         name = row["entry_point"]
         return _Suite(f"{row['test']}\n\ncheck({name})\n", (name,), row.get("prompt") or "")

@@ -208,7 +208,6 @@ def paper_probes(spec: Any, num_prompts: int = MOST, seed: int = 0) -> list[Prob
 
 
 def _members(name: Any) -> list[Any]:
-    """The tasks of a group, each with the group's source."""
     if not isinstance(name, str) or os.path.isfile(name):
         return [name]
     task, at, source = name.strip().partition("@")

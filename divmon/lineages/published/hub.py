@@ -105,7 +105,6 @@ class Hub:
         return sorted(others) + ([MAIN] if main.is_dir() else [])
 
     def _because(self, repository: str, error: BaseException) -> CannotBeHad:
-        """The error to raise, by the kind of failure."""
         from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:

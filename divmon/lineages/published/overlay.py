@@ -135,7 +135,6 @@ def _other_form(model: str, task: str, took: Settings) -> Iterator[str]:
 
 
 def _other(run: Run, took: Settings, figure: str, values: Sequence[float]) -> Iterator[str]:
-    """What sets this figure apart."""
     if figure == "ead" and values[0] != values[0]:
         yield (
             f"counted with V = {took.vocab_size} where the paper's is {paper.VOCABULARY:,}, and the texts are not"

@@ -194,7 +194,6 @@ def _reused(file: File, key: Key, block: dict[str, Any], name: str, scale: Scale
 
 
 def _set(file: File, raw: dict[str, Any], given: str) -> None:
-    """Applies an override such as "sft.args.beta=1"."""
     dotted_key, equals, text = given.partition("=")
     if not equals or not dotted_key:
         raise RecipeError(f"--set {given}: expected key=value, with a dotted key such as sft.args.learning_rate")

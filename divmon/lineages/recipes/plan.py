@@ -153,7 +153,6 @@ def _start(recipe: Recipe, stage: Stage) -> str:
 
 
 def _stage(recipe: Recipe, stage: Stage) -> list[str]:
-    """Every field of a stage."""
     settings = accelerate_settings(stage)
     data, path = stage.data, accelerate_file(stage)
     lines = [f"{stage.name} {'-' * (WIDTH - len(stage.name) - 1)}"]
@@ -191,7 +190,6 @@ def _stage(recipe: Recipe, stage: Stage) -> list[str]:
 
 
 def _sources(stage: Stage) -> list[str]:
-    """Rows and share of each source, largest first."""
     total = sum(source.rows or 0 for source in stage.data.sources)
     ordered = sorted(stage.data.sources, key=lambda source: -(source.rows or 0))
     by_teacher: dict[str, int] = {}

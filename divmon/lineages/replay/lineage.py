@@ -115,7 +115,6 @@ class Lineage:
 
 
 def _miniature_base(seed: int) -> Path:
-    """Folder of the miniature's base model, trained unless it is cached."""
     from divmon.lineages.miniature.base import LINEAGES, base_folder, cache_folder, is_cached
     from divmon.loggers.console import progress_bar
 

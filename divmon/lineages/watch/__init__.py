@@ -232,7 +232,6 @@ class Watch:
                     self.monitor.store.append("failures", {"step": step, "reason": why})
 
     def _is_over(self) -> bool:
-        """Whether the last checkpoint is that of the end of training."""
         for checkpoint in reversed(found(self.output_dir)):
             try:
                 return checkpoint.ends_training

@@ -152,7 +152,6 @@ def _free_port() -> int:
 
 
 def _end_tokens(path: Path) -> list[int]:
-    """The end tokens in the model's generation config."""
     try:
         ids = json.loads((path / "generation_config.json").read_bytes()).get("eos_token_id")
     except (OSError, ValueError):

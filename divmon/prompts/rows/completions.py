@@ -196,7 +196,6 @@ def _usual(row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
 
 
 def _row(record: Record, fields: dict[str, Any], tags: Think | None) -> Row:
-    """The checked row. Raises ValueError: a field is of another type."""
     named, prompt, id, task = (fields.get(name) for name in ("named", "prompt", "id", "task"))
     named = named or "outputs"
     messages = isinstance(prompt, list) and prompt and all(isinstance(m, Mapping) and "role" in m for m in prompt)
