@@ -16,18 +16,26 @@ from divmon.analysis.comparability import settings
 from divmon.analysis.comparison.alignment import Task, align
 from divmon.analysis.comparison.compositions import COLUMNS, compositions
 from divmon.analysis.comparison.differences import differences, levels
-from divmon.analysis.comparison.findings import Comparison
+from divmon.analysis.comparison.findings import Findings
 from divmon.analysis.comparison.frontier import frontier
 from divmon.analysis.comparison.homogeneity import homogeneity
 from divmon.analysis.comparison.members import Member, Runs, members
 from divmon.analysis.comparison.stages import lineages, stages
 from divmon.analysis.comparison.summary import summary
+from divmon.analysis.comparison.table import text
 from divmon.analysis.curves import AXES
 from divmon.scoring.figure_registry import Registry
 from divmon.storage.problems import Problem
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class Comparison(Findings):
+    """Runs side by side: `Findings`, which print as `divmon compare` prints them."""
+
+    def __str__(self) -> str:
+        return text(self)
 
 
 def compare(

@@ -1,4 +1,4 @@
-"""What a comparison of runs found, as data frames; printed, what `divmon compare` prints."""
+"""What a comparison of runs found, as data frames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Comparison:
+class Findings:
     """Runs side by side. A frame's docstring says what a row is; NaN is undefined, intervals are 95 percent."""
 
     by: str
@@ -72,11 +72,6 @@ class Comparison:
     def figures(self) -> Registry:
         """What the runs' figures are."""
         return Registry.merged(member.curves.figures for runs in self.groups.values() for member in runs)
-
-    def __str__(self) -> str:
-        from divmon.analysis.comparison.table import text
-
-        return text(self)
 
     @property
     def seeds(self) -> bool:

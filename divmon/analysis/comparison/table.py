@@ -17,18 +17,18 @@ from divmon.types import TERMS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from divmon.analysis.comparison.findings import Comparison
+    from divmon.analysis.comparison.findings import Findings
 
 MOST_LOOKS, PART_COLUMNS, SOURCES = 4, 3, 6
 """Shown at most: tables by evaluation, columns of decompositions side by side, and sources of a run's data."""
 
 
-def text(comparison: Comparison, figures: Sequence[str] | None = None) -> str:
+def text(comparison: Findings, figures: Sequence[str] | None = None) -> str:
     """What `divmon compare` prints, without a terminal's width; see `blocks`."""
     return "\n\n".join(map(str, blocks(comparison, figures)))
 
 
-def blocks(comparison: Comparison, figures: Sequence[str] | None = None) -> list[Block]:
+def blocks(comparison: Findings, figures: Sequence[str] | None = None) -> list[Block]:
     """What `divmon compare` prints: texts and tables, an empty line between them.
 
     Args:
@@ -47,7 +47,7 @@ def blocks(comparison: Comparison, figures: Sequence[str] | None = None) -> list
     return [block for block in blocks if block]
 
 
-def _problems(c: Comparison) -> str:
+def _problems(c: Findings) -> str:
     lines = []
     for member in itertools.chain(*c.groups.values()):
         said = member.run.problems.lines()
@@ -55,7 +55,7 @@ def _problems(c: Comparison) -> str:
     return "\n".join(red(line) for text in lines for line in wrapped(text).splitlines())
 
 
-def _left_out(c: Comparison) -> str:
+def _left_out(c: Findings) -> str:
     """What is not compared and why, and what to know before the figures."""
     lines = []
     for row in c.refused.itertuples():
@@ -64,7 +64,7 @@ def _left_out(c: Comparison) -> str:
     return "\n".join(map(wrapped, [*lines, *(f"note: {note}" for note in c.notes)]))
 
 
-def _glance(c: Comparison, figures: Sequence[str]) -> list[Block]:
+def _glance(c: Findings, figures: Sequence[str]) -> list[Block]:
     """A line a task and group: what it kept, its accuracy, and where and by how much it differs from the first."""
     first, *others = c.groups
     others = [] if c.chain else others
@@ -99,7 +99,7 @@ def _glance(c: Comparison, figures: Sequence[str]) -> list[Block]:
     return [Table(head, rows, (0, 1, 2, 8, 9), "", lines)] if rows else ["\n".join(lines)]
 
 
-def _homogeneity(c: Comparison) -> str:
+def _homogeneity(c: Findings) -> str:
     lines = []
     for row in c.homogeneity.itertuples():
         if not math.isnan(row.overlap):
@@ -118,7 +118,7 @@ def _kept(row: dict[str, Any]) -> str:
     return f"{row['kept_percent']:.0f} % {interval(row['low'], row['high'], '.0f')}"
 
 
-def _parted(c: Comparison, row: dict[str, Any]) -> str:
+def _parted(c: Findings, row: dict[str, Any]) -> str:
     first = next(iter(c.groups))
     found = _of(c.parting, task=row["task"], metric=row["metric"], by=c.by, first=first, second=row["group"])
     if found.empty or math.isnan(found.iloc[0]["p"]):
@@ -128,7 +128,7 @@ def _parted(c: Comparison, row: dict[str, Any]) -> str:
     return f"{where}, {p_value(verdict['p'])}"
 
 
-def _at_equal_accuracy(c: Comparison, row: dict[str, Any]) -> str:
+def _at_equal_accuracy(c: Findings, row: dict[str, Any]) -> str:
     """At the highest level that both meet once."""
     first = next(iter(c.groups))
     found = _of(c.differences, task=row["task"], metric=row["metric"], by="accuracy", first=first, second=row["group"])
@@ -139,7 +139,7 @@ def _at_equal_accuracy(c: Comparison, row: dict[str, Any]) -> str:
     return f"{_difference(last)} at {place('accuracy', last['at'])}"
 
 
-def _looks(c: Comparison, task: str, figure: str, first: str, second: str) -> list[Block]:
+def _looks(c: Findings, task: str, figure: str, first: str, second: str) -> list[Block]:
     blocks: list[Block] = []
     for axis in dict.fromkeys((c.by, "accuracy")):
         pair = {"task": task, "metric": figure, "by": axis, "first": first, "second": second}
@@ -163,7 +163,7 @@ def _looks(c: Comparison, task: str, figure: str, first: str, second: str) -> li
     return blocks
 
 
-def _between(c: Comparison, row: dict[str, Any], side: str) -> str:
+def _between(c: Findings, row: dict[str, Any], side: str) -> str:
     """The measured steps around where a group is: "15", or "15-30" where it lies between the two."""
     measured = _of(c.levels, task=row["task"], metric=row["metric"], group=row[side])["step"]
     before, after = (
@@ -195,7 +195,7 @@ def _sentence(axis: str, verdict: pd.Series) -> str:
     return wrapped(f"  They differ {where} {since} of {count(verdict['looks'], 'evaluation')} ({how}).")
 
 
-def _made_of(c: Comparison, task: str, figure: str) -> list[Block]:
+def _made_of(c: Findings, task: str, figure: str) -> list[Block]:
     """Of what each run's change since its reference consists, at the end of each stage that it names or of the run; and
     where it was computed, that of the difference of two."""
     blocks: list[Block] = []
@@ -232,7 +232,7 @@ def _parts(title: str, columns: dict[str, pd.DataFrame]) -> list[Block]:
     return tables
 
 
-def _stages(c: Comparison, figures: Sequence[str]) -> list[Block]:
+def _stages(c: Findings, figures: Sequence[str]) -> list[Block]:
     """The paper's table 1: percent of the base, the mean over tasks."""
     rows = [
         [
@@ -252,7 +252,7 @@ def _stages(c: Comparison, figures: Sequence[str]) -> list[Block]:
     return [Table(head, rows, (0, 1), title)] if rows else []
 
 
-def _composition(c: Comparison) -> str:
+def _composition(c: Findings) -> str:
     """What each run was trained on, the largest sources first."""
     lines = []
     for (run, step), data in c.composition.groupby(["run", "from_step"], sort=False):

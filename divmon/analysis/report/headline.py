@@ -96,11 +96,9 @@ def _without_change(c: Comparison, metric: str, rows: Any, lead: list[Answer]) -
             head = Headline(alone[0]["task"], metric, [], *list(c.groups)[:2])
             why = f"{why} {_diverging(c, head)}"
     elif found:
-        short, why = (
-            "It cannot be said.",
-            f"At its first step {metric} is {number(found[0]['start'])}: there is nothing",
-        )
-        why += " to lose. The completions of a prompt are all the same there."
+        short = "It cannot be said."
+        why = f"At its first step {metric} is {number(found[0]['start'])}: there is nothing to lose. The completions of"
+        why += " a prompt are all the same there."
     else:
         short, why = "It cannot be said.", c.notes[0] if c.notes else "No diversity metric was measured."
     return Headline(task, metric, [*lead, (which, short, why)], "", "")
