@@ -48,11 +48,8 @@ class Measured:
 
     def resolved(self, **defaults: Any) -> Any:
         """The `DiversityConfig` of defaults of the command's own, the file, and the flags, the last of which wins.
-
-        Raises:
-            ValueError: the file cannot be read, or an option, or a task, metric or file that it names, is not there or
-                out of range.
-        """
+        Raises ValueError: the file cannot be read, or an option, or a task, metric or file that it names, is not there
+        or out of range."""
         given = ({} if self.probes is None else {"probes": self.probes}) | self.options
         config = DiversityConfig(**defaults | (read_options(self.config) if self.config else {}) | given)
         check_metrics(config.options)

@@ -26,11 +26,7 @@ except ImportError:
 
 def parsed(data: bytes) -> Any:
     """Strict JSON read back, by orjson where it is installed: seven times as fast, and most of what a long run takes to
-    read. An integer beyond 64 bits comes as a float from it.
-
-    Raises:
-        ValueError: it is no JSON.
-    """
+    read. An integer beyond 64 bits comes as a float from it. Raises ValueError: it is no JSON."""
     if orjson is not None:
         with contextlib.suppress(ValueError):  # a lone surrogate, which is written as its escape and refused
             return orjson.loads(data)

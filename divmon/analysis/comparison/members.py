@@ -71,12 +71,8 @@ class Member:
 
 
 def members(runs: Runs) -> list[Member]:
-    """Reads the runs.
-
-    Raises:
-        FileNotFoundError: there is no run.
-        ValueError: none is given, one is given twice, or one has no snapshot.
-    """
+    """Reads the runs. Raises FileNotFoundError: there is no run; ValueError: none is given, one is given twice, or one
+    has no snapshot."""
     if isinstance(runs, (str, os.PathLike, Run)):
         runs = [runs]
     given: Iterable[tuple[str, Any]] = runs.items() if isinstance(runs, Mapping) else [("", [run]) for run in runs]

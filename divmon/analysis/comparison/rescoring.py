@@ -48,10 +48,8 @@ class Rescored(Run):
 def rescored(members: Sequence[Member], embedder: str | None = None) -> list[Member]:
     """The same runs, scored alike: as the first, by the fewest samples that each has, graded by the first's verifiers.
 
-    A prompt whose texts the store shortened or left out is missing.
-
-    Raises:
-        ValueError, Unavailable: a metric, verifier or model of the first run cannot be had.
+    A prompt whose texts the store shortened or left out is missing. Raises ValueError, Unavailable: a metric, verifier
+    or model of the first run cannot be had.
     """
     first = members[0].run
     of = [settings(m.run, m.run.steps[-1], next(iter(m.curves.tables), ("", ""))[0]) for m in members]

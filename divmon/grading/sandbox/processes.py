@@ -93,12 +93,8 @@ class SuiteProcess:
         channel.send(self.control.fileno(), json.dumps(asdict(job)).encode())
 
     def _await_program(self, pid: int) -> None:
-        """Until there is a verdict.
-
-        Raises:
-            TimeoutError: there is none in time.
-            MemoryError: the program took more than its limit on a process shows.
-        """
+        """Until there is a verdict. Raises TimeoutError: there is none in time; MemoryError: the program took more than
+        its limit on a process shows."""
         until = time.monotonic() + self.limits.wall_s
         while not self._answered():
             if time.monotonic() > until:

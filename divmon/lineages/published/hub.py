@@ -36,12 +36,8 @@ class Hub:
         self._own: set[Path] = set()
 
     def branches(self, repository: str) -> list[str]:
-        """The branches of a repository, in the folder or on the hub.
-
-        Raises:
-            HubUnreachable: the hub does not answer.
-            CannotBeHad: there is no such repository, or it is gated.
-        """
+        """The branches of a repository, in the folder or on the hub. Raises HubUnreachable: the hub does not answer;
+        CannotBeHad: there is no such repository, or it is gated."""
         local = self._local_branches(repository)
         if local:
             return local

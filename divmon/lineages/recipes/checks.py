@@ -34,11 +34,7 @@ LOCAL = (".jsonl", ".json", ".parquet")
 
 
 def check(recipe: Recipe, chosen: Sequence[str] = ()) -> None:
-    """Checks the recipe and the stages to run.
-
-    Raises:
-        RecipeError: the first problem found.
-    """
+    """Checks the recipe and the stages to run. Raises RecipeError: the first problem found."""
     for name in chosen:
         if name not in recipe.stages:
             raise RecipeError(f"{recipe.file.path}: no stage {name!r}{closest(name, recipe.stages)}")

@@ -73,11 +73,7 @@ class Checkpoint:
         return stopped or 0 < state.get("max_steps", 0) <= state.get("global_step", 0)
 
     def check(self) -> None:
-        """
-        Raises:
-            NotWhole: it is still being written, or copied.
-            Unusable: its weights are in pieces, or missing.
-        """
+        """Raises NotWhole: it is still being written, or copied; Unusable: its weights are in pieces, or missing."""
         self.state  # noqa: B018 - raises
         adapter = (self.path / ADAPTER).is_file()
         for file in self._weights(ADAPTER_WEIGHTS if adapter else WEIGHTS, () if adapter else INDEXES):
@@ -164,11 +160,8 @@ class Loader:
             raise ValueError(f"device: cannot use {self.device!r}: {error}") from None
 
     def model(self, name: str | Path) -> Any:
-        """A model on the device, in evaluation mode; an adapter is not merged into its base.
-
-        Raises:
-            Unusable: it is not a causal language model, or its base cannot be loaded.
-        """
+        """A model on the device, in evaluation mode; an adapter is not merged into its base. Raises Unusable: it is not
+        a causal language model, or its base cannot be loaded."""
         path = Path(name)
         model = self._adapted(path) if (path / ADAPTER).is_file() else self._whole(str(name))
         for tensor in (*model.parameters(), *model.buffers()):

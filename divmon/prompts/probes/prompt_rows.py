@@ -100,10 +100,8 @@ def trained_prompt(row: Mapping[str, Any], tokenizer: Any = None) -> Content:
 
     TRL keeps the raw columns beside the ids it makes. They are read first, so that `think` and `system_prompt` act on
     them too, and because the ids stop where prompt and completion tokenize alike, short of a template's `<think>`. The
-    ids are read where the raw columns are gone, or where the row brings tools or template options of its own.
-
-    Raises:
-        ValueError: where the prompt ends cannot be told.
+    ids are read where the raw columns are gone, or where the row brings tools or template options of its own. Raises
+    ValueError: where the prompt ends cannot be told.
     """
     if not isinstance(row, Mapping):
         raise ValueError(f"expected a row with named columns, came {type(row).__name__}")

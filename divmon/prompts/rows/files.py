@@ -47,12 +47,8 @@ def is_file_of_rows(name: str) -> bool:
 
 
 def read_records(path: str | os.PathLike[str]) -> list[Record]:
-    """All rows of a file, or of a data set that was saved by `datasets`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it cannot be read as what its name says, or the folder holds no saved data set.
-    """
+    """All rows of a file, or of a data set that was saved by `datasets`. Raises FileNotFoundError: there is no such
+    file; ValueError: it cannot be read as what its name says, or the folder holds no saved data set."""
     path = Path(path).expanduser()
     if path.is_dir():
         return _placed(path, _saved(path))

@@ -12,12 +12,8 @@ Row = dict[str, Any]
 
 
 def read_rows(path: str | Path) -> list[tuple[str, Row]]:
-    """All rows of a local file as (where, row); `where` reads "prompts.jsonl, line 3".
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a row is no JSON object, the file cannot be read, or there are no rows.
-    """
+    """All rows of a local file as (where, row); `where` reads "prompts.jsonl, line 3". Raises FileNotFoundError: there
+    is no such file; ValueError: a row is no JSON object, the file cannot be read, or there are no rows."""
     rows = [(record.where, record.row) for record in whole_records(path)]
     if not rows:
         raise ValueError(f"{path} has no rows; expected at least one")
