@@ -104,7 +104,7 @@ class Pipeline:
         if reference is not None:
             ids = {task.task: list(task.prompt_ids) for task in answers}
             compare(now, reference, scored, self.scorer, ids, self.num_samples)
-        seconds = {"sampling": sampled - began, "judging": decided - sampled, "scoring": time.perf_counter() - decided}
+        seconds = {"sampling": sampled - began, "grading": decided - sampled, "scoring": time.perf_counter() - decided}
         snapshot.provenance["seconds"] = seconds
         return now
 

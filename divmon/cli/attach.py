@@ -90,9 +90,6 @@ def attached(config: Any) -> Iterator[list[str]]:
     transformers is not imported for it but waited for, as programs set what it and torch read on import
     (HF_HOME, OMP_NUM_THREADS).
 
-    Args:
-        config: a `DiversityConfig`.
-
     Yields:
         The class names of the trainers that have trained, a list that grows.
     """
@@ -180,11 +177,8 @@ class _OnImport(importlib.abc.MetaPathFinder):
 
 
 def _runner(program: Sequence[str]) -> Callable[[], Any]:
-    """Runs the program in this process as Python would start it: its `__main__`, `sys.argv` and `sys.path[0]`.
-
-    Raises:
-        ValueError: there is none, or it is no Python program.
-    """
+    """Runs the program in this process as Python would start it: its `__main__`, `sys.argv` and `sys.path[0]`. Raises
+    ValueError: there is none, or it is no Python program."""
     if not program or list(program) == ["-m"]:
         raise ValueError("expected the program after --: -m MODULE, a script, or a Python program on PATH")
     if program[0] == "-m":

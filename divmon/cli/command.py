@@ -199,6 +199,11 @@ def run(command: click.Command, argv: Sequence[str] | None, name: str) -> int:
         raise  # of another pipe
 
 
+def warn(message: str) -> None:
+    """A line on the error stream."""
+    show(message, file=sys.stderr)
+
+
 def _words(error: click.ClickException) -> str:
     """The message on one line, with what was meant where that can be told."""
     near = getattr(error, "possibilities", None)

@@ -87,11 +87,8 @@ def write(comparison: Comparison, given: Flags) -> None:
 
 
 def _runs(names: Sequence[str]) -> list[str] | dict[str, list[str]]:
-    """Runs, or groups of them.
-
-    Raises:
-        ValueError: some are named groups and some are not, or a group is named twice or is empty.
-    """
+    """Runs, or groups of them. Raises ValueError: some are named groups and some are not, or a group is named twice or
+    is empty."""
     named = [name for name in names if "=" in name and not Path(name).exists()]
     if not named:
         return list(names)

@@ -48,11 +48,8 @@ class Measured:
 
     def resolved(self, **defaults: Any) -> Any:
         """The `DiversityConfig` of defaults of the command's own, the file, and the flags, the last of which wins.
-
-        Raises:
-            ValueError: the file cannot be read, or an option, or a task, metric or file that it names, is not there or
-                out of range.
-        """
+        Raises ValueError: the file cannot be read, or an option, or a task, metric or file that it names, is not there
+        or out of range."""
         given = ({} if self.probes is None else {"probes": self.probes}) | self.options
         config = DiversityConfig(**defaults | (read_options(self.config) if self.config else {}) | given)
         check_metrics(config.options)
@@ -61,8 +58,8 @@ class Measured:
 
 
 @dataclass
-class LoadedModels:
-    """Where and how checkpoints are loaded, or the server that samples."""
+class Loaded:
+    """Where and how checkpoints are loaded."""
 
     device: str = flag("auto", metavar="NAME")
     """cuda:1, cpu, ...; auto is a GPU where there is one."""
@@ -70,6 +67,14 @@ class LoadedModels:
     """float32, bfloat16, float16; auto is as the weights were saved."""
     tokenizer: str | None = flag(metavar="NAME")
     """In place of the checkpoints' own."""
+    trust_remote_code: bool = False
+    """Run code that comes with a model."""
+
+
+@dataclass
+class Served(Loaded):
+    """The same, or the server that samples."""
+
     serve: str | None = flag(metavar="COMMAND")
     """Sample from a completion server, started for each checkpoint: 'vllm serve {checkpoint} --port {port}'."""
     serve_model: str | None = flag(metavar="NAME")
@@ -83,12 +88,19 @@ def names_of(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def whole_number(text: str) -> int:
-    """A whole number from 1 on.
+def numbers(text: str) -> list[float]:
+    """Numbers with commas between them; raises ValueError where there is none, or one is no number."""
+    try:
+        found = list(map(float, names_of(text)))
+    except ValueError:
+        found = []
+    if not found:
+        raise ValueError(f"expected numbers with commas between them, got {text!r}")
+    return found
 
-    Raises:
-        ValueError: it is none.
-    """
+
+def whole_number(text: str) -> int:
+    """A whole number from 1 on; raises ValueError where it is none."""
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"expected a whole number from 1 on, got {text!r}")
     return int(text)
@@ -123,7 +135,6 @@ def _option(name: str, help: str, old: str = "") -> click.Option:
 
 
 def _metavar(hint: Any) -> str:
-    """What the help shows for a value of that type."""
     choices = next((get_args(part) for part in (hint, *get_args(hint)) if get_origin(part) is Literal), ())
     words = {str: "TEXT", bool: "true|false", float: "X", int: "N", list: "N ..."}
     return "|".join(choices) or next((word for kind, word in words.items() if takes(hint, kind)), "VALUE")

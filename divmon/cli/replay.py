@@ -76,11 +76,6 @@ def main(given: Flags) -> int:
 
 
 def _train(recipe: Recipe, chosen: Sequence[str], given: Flags) -> None:
-    """Its stages in order.
-
-    Raises:
-        ReplayError, RecipeError: it cannot go on.
-    """
     lineage = Lineage(recipe, Path(given.out), given.seed)
     for name in chosen or recipe.stages:
         stage = recipe.stages[name]
@@ -107,12 +102,10 @@ LAUNCHED = "DIVMON_LAUNCHED"
 
 
 def _is_launched() -> bool:
-    """A launcher of several processes started this one."""
     return "WORLD_SIZE" in os.environ or LAUNCHED in os.environ
 
 
 def _again(stage: Stage, given: Flags) -> list[str]:
-    """The arguments of this command, for one stage."""
     line = ["replay", str(given.recipe), "--stage", stage.name, "--out", str(given.out), "--scale", given.scale]
     for value in given.set:
         line += ["--set", value]
@@ -124,7 +117,6 @@ def _launcher(stage: Stage) -> list[str]:
 
 
 def _commands(recipe: Recipe, chosen: Sequence[str], given: Flags) -> list[str]:
-    """What to type for each stage."""
     lines = []
     for name in chosen or recipe.stages:
         stage = recipe.stages[name]
@@ -144,7 +136,6 @@ def _commands(recipe: Recipe, chosen: Sequence[str], given: Flags) -> list[str]:
 
 
 def _launch(stage: Stage, given: Flags) -> None:
-    """Starts the stage's processes on this machine, with its accelerate config."""
     settings = accelerate_settings(stage)
     command = [*_launcher(stage), "-m", "divmon", *_again(stage, given)]
     if settings.get("num_machines", 1) > 1:

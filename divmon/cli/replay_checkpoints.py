@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from divmon.cli.command import command, flag
-from divmon.cli.flags import LoadedModels, Measured, names_of
+from divmon.cli.flags import Measured, Served, names_of
 from divmon.cli.watch import until_stopped
 from divmon.lineages.published import catalog
 from divmon.lineages.published.catalog import Published
@@ -34,7 +34,7 @@ exit code: 0 all is well; 2 wrong usage; 3 some checkpoints could not be had or 
 
 
 @dataclass
-class Flags(LoadedModels, Measured):
+class Flags(Served, Measured):
     """Measures published checkpoints in place of training: the paper's 13 (--checkpoints, or --checkpoints paper), or
     all branches of a repository (--checkpoints allenai/Olmo-3-7B-Think-SFT), by the paper's protocol, and lays the
     figures over the paper's, task by task. Started again, it continues with what is not measured yet."""
@@ -91,10 +91,7 @@ def plan(checkpoints: Sequence[Published]) -> Table:
 
 
 def _replay(given: Flags) -> Replay:
-    """
-    Raises:
-        Wrong: an option is out of range, or there is no such checkpoint.
-    """
+    """Raises Wrong: an option is out of range, or there is no such checkpoint."""
     if given.local is not None and not given.local.is_dir():
         raise Wrong(f"--local: there is no folder {str(given.local)!r}")
     hub = Hub(given.local)
@@ -105,7 +102,7 @@ def _replay(given: Flags) -> Replay:
         server = None
         if given.serve:
             server = ServerCommand(given.serve, given.serve_model, given.serve_timeout, answer_timeout=ANSWER_TIMEOUT)
-        loader = Loader(given.device, given.dtype, tokenizer=given.tokenizer)
+        loader = Loader(given.device, given.dtype, None, given.tokenizer, given.trust_remote_code)
         loader.check()
     except (OSError, ValueError, CannotBeHad) as error:
         raise Wrong(str(error)) from None

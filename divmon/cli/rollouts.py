@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from divmon import __version__
-from divmon.cli.command import argument, command, flag
-from divmon.cli.flags import names_of
+from divmon.cli.command import argument, command, flag, warn
+from divmon.cli.flags import names_of, numbers
 from divmon.loggers.terminal import Table, show, show_json
 
 if TYPE_CHECKING:
@@ -22,17 +21,8 @@ if TYPE_CHECKING:
 OK, PARTLY = 0, 3
 
 BY_STEP = (
-    "reward",
-    "reward_std",
-    "frac_reward_zero_std",
-    "accuracy",
-    "solve_all",
-    "solve_none",
-    "ead",
-    "distinct_share",
-    "sbert",
-    "sbert_correct",
-    "vendi_at4",
+    *("reward", "reward_std", "frac_reward_zero_std", "accuracy", "solve_all", "solve_none"),
+    *("ead", "distinct_share", "sbert", "sbert_correct", "vendi_at4"),
 )
 """Figures of the table by step, those that there are."""
 
@@ -58,15 +48,6 @@ def threshold(text: str) -> float | dict[str, float]:
         return {name.strip(): float(value) for name, _, value in (part.rpartition("=") for part in text.split(","))}
     except ValueError:
         raise ValueError(f"expected a number, or name=number[,name=number], got {text!r}") from None
-
-
-def numbers(text: str) -> list[float]:
-    """Numbers with commas between them; raises ValueError where one is none."""
-    return [float(value) for value in names_of(text)]
-
-
-def _warn(message: str) -> None:
-    show(message, file=sys.stderr)
 
 
 @dataclass
@@ -120,7 +101,7 @@ def main(given: Flags) -> int:
     else:
         show(*_tables(snapshots, log), gap="\n\n")
     for step, reason in log.left_out.items():
-        _warn(f"step {step} left out: {reason}")
+        warn(f"step {step} left out: {reason}")
     return PARTLY if log.left_out or any(s.provenance["left_out"] for s in snapshots) else OK
 
 
@@ -140,7 +121,7 @@ def _scored(given: Flags) -> tuple[list[Snapshot], CompletionsLog]:
         threshold=given.threshold,
         verifier=given.verifier,
         allow_unsandboxed_code=given.allow_unsandboxed_code,
-        say=_warn,
+        say=warn,
     )
     scorer = Scorer(
         given.metrics, embedder=given.embedder, device=given.device, vocab_size=given.ead_vocab_size, seed=given.seed
@@ -163,7 +144,7 @@ def _scored(given: Flags) -> tuple[list[Snapshot], CompletionsLog]:
 def _store(out: Path, given: Flags, log: CompletionsLog, scorer: Any) -> Any:
     from divmon.storage.writer import Store
 
-    return Store(out, max_samples_mb=1e6, say=_warn).open(  # no more than the logs, which lie there already
+    return Store(out, max_samples_mb=1e6, say=warn).open(  # no more than the logs, which lie there already
         {
             "kind": "rollouts",
             "completions": str(given.output_dir),
@@ -222,7 +203,7 @@ def _report(snapshots: Sequence[Snapshot], log: CompletionsLog) -> dict[str, Any
     about = {
         "num_generations": log.num_generations,
         "rewards": log.names,
-        "verdicts": snapshots[-1].provenance["verdicts"],
+        "correctness": snapshots[-1].provenance["verdicts"],
         "left_out": log.left_out,
         "divmon": __version__,
     }

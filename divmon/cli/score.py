@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from divmon.analysis.score_files.score_options import Settings
-from divmon.cli.command import argument, command, flag
+from divmon.cli.command import argument, command, flag, warn
 from divmon.cli.flags import whole_number
 from divmon.loggers.terminal import show, show_json
 
@@ -17,8 +17,8 @@ OK, PARTLY = 0, 3
 _EPILOG = """A table goes to the terminal; --out writes JSON beside it:
   {"n_prompts", "metrics": {name: {"mean", "ci95": [low, high], "n"}}, "per_prompt": [{"id", name: value or null}], ...}
 The interval is the 95 percent interval over prompts, n the prompts where the metric is defined; null is undefined.
-With verdicts there are accuracy, pass@k and the like among the metrics, "verdicts": {"judged", "correct", "not_judged",
-"reasons"}, and for each prompt "correct", "k_correct", "k_judged" and "not_judged": {reason: outputs}.
+Graded, there are accuracy, pass@k and the like among the metrics, "correctness": {"graded", "correct", "ungraded",
+"reasons"}, and for each prompt "correct", "k_correct", "k_graded" and "ungraded": {reason: outputs}.
 With --reference:
   "reference"      the same of its prompts that match, "n_matched", the ids "only_now" and "only_reference"
   "changes"        {metric: {"reference", "now", "change", "ci95", "n"}}, paired by prompt
@@ -68,7 +68,7 @@ def main(given: Flags) -> int:
     from divmon.analysis.score_files.score import scored
 
     settings = Settings(**{field.name: getattr(given, field.name) for field in fields(Settings)})
-    scores = scored(given.file, given.reference, settings, _say, loud=True)
+    scores = scored(given.file, given.reference, settings, warn, loud=True)
     text = json.dumps(scores.report, allow_nan=False, ensure_ascii=False, indent=1)
     show(*scores.blocks(), file=sys.stderr if given.out == "-" else sys.stdout, gap="\n\n")
     if given.out == "-":
@@ -83,7 +83,3 @@ def _check(out: str | None) -> None:
         raise ValueError(f"--out: there is no folder {Path(str(out)).parent}")
     if out and Path(out).is_dir():
         raise ValueError(f"--out: {out} is a folder, expected a file's name")
-
-
-def _say(message: str) -> None:
-    show(message, file=sys.stderr)

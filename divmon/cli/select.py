@@ -34,10 +34,7 @@ class Chosen:
     """The figure of diversity; sbert_correct where completions are graded, else sbert, if not told."""
 
     def rule(self) -> Rule:
-        """
-        Raises:
-            ValueError: both rules are given, or a number is no share.
-        """
+        """Raises ValueError: both rules are given, or a number is no share."""
         from divmon.scoring.best_point import Rule
 
         return Rule(self.min_accuracy, self.keep)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from divmon.cli.command import EXPECTED, argument, command, flag
-from divmon.cli.flags import Measured
+from divmon.cli.flags import Loaded, Measured, numbers
 from divmon.cli.select import Chosen
 from divmon.cli.watch import until_stopped
 from divmon.lineages.sweep import PER_ALPHA, Sweep, SweepError
@@ -25,34 +25,15 @@ exit code: 0 a model was chosen and saved; 2 wrong usage, or models that cannot 
 rule; 130 and 143 stopped by SIGINT or SIGTERM: started again it goes on."""
 
 
-def numbers(text: str) -> list[float]:
-    """Numbers with commas between them.
-
-    Raises:
-        ValueError: there is none, or one is no number.
-    """
-    try:
-        found = [float(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        found = []
-    if not found:
-        raise ValueError(f"expected numbers with commas between them, got {text!r}")
-    return found
-
-
 def shares(text: str) -> list[float]:
-    """The same from 0 to 1.
-
-    Raises:
-        ValueError: one is none.
-    """
+    """Numbers from 0 to 1 with commas between them; raises ValueError where one is none."""
     if wrong := [x for x in numbers(text) if not 0 <= x <= 1]:
         raise ValueError(f"expected numbers from 0 (the base) to 1 (the tuned model), got {wrong[0]:g}")
     return [round(x * PER_ALPHA) / PER_ALPHA for x in numbers(text)]
 
 
 @dataclass
-class Flags(Chosen, Measured):
+class Flags(Chosen, Loaded, Measured):
     """Measures models between BASE and TUNED, whose weights are (1 - alpha) of the one's plus alpha of the other's (an
     adapter's update, scaled by alpha), draws the frontier of accuracy and diversity, and saves the chosen model: of
     those as accurate as the best (paired 95 percent interval) the most diverse. Started again, it goes on.
@@ -71,14 +52,8 @@ class Flags(Chosen, Measured):
     """Models to measure in all, without --alphas."""
     temperatures: list[float] | None = flag(read=numbers, metavar="T,T,...")
     """Also measure TUNED at these sampling temperatures, for comparison."""
-    device: str = flag("auto", metavar="NAME")
-    """cuda:1, cpu, ...; auto is a GPU where there is one."""
-    dtype: str = flag("auto", metavar="NAME")
-    """float32, bfloat16, float16; auto is as the weights were saved."""
     tokenizer: str | None = flag(metavar="NAME")
     """In place of TUNED's own."""
-    trust_remote_code: bool = False
-    """Run code that comes with a model."""
 
 
 @command("divmon sweep", epilog=_EPILOG, fails=(SweepError, *EXPECTED))

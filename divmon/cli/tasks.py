@@ -77,12 +77,7 @@ def table(chosen: Sequence[Task], there: dict[str, tuple[bool, str]]) -> list[Ta
 
 
 def check(task: Task, source: Path | None, num_prompts: int, allow_unsandboxed_code: bool = False) -> tuple[int, str]:
-    """(exit code, what to say) of a task whose own gold answers go through its verifier.
-
-    Args:
-        source: a file of its rows; None for the package's, the cache's or the hub's.
-        num_prompts: rows at most.
-    """
+    """(exit code, what to say) of a task whose own gold answers go through its verifier."""
     from divmon.grading.grader import judge
 
     try:
@@ -109,7 +104,6 @@ def check(task: Task, source: Path | None, num_prompts: int, allow_unsandboxed_c
 
 
 def _chosen(names: Sequence[str]) -> list[Task]:
-    """The tasks named, one at a time or by their group; all where none is."""
     wanted = names or [*tasks.PAPER, *(name for name in tasks.available() if name not in tasks.PAPER)]
     members = [member for name in wanted for member in tasks.groups().get(name, [name])]
     return [tasks.load(name) for name in dict.fromkeys(members)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from divmon.cli.command import argument, command, flag
-from divmon.cli.flags import LoadedModels, Measured
+from divmon.cli.flags import Measured, Served
 from divmon.lineages.watch import Watch, Wrong
 from divmon.lineages.watch.checkpoints import Loader
 from divmon.lineages.watch.served import ServerCommand
@@ -28,7 +28,7 @@ class Stopped(BaseException):
 
 
 @dataclass
-class Flags(LoadedModels, Measured):
+class Flags(Served, Measured):
     """Measures each checkpoint-N in OUTPUT_DIR as it appears, and stores and draws the same curves as the callback, in
     OUTPUT_DIR/_divmon_watch. It may run on another GPU, or on another machine with the file system; training pays
     nothing. Started again, it continues where it stopped. Where training goes back to an earlier checkpoint and writes
@@ -47,8 +47,6 @@ class Flags(LoadedModels, Measured):
     """Between looks into the folder."""
     base: str | None = flag(metavar="MODEL")
     """The model that training began with, where adapter_config.json names another."""
-    trust_remote_code: bool = False
-    """Run code that comes with a model."""
 
 
 @command("divmon watch", epilog=_EPILOG, fails=(Wrong,))
@@ -69,10 +67,7 @@ def until_stopped(name: str, work: Callable[[], int]) -> int:
 
 
 def _watch(given: Flags) -> Watch:
-    """
-    Raises:
-        Wrong: an option is out of range.
-    """
+    """Raises Wrong: an option is out of range."""
     try:
         config = given.resolved()
         server = None

@@ -67,11 +67,6 @@ def with_what_it_uses(source: str, before: Sequence[str], after: Sequence[str], 
 
     Only the statements that bind a name which the program uses and does not bind itself: the rest of those pieces,
     drafts and examples of use, is not run.
-
-    Args:
-        before: the pieces that stand before the program, in their order.
-        after: those that stand after it.
-        names: functions that the task asks for.
     """
     blocks = [block for piece in before[-_PIECES:] for block in _statements(piece)][::-1]
     n_before = len(blocks)

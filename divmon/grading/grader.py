@@ -43,10 +43,7 @@ def judge(
         verifier: a rule, by its name or "file.py:function", or a callable of the user's own. A callable runs in this
             process; once it has not returned in time it is not called again.
         items: samples, or texts that are complete.
-        prompts: the prompt of each item.
         seconds: limit for one text; where None, SECONDS in a child process and that of `limited` in this one.
-        workers: child processes; as many as there are cores, 4 at most, where None.
-        allow_unsandboxed_code: for rules that run programs; see `divmon.grading.sandbox`.
 
     Raises:
         ValueError: there is no such verifier, or items and prompts differ in number.
@@ -54,21 +51,15 @@ def judge(
     rule = verifiers.load(verifier)
     if len(items) != len(prompts):
         raise ValueError(f"expected a prompt for each item, came {len(items)} items and {len(prompts)} prompts")
-    texts = [_text(item) for item in items]
-    wholes = [not isinstance(item, Sample) or item.finish != "length" for item in items]
     encoded = {id(prompt): strict_json(plain(fields(prompt))).decode() for prompt in prompts}
-    keys = [
-        None if text is None else (encoded[id(prompt)], text, whole)
-        for text, whole, prompt in zip(texts, wholes, prompts, strict=True)
-    ]
+    keys = [_key(item, encoded[id(prompt)]) for item, prompt in zip(items, prompts, strict=True)]
     prompt_of = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key is not None}
     distinct = list(prompt_of)
     if rule.named and not rule.batch:
         jobs = [{"prompt": json.loads(key[0]), "text": key[1], "complete": key[2]} for key in distinct]
         found = pool(rule.name).run(jobs, seconds or SECONDS, workers or min(4, os.cpu_count() or 1))
     else:
-        here = _Here(rule, seconds, allow_unsandboxed_code)
-        found = here.grade(distinct, list(prompt_of.values()))
+        found = _Here(rule, seconds, allow_unsandboxed_code).grade(distinct, list(prompt_of.values()))
     by_key = dict(zip(distinct, found, strict=True))
     return [
         Verdict(None, _why_unanswered(item)) if key is None else _unless_truncated(by_key[key], key[2])
@@ -76,10 +67,11 @@ def judge(
     ]
 
 
-def _text(item: Sample | str | None) -> str | None:
+def _key(item: Sample | str | None, prompt: str) -> tuple[str, str, bool] | None:
+    """(prompt, text, complete) of an item; None where it has no answer."""
     if isinstance(item, Sample):
-        return item.text if item.answered else None
-    return item
+        return (prompt, item.text, item.finish != "length") if item.answered else None
+    return None if item is None else (prompt, item, True)
 
 
 def _why_unanswered(item: Sample | str | None) -> str:

@@ -156,7 +156,6 @@ def _lost_on_first_only(lines: list[str]) -> bool:
 
 
 def _completed(source: str, names: Sequence[str], prompt: str) -> str:
-    """A whole program of what the prompt begins."""
     if not defines(source, names):
         return f"{prompt.rstrip()}\n{_body(source) or source}"
     name = "|".join(map(re.escape, names)) or r"\w+"

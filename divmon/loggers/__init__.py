@@ -19,7 +19,7 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from divmon.loggers.terminal import clean, encodable, said
@@ -62,9 +62,6 @@ def show_all(
     calls: Calls = lambda out, call: call(),
 ) -> dict[str, str]:
     """Logs to every place, whatever becomes of one.
-
-    Args:
-        strict: raise what fails, for tests.
 
     Returns:
         The places that failed, each with its reason.
@@ -113,11 +110,7 @@ FIRST, REST = "Diversity", "divmon"
 
 
 def scalars(snapshot: Snapshot, everything: bool = False) -> dict[str, float]:
-    """Figures of a snapshot by their names, as Python floats; what is undefined (NaN) is left out.
-
-    Args:
-        everything: those that are not in the headline too.
-    """
+    """Figures of a snapshot by their names, as Python floats; what is undefined (NaN) is left out."""
     figures = snapshot.figures
     scores, changes = shown(snapshot.scores, figures), shown(snapshot.changes, figures)
     first = {(s.task, s.metric) for s in _leading(scores, figures)}
@@ -135,11 +128,7 @@ def scalars(snapshot: Snapshot, everything: bool = False) -> dict[str, float]:
 
 
 def name_of(figure: Score | Change, first: bool = True) -> str:
-    """What a tracker calls a level; never a folder of another name, for which MLflow's file store has no room.
-
-    Args:
-        first: whether it is of the headline.
-    """
+    """What a tracker calls a level; never a folder of another name, for which MLflow's file store has no room."""
     return f"{FIRST if first else REST}/{figure.task}/{figure.metric.replace('/', '_')}"
 
 
@@ -153,18 +142,20 @@ def leading_changes(snapshot: Snapshot) -> list[Change]:
 
 def leading_scores(snapshot: Snapshot) -> dict[str, list[Score]]:
     """Of each task the levels that are shown first."""
-    tasks: dict[str, list[Score]] = {}
-    for score in _leading(shown(snapshot.scores, snapshot.figures), snapshot.figures):
+    return by_task(_leading(shown(snapshot.scores, snapshot.figures), snapshot.figures))
+
+
+def by_task(scores: Iterable[_Named]) -> dict[str, list[_Named]]:
+    """Those of each task, in their order."""
+    tasks: dict[str, list[_Named]] = {}
+    for score in scores:
         tasks.setdefault(score.task, []).append(score)
     return tasks
 
 
 def _leading(scores: Sequence[_Named], figures: Mapping[str, Figure]) -> list[_Named]:
     """The headline of each task; of one without any, its first figures."""
-    tasks: dict[str, list[_Named]] = {}
-    for score in scores:
-        tasks.setdefault(score.task, []).append(score)
-    return [s for own in tasks.values() for s in headline(own, figures) or own[:FEW]]
+    return [s for own in by_task(scores).values() for s in headline(own, figures) or own[:FEW]]
 
 
 FEW = 3
@@ -184,12 +175,7 @@ def headline(scores: Sequence[_Named], figures: Mapping[str, Figure]) -> list[_N
 
 
 def texts(snapshot: Snapshot, probes: Sequence[Probe], few: int = 3, samples: int = 16) -> dict[str, str]:
-    """For each task a markdown table of its first prompts with their completions: the same prompts at every step.
-
-    Args:
-        few: prompts shown of a task.
-        samples: completions shown of a prompt.
-    """
+    """For each task a markdown table of its first prompts with their completions: the same prompts at every step."""
     drawn: dict[tuple[str, str], list[Sample]] = {}
     for sample in snapshot.samples:
         drawn.setdefault((sample.task, sample.prompt_id), []).append(sample)

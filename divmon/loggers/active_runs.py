@@ -16,10 +16,6 @@ class active_runs:
     A tracker is never imported here: one that the program has not imported has no run of its own. The program's rows
     keep their steps, so ours carry the training step as the value `divmon/step`. A tracker that fails is named once and
     left out from then on.
-
-    Args:
-        everything: all other figures too.
-        say: called with the one line about each tracker that drops out.
     """
 
     def __init__(self, *, everything: bool = False, say: Callable[[str], None] = loggers.say) -> None:

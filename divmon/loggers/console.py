@@ -6,12 +6,11 @@ import contextlib
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from divmon.loggers import headline, say
+from divmon.loggers import by_task, headline, say
 from divmon.loggers.terminal import Table, red
-from divmon.types import TERMS, TRUNCATED_LIMIT, Change, Probe, Score, Snapshot
+from divmon.types import TERMS, TRUNCATED_LIMIT, Change, Probe, Snapshot
 
 CLOSING = 3
 """Metrics of a task in the closing table at most: the first of the headline, then quality, then the others."""
@@ -20,12 +19,7 @@ ROWS = 5
 
 
 class console:
-    """One line per measurement, past the trainer's own progress bar.
-
-    Args:
-        main: whether this is the main process; the others are quiet.
-        say: called with each line.
-    """
+    """One line per measurement, past the trainer's own progress bar."""
 
     def __init__(self, *, main: bool = True, say: Callable[[str], None] = say) -> None:
         self._say = say if main else lambda line: None
@@ -42,33 +36,16 @@ class console:
 def line(snapshot: Snapshot) -> str:
     """`divmon: step 100: gsm8k sbert 0.210 (-0.100 [-0.130, -0.070]), ead ...; starter ...`."""
     changes = {(change.task, change.metric): change for change in snapshot.changes}
-    tasks: dict[str, list[Score]] = {}
-    for score in snapshot.scores:
-        tasks.setdefault(score.task, []).append(score)
     parts = []
-    for task, scores in tasks.items():
+    for task, scores in by_task(snapshot.scores).items():
         shown = headline(scores, snapshot.figures) or scores[:3]
         words = [f"{s.metric} {number(s.mean)}{_since(changes.get((task, s.metric)))}" for s in shown]
         parts.append(f"{task} {', '.join(words)}")
     return f"divmon: step {snapshot.step}: {'; '.join(parts) or 'nothing to show'}"
 
 
-class Stored(Protocol):
-    """What the closing lines read of a run: `divmon.storage.writer.Store`."""
-
-    path: Path
-
-    def steps(self) -> list[int]: ...
-
-    def read(self, step: int) -> Any: ...
-
-
-def closing_lines(store: Stored, problems: Sequence[str]) -> str:
-    """What a training ends with: what went wrong first, in red; then the table, or why there is none.
-
-    Args:
-        problems: of the run, in lines.
-    """
+def closing_lines(store: Any, problems: Sequence[str]) -> str:
+    """What a training ends with: what went wrong first, in red; then the table, or why there is none."""
     steps = store.steps()
     said = [red(f"divmon: {line}") for line in problems]
     last = _last_readable(store, steps)
@@ -83,7 +60,7 @@ def closing_lines(store: Stored, problems: Sequence[str]) -> str:
     return "\n".join([*said, f"divmon: {there}{more}"])
 
 
-def _last_readable(store: Stored, steps: Sequence[int]) -> Snapshot | None:
+def _last_readable(store: Any, steps: Sequence[int]) -> Snapshot | None:
     """The last snapshot that is not damaged; what is, is among the problems."""
     for step in reversed(steps):
         with contextlib.suppress(ValueError):
@@ -111,12 +88,8 @@ def closing_table(snapshot: Snapshot) -> str:
 
 def _closing_rows(snapshot: Snapshot) -> list[Change]:
     """Changes that are defined: the first metric of every task, then the second of each; greatest losses first."""
-    tasks: dict[str, list[Change]] = {}
-    for c in snapshot.changes:
-        if not math.isnan(c.change):
-            tasks.setdefault(c.task, []).append(c)
     ranked = []
-    for changes in tasks.values():
+    for changes in by_task(c for c in snapshot.changes if not math.isnan(c.change)).values():
         first, *others = headline(changes, snapshot.figures) or changes[:1]
         others.sort(key=lambda c: not snapshot.figures[c.metric].graded)  # how good it is, beside how diverse
         ranked.append([first, *others][:CLOSING])
@@ -190,11 +163,7 @@ def progress_bar(title: str, total: int, *, shown: bool = True) -> Iterator[Call
     seen = sys.stderr is not None and (getattr(sys.stderr, "isatty", bool)() or "ipykernel" in sys.modules)
     disable = not (shown and seen)
     with tqdm(total=total, desc=title, leave=False, disable=disable, dynamic_ncols=True, file=sys.stderr) as bar:
-
-        def done(count: int) -> None:
-            bar.update(count)
-
-        yield done
+        yield bar.update
 
 
 def number(value: float, sign: str = "") -> str:

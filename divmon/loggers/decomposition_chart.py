@@ -44,9 +44,6 @@ def stacked(parts: Mapping[int, Mapping[str, Any]], metric: str, task: str) -> F
     """Bars of the terms at each step, losses below zero and gains above, and the whole change as a line.
 
     Of more than `MOST` steps so many are drawn, evenly spaced.
-
-    Args:
-        parts: step -> `Decomposition.as_dict()`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -15,11 +15,7 @@ from divmon.loggers.trackers import trackers
 
 
 def own_loggers(directory: Path, resume_step: int, everything: bool = False) -> list[Logger]:
-    """Where a run without a trainer logs.
-
-    Args:
-        everything: all figures, not the headline alone.
-    """
+    """Where a run without a trainer logs."""
     curves = tensorboard(directory, everything=everything, resume_step=resume_step)
     return [curves, active_runs(everything=everything), console()]
 

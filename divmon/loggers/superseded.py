@@ -10,10 +10,6 @@ def hide_superseded(callbacks: Sequence[Any], step: int) -> None:
     """Tells readers of the host's event files that points after this step are written anew, as they now are.
 
     Nothing where the host has no TensorBoard writer, or one of its own make.
-
-    Args:
-        callbacks: the trainer's.
-        step: of the checkpoint that training goes on from.
     """
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
     from torch.utils.tensorboard import SummaryWriter

@@ -10,28 +10,14 @@ from typing import Any
 from divmon.types import Snapshot
 
 OF_TRAINING = (
-    "learning_rate",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "max_steps",
-    "num_train_epochs",
-    "lr_scheduler_type",
-    "weight_decay",
-    "seed",
-    "beta",
-    "loss_type",
-    "num_generations",
+    *("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "max_steps", "num_train_epochs"),
+    *("lr_scheduler_type", "weight_decay", "seed", "beta", "loss_type", "num_generations"),
 )
 """Arguments of a trainer that are shown where it has them."""
 
 
 def of_training(args: Any, model: Any = None) -> dict[str, Any]:
-    """The hyperparameters of a trainer by name.
-
-    Args:
-        args: `TrainingArguments`, or any object with such attributes.
-        model: its name is shown.
-    """
+    """The hyperparameters of a trainer by name."""
     there = {name: getattr(args, name, None) for name in OF_TRAINING}
     name = getattr(getattr(model, "config", None), "_name_or_path", None)
     return {name: value for name, value in {"model": name, **there}.items() if value not in (None, "")}

@@ -56,7 +56,7 @@ def red(line: str) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head: aligned columns in a file or a pipe, by rich in a terminal."""
+    """Rows under a head, which may be shorter: aligned columns in a file or a pipe, by rich in a terminal."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[object]]

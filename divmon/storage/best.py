@@ -21,15 +21,8 @@ def being_written(run_directory: Path) -> Path:
 
 
 def put_in_place(run_directory: Path, facts: dict[str, Any]) -> None:
-    """Puts what was written in the place of what was kept.
-
-    Args:
-        facts: plain data with the `step`.
-
-    Raises:
-        RuntimeError: nothing was written.
-        OSError: the disk refuses; what was kept is still there.
-    """
+    """Puts what was written in the place of what was kept. Raises RuntimeError: nothing was written; OSError: the disk
+    refuses; what was kept is still there."""
     new, best, old = being_written(run_directory), run_directory / BEST, _before(run_directory)
     if not any(new.glob("*")):
         raise RuntimeError(f"the trainer wrote nothing into {new}")

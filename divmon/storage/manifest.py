@@ -22,11 +22,8 @@ _KINDS = {
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest as plain data, without the parts that are damaged.
-
-    Raises:
-        ValueError: it is no manifest, or a newer divmon wrote it.
-    """
+    """The manifest as plain data, without the parts that are damaged. Raises ValueError: it is no manifest, or a newer
+    divmon wrote it."""
     return checked_manifest(folder)[0]
 
 
@@ -35,12 +32,8 @@ class TooNew(ValueError):
 
 
 def checked_manifest(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """The manifest, and what is wrong with it, a line each; parts that cannot be used are left out.
-
-    Raises:
-        ValueError: without format or with other probes than divmon writes it is no manifest; or a newer divmon wrote
-            it.
-    """
+    """The manifest, and what is wrong with it, a line each; parts that cannot be used are left out. Raises ValueError:
+    without format or with other probes than divmon writes it is no manifest; or a newer divmon wrote it."""
     file, faults = folder / "manifest.json", []
     try:
         manifest, vouched = unseal(file.read_bytes())
@@ -74,11 +67,7 @@ def _is_as_written(manifest: dict[str, Any]) -> bool:
 
 
 def read_probes(manifest: dict[str, Any], file: Path | str = "the manifest") -> tuple[Probe, ...]:
-    """The probes of a manifest, equal to those the run was opened with.
-
-    Raises:
-        ValueError: they are none.
-    """
+    """The probes of a manifest, equal to those the run was opened with. Raises ValueError: they are none."""
 
     def prompt(row: dict[str, Any]) -> Prompt:
         content = row["content"]
@@ -110,7 +99,6 @@ def read_figures(manifest: dict[str, Any]) -> dict[str, Figure]:
 
 
 def _tupled(value: Any) -> Any:
-    """Sequences as the dataclasses hold them."""
     return tuple(value) if isinstance(value, list) else value
 
 

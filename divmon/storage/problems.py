@@ -37,20 +37,18 @@ class Problem:
 
     def __str__(self) -> str:
         reason = self.reason if len(self.reason) <= LONG else f"{self.reason[: LONG - 1]}…"
-        if self.kind == MEASUREMENT:
-            return f"{count(self.count, 'measurement')} failed at {steps_in_words(self.steps)}: {reason}"
-        more = f" and {len(self.what) - NAMES} more" if len(self.what) > NAMES else ""
-        named = f"{', '.join(self.what[:NAMES])}{more}"
         if self.kind == MANIFEST:
             return reason
         place = f"at {steps_in_words(self.steps)}"
-        if self.kind == FIGURE:
-            return f"{count(self.count, 'figure')} not computed {place} ({named}): {reason}"
-        if self.kind == PROMPT:
-            return f"{count(self.count, 'prompt')} without completions {place} ({named}): {reason}"
-        if self.kind == SAMPLES:
-            return f"completions cannot be read {place}: {reason}"
-        return f"{named} failed {place}: {reason}"
+        more = f" and {len(self.what) - NAMES} more" if len(self.what) > NAMES else ""
+        named = f"{', '.join(self.what[:NAMES])}{more}"
+        said = {
+            MEASUREMENT: f"{count(self.count, 'measurement')} failed {place}",
+            FIGURE: f"{count(self.count, 'figure')} not computed {place} ({named})",
+            PROMPT: f"{count(self.count, 'prompt')} without completions {place} ({named})",
+            SAMPLES: f"completions cannot be read {place}",
+        }
+        return f"{said.get(self.kind, f'{named} failed {place}')}: {reason}"
 
 
 @dataclass(frozen=True)
@@ -88,11 +86,7 @@ class Problems:
         return "; ".join(said)
 
     def lines(self, most: int | None = None) -> list[str]:
-        """The summary and a line for each reason, for a person; none of a healthy run.
-
-        Args:
-            most: reasons listed; all where None.
-        """
+        """The summary and a line for each reason, for a person; none of a healthy run."""
         if not self:
             return []
         shown = self.found[:most]

@@ -49,11 +49,7 @@ BETWEEN = "likelihood"
 
 
 def find_folder(path: str | os.PathLike[str]) -> Path:
-    """The run directory that `path` is or holds.
-
-    Raises:
-        FileNotFoundError: there is none; the message says what was looked for.
-    """
+    """The run directory that `path` is or holds. Raises FileNotFoundError: there is none."""
     tried = [Path(path), Path(path) / FOLDER, Path(path) / WATCH_FOLDER]
     for folder in tried:
         if (folder / "manifest.json").is_file():

@@ -23,15 +23,8 @@ class Found:
 
 
 def manifest_to_resume(folder: Path, given: dict[str, Any], step: int) -> Found:
-    """The manifest there is or, where it is damaged, one of what can be read of it and what is given now.
-
-    Args:
-        given: the manifest of the training that resumes, as plain data.
-        step: that it resumes from.
-
-    Raises:
-        TooNew: a newer divmon wrote it; nothing was changed.
-    """
+    """The manifest there is or, where it is damaged, one of what can be read of it and what is given now. Raises
+    TooNew: a newer divmon wrote it; nothing was changed."""
     try:
         manifest, faults = checked_manifest(folder)
     except TooNew:

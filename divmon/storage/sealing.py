@@ -40,12 +40,8 @@ def seal(value: Mapping[str, Any], indent: int | None = None) -> bytes:
 
 
 def unseal(data: bytes, loads: Callable[[bytes], Any] = json.loads) -> tuple[dict[str, Any], bool]:
-    """What a sealed file holds, and whether a digest vouches for it: False of a file from before there were any.
-
-    Raises:
-        Changed: it does not match its digest, or has lost a part of it.
-        ValueError: it is no JSON object.
-    """
+    """What a sealed file holds, and whether a digest vouches for it: False of a file from before there were any. Raises
+    Changed: it does not match its digest, or has lost a part of it; ValueError: it is no JSON object."""
     try:
         value = loads(data)
     except RecursionError:

@@ -26,11 +26,7 @@ except ImportError:
 
 def parsed(data: bytes) -> Any:
     """Strict JSON read back, by orjson where it is installed: seven times as fast, and most of what a long run takes to
-    read. An integer beyond 64 bits comes as a float from it.
-
-    Raises:
-        ValueError: it is no JSON.
-    """
+    read. An integer beyond 64 bits comes as a float from it. Raises ValueError: it is no JSON."""
     if orjson is not None:
         with contextlib.suppress(ValueError):  # a lone surrogate, which is written as its escape and refused
             return orjson.loads(data)
@@ -53,11 +49,7 @@ def samples_path(folder: Path, step: int) -> Path:
 
 
 def read_marker(folder: Path, step: int, loads: Loads = parsed) -> dict[str, Any]:
-    """The scores of a step as they are stored.
-
-    Raises:
-        ValueError: the file is damaged; the message names it.
-    """
+    """The scores of a step as they are stored. Raises ValueError: the file is damaged."""
     file = marker_path(folder, step)
     try:
         marker, vouched = unseal(file.read_bytes(), loads)
@@ -71,7 +63,9 @@ def read_marker(folder: Path, step: int, loads: Loads = parsed) -> dict[str, Any
 
 
 def _by_names_of_today(marker: dict[str, Any]) -> dict[str, Any]:
-    """Figures of version 0.1 by the names they have had since; what it called truncated was any that gave no answer."""
+    """Figures and phases by the names they have had since version 0.2, which called truncated what gave no answer."""
+    if "judging" in (seconds := marker["provenance"].get("seconds") or {}):
+        seconds["grading"] = seconds.pop("judging")
     rows = [*marker["scores"], *marker["changes"]]
     if any(row["metric"] in OLD_FIGURES for row in rows):
         for name in ("scores", "changes"):
@@ -119,11 +113,8 @@ def unreadable(folder: Path, step: int, marker: Mapping[str, Any]) -> str:
 
 
 def _vouched(data: bytes, marker: Mapping[str, Any]) -> bool:
-    """Whether the samples are those that the scores were written with; False where the scores do not say.
-
-    Raises:
-        ValueError: they are others.
-    """
+    """Whether the samples are those that the scores were written with; False where the scores do not say. Raises
+    ValueError: they are others."""
     expected = marker.get("samples_sha256")
     if expected is not None and digest(data) != expected:
         raise ValueError("it is not the file that was written with the scores of this step: its sha256 is another")

@@ -9,18 +9,18 @@ import functools
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
+
+from divmon.types import TERMS
 
 Number = float | None | Literal["inf", "-inf", "Infinity", "-Infinity"]
 """As strict JSON holds one: None is NaN."""
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Pair = Annotated[list[Number], Field(min_length=2, max_length=2)]
 Texts = list[str]
-STRICT = ConfigDict(strict=True)
 
 
-@with_config(STRICT)
 class ScoreRow(TypedDict):
     task: str
     metric: str
@@ -31,7 +31,6 @@ class ScoreRow(TypedDict):
     values: list[Number]
 
 
-@with_config(STRICT)
 class ChangeRow(TypedDict):
     task: str
     metric: str
@@ -43,26 +42,13 @@ class ChangeRow(TypedDict):
     n: Count
 
 
-@with_config(STRICT)
-class Intervals(TypedDict):
-    change: Pair
-    quality_control: Pair
-    narrowing_correct: Pair
-    narrowing_wrong: Pair
-    narrowing_cross: Pair
-    correct_pair_change: Pair
+Intervals = TypedDict("Intervals", dict.fromkeys((*TERMS, "change", "correct_pair_change"), Pair))  # type: ignore[misc]
+Terms = TypedDict("Terms", dict.fromkeys((*TERMS, "change", "correct_pair_change"), Number))  # type: ignore[misc]
 
 
-@with_config(STRICT)
-class Parts(TypedDict):
+class Parts(Terms):
     """A decomposition."""
 
-    change: Number
-    quality_control: Number
-    narrowing_correct: Number
-    narrowing_wrong: Number
-    narrowing_cross: Number
-    correct_pair_change: Number
     ci95: Intervals
     paper: NotRequired[dict[str, Any] | None]
     per_prompt: NotRequired[dict[str, list[Number]]]
@@ -72,7 +58,6 @@ class Parts(TypedDict):
     n: Count
 
 
-@with_config(STRICT)
 class DecodingRow(TypedDict, total=False):
     max_new_tokens: Count
     temperature: float | None
@@ -80,7 +65,6 @@ class DecodingRow(TypedDict, total=False):
     stop: Texts
 
 
-@with_config(STRICT)
 class Facts(TypedDict, total=False):
     """A snapshot's provenance."""
 
@@ -99,7 +83,6 @@ class Facts(TypedDict, total=False):
     suspicion: str | None
 
 
-@with_config(STRICT)
 class Marker(TypedDict):
     """The scores of a snapshot."""
 
@@ -112,7 +95,6 @@ class Marker(TypedDict):
     provenance: Facts
 
 
-@with_config(STRICT)
 class SampleRow(TypedDict):
     task: str
     prompt_id: str
@@ -125,14 +107,12 @@ class SampleRow(TypedDict):
     cut: bool
 
 
-@with_config(STRICT)
 class GradedRow(SampleRow):
     correct: bool | None
     reason: str
     answer: str | None
 
 
-@with_config(STRICT)
 class PromptRow(TypedDict):
     id: str
     content: str | list[dict[str, Any]] | list[int]
@@ -141,7 +121,6 @@ class PromptRow(TypedDict):
     category: NotRequired[str]
 
 
-@with_config(STRICT)
 class ProbeRow(TypedDict):
     name: str
     prompts: Annotated[list[PromptRow], Field(min_length=1)]
@@ -152,7 +131,6 @@ class ProbeRow(TypedDict):
     chat_stop: NotRequired[Texts | None]
 
 
-@with_config(STRICT)
 class OptionsRow(TypedDict, total=False):
     num_samples: Count
     max_new_tokens: Count | None
@@ -162,13 +140,11 @@ class OptionsRow(TypedDict, total=False):
     on: str
 
 
-@with_config(STRICT)
 class Seconds(TypedDict):
     run: float
     monitor: float
 
 
-@with_config(STRICT)
 class AlertTests(TypedDict, total=False):
     planned_looks: Count
     tests: list[Annotated[Texts, Field(min_length=2, max_length=2)]]
@@ -176,14 +152,12 @@ class AlertTests(TypedDict, total=False):
     alpha: Annotated[float, Field(gt=0, lt=1)]
 
 
-@with_config(STRICT)
 class Failure(TypedDict):
     step: int
     reason: str
     what: NotRequired[str]
 
 
-@with_config(STRICT)
 class Segment(TypedDict, total=False):
     options: OptionsRow
     decoding: dict[str, DecodingRow]
@@ -195,19 +169,16 @@ class Segment(TypedDict, total=False):
     chat: bool | None
 
 
-@with_config(STRICT)
 class NewReference(TypedDict):
     step: int
     why: str
     reference_step: NotRequired[int]
 
 
-@with_config(STRICT)
 class Resumed(Segment):
     step: int
 
 
-@with_config(STRICT)
 class Manifest(Segment):
     """What a run is. Without its probes and its format it cannot be read; `ALWAYS` says what else there must be."""
 
@@ -252,7 +223,7 @@ def wrong_manifest_keys(manifest: dict[str, Any], asks_probes: bool = True) -> I
 def wrong_keys(value: Any, shape: Any) -> Iterator[tuple[str, str]]:
     """The top-level keys at which a value is not of this shape, each with its first fault in words."""
     try:
-        _adapter(shape).validate_python(value)
+        _adapter(shape).validate_python(value, strict=True)
         return
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False)

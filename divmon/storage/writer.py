@@ -6,20 +6,19 @@ snapshot is whole. A crash leaves at most a file without its second, which the n
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import json
 import logging
 import os
-import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from divmon import __version__
 from divmon.storage import reader, recovery
 from divmon.storage.best import BEST
 from divmon.storage.files import now, unused, write_whole
+from divmon.storage.lock import Lock
 from divmon.storage.manifest import FORMAT, asked, read_figures, read_manifest
 from divmon.storage.reader import read_run
 from divmon.storage.redaction import redacted, without_secrets
@@ -27,16 +26,7 @@ from divmon.storage.sealing import digest, seal
 from divmon.storage.snapshot_files import marker_path, samples_path
 from divmon.types import Snapshot, fields, plain, strict_json
 
-try:
-    import fcntl
-except ImportError:  # Windows has none; there nothing stops a second writer
-    fcntl = None  # type: ignore[assignment]
-
 __all__ = ["Store", "read_run"]
-
-
-_OPEN: weakref.WeakValueDictionary[str, Store] = weakref.WeakValueDictionary()
-"""Stores of this process that are open for writing, by real path."""
 
 
 class Store:
@@ -57,8 +47,7 @@ class Store:
         self._max_chars = max_chars
         self._max_bytes = int(max_samples_mb * 1e6)
         self._say = say or logging.getLogger("divmon").warning
-        self._lock: IO[str] | None = None
-        self._pid = 0
+        self._lock: Lock | None = None
         self._bytes = 0
         self._budget_named = False
 
@@ -79,14 +68,14 @@ class Store:
             OSError: the directory cannot be written.
         """
         (self.path / "snapshots").mkdir(parents=True, exist_ok=True)
-        self._acquire()
+        self._lock = Lock(self.path)
+        if self._lock.taken_over:
+            self._say(f"divmon: {self.path} was still open for a training of this process that did not end: taken over")
         try:
             if resume_step and (self.path / "manifest.json").exists():
                 self._resume(manifest, resume_step)
             else:
                 self._start(manifest)
-            self._pid = os.getpid()
-            _OPEN[os.path.realpath(self.path)] = self
             self._bytes = sum(file.stat().st_size for file in self.path.glob("snapshots/*.gz"))
         except BaseException:
             self.close()
@@ -96,11 +85,7 @@ class Store:
     def close(self) -> None:
         """Let the next writer in. Reading goes on to work."""
         if self._lock is not None:
-            if fcntl is not None:
-                with contextlib.suppress(OSError):  # unlock by hand: a forked data loader may hold a copy of the file
-                    fcntl.flock(self._lock, fcntl.LOCK_UN)
-            self._lock.close()
-            self._lock = None
+            self._lock.release()
 
     def __enter__(self) -> Store:
         return self
@@ -268,36 +253,8 @@ class Store:
         for file in [*unfinished, *self.path.glob("*.tmp"), *self.path.glob("snapshots/*.tmp")]:
             file.unlink()
 
-    def _acquire(self) -> None:
-        earlier = _OPEN.get(os.path.realpath(self.path))
-        if earlier is not None and earlier._is_held_here():
-            # Of a training that never reached its end: an error in a step, Ctrl-C, a retry after out of memory.
-            self._say(f"divmon: {self.path} was still open for a training of this process that did not end: taken over")
-            earlier.close()
-        self._lock = lock = (self.path / "lock").open("a+", encoding="utf-8")
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            pid = lock.read().strip() or "unknown"
-            self.close()
-            raise RuntimeError(
-                f"process {pid} is writing to {self.path}; two runs cannot share it: give this one another output_dir="
-            ) from None
-        except OSError:  # some network file systems have no locks; a run there goes on without
-            return
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-
-    def _is_held_here(self) -> bool:
-        """Open, and by this process: a forked child has a copy of its parent's store, whose lock is not its own."""
-        return self._lock is not None and self._pid == os.getpid()
-
     def _writing(self) -> None:
-        if self._lock is None:
+        if self._lock is None or not self._lock.held:
             raise RuntimeError(f"the store of {self.path} is not open for writing; call open(manifest) first")
 
     def _check(self, snapshot: Snapshot) -> None:

@@ -361,7 +361,7 @@ class TrainingRun:
     def _say_what_it_took(self, snapshot: Snapshot, seconds: float) -> None:
         """After the first measurement of this training: real figures in place of the price."""
         took = snapshot.provenance["seconds"]
-        parts = ", ".join(f"{name.replace('judging', 'grading')} {duration(one)}" for name, one in took.items())
+        parts = ", ".join(f"{name} {duration(one)}" for name, one in took.items())
         whose = "the reference" if snapshot.provenance["num_samples"] > self.options.num_samples else "the measurement"
         self.live.say(
             f"divmon: {whose} took {duration(seconds)} ({parts}); from here on one measurement likely takes"

@@ -127,7 +127,10 @@ def test_rows_in_memory_and_the_result_as_frames() -> None:
     assert "ead" in str(result) and result.report["settings"]["words"].startswith("white space")
     unknown = [{key: value for key, value in row.items() if key != "task"} for row in rows()]
     note = "6 of 6 rows have a reference answer, and nothing grades by it: name the task, with --task NAME"
-    assert divmon.score(unknown, metrics="ead", device="cpu").report["notes"][0].startswith(note)
+    report = divmon.score(unknown, metrics="ead", device="cpu").report
+    assert report["notes"][0].startswith(note)
+    with pytest.warns(DeprecationWarning, match="'verdicts' of the report is 'correctness' since 0.2"):
+        assert report["verdicts"] is report["correctness"]
     with pytest.raises(ValueError, match="task gsm9k: no such task"):
         divmon.score(rows(), task="gsm9k")
     with pytest.raises(ValueError, match="think: expected two tags"):

@@ -101,7 +101,7 @@ def test_sbert_brings_the_papers_view_and_both_sides_are_judged(tmp_path: Path) 
     ]
     now = [{**row, "outputs": ["#### " + row["gold"]] * 3 + ["#### 9"]} for row in before]
     code, report = run(tmp_path, now, "--task", "gsm8k", before=before, metrics="sbert,vendi")
-    assert code == 0 and report["reference"]["verdicts"]["correct"] == 4 and report["verdicts"]["correct"] == 6
+    assert code == 0 and report["reference"]["correctness"]["correct"] == 4 and report["correctness"]["correct"] == 6
     parts, change = report["decomposition"]["sbert"], report["changes"]["sbert"]
     for name in ("reference", "now", "change"):  # all outputs were judged, so it is the metric's own change
         assert parts[name] == pytest.approx(change[name], abs=1e-6)
@@ -215,4 +215,4 @@ def test_what_took_effect_is_recorded_and_out_to_stdout_is_json_alone(
     assert report["settings"]["task"] == "gsm8k" and report["settings"]["reference"] == file
     assert report["settings"]["allow_unsandboxed_code"] is False
     assert all(change["change"] in (0, None) for change in report["changes"].values())
-    assert "change since" in captured.err and "9 of 9 outputs judged, 6 correct" in captured.err
+    assert "change since" in captured.err and "9 of 9 outputs graded, 6 correct" in captured.err

@@ -1,4 +1,4 @@
-"""`divmon score --task`: outputs judged by the rules of their tasks, and what could not be judged said."""
+"""`divmon score --task`: outputs graded by the rules of their tasks, and what could not be judged said."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def test_verdicts_agree_with_the_publishers_flags_on_real_answers(tmp_path: Path
     assert code == 0 and [prompt["correct"] for prompt in report["per_prompt"]] == flags
     assert [prompt["k_correct"] for prompt in report["per_prompt"]] == [sum(row) for row in flags]
     total = sum(map(len, flags))
-    expected = {"judged": total, "correct": sum(map(sum, flags)), "not_judged": 0, "reasons": {}}
-    assert report["verdicts"] == expected and report["metrics"]["accuracy"]["n"] == len(rows)
+    expected = {"graded": total, "correct": sum(map(sum, flags)), "ungraded": 0, "reasons": {}}
+    assert report["correctness"] == expected and report["metrics"]["accuracy"]["n"] == len(rows)
 
 
 def test_quality_is_among_the_metrics_with_votes_of_what_was_judged_here(tmp_path: Path) -> None:
@@ -98,17 +98,17 @@ def test_a_rows_own_task_is_enough_and_wins_over_the_option_but_not_over_correct
     given = [[True, True, False], [True, False], [False, None, True]]
     assert code == 0 and verdicts == [*given, [None, None], [None] * 3]
     assert [prompt["k_correct"] for prompt in report["per_prompt"]] == [2, 1, 1, None, None]
-    assert [prompt["k_judged"] for prompt in report["per_prompt"]] == [3, 2, 2, 0, 0]
+    assert [prompt["k_graded"] for prompt in report["per_prompt"]] == [3, 2, 2, 0, 0]
     assert report["metrics"]["accuracy_no_answer_wrong"]["n"] == 3  # a prompt that nobody judges has no accuracy
     code, report = run(tmp_path, rows, "--task", "gsm8k")
     verdicts = [prompt["correct"] for prompt in report["per_prompt"]]
     assert code == 0 and verdicts == [*given, [None, None], [True, True, False]]
-    assert report["per_prompt"][3]["not_judged"] == {"no gold answer": 1, "null: no answer": 1}
+    assert report["per_prompt"][3]["ungraded"] == {"no gold answer": 1, "null: no answer": 1}
 
 
 def test_without_a_task_gold_is_ignored_as_before(tmp_path: Path) -> None:
     code, report = run(tmp_path, SUMS)
-    assert code == 0 and report["verdicts"] is None and "accuracy" not in report["metrics"]
+    assert code == 0 and report["correctness"] is None and "accuracy" not in report["metrics"]
     assert all("k_correct" not in prompt for prompt in report["per_prompt"])
 
 
@@ -153,12 +153,12 @@ def test_code_is_not_run_without_a_sandbox_unless_it_is_allowed(tmp_path: Path) 
         assert done.returncode == code, done.stderr
         report = json.loads((tmp_path / "o.json").read_text())
         if code:
-            assert report["verdicts"]["not_judged"] == 2 and "without a sandbox" in next(
-                iter(report["verdicts"]["reasons"])
+            assert report["correctness"]["ungraded"] == 2 and "without a sandbox" in next(
+                iter(report["correctness"]["reasons"])
             )
             assert "task mbpp could judge nothing: generated code is not run" in done.stderr
         else:
-            assert report["per_prompt"][0]["correct"] == [True, False] and "2 of 2 outputs judged" in done.stdout
+            assert report["per_prompt"][0]["correct"] == [True, False] and "2 of 2 outputs graded" in done.stdout
 
 
 def test_what_cannot_be_judged_is_counted_by_kind_and_still_scored(
@@ -174,11 +174,11 @@ def test_what_cannot_be_judged_is_counted_by_kind_and_still_scored(
     rows = [{"prompt": "p", "outputs": ["#### 4", "four"], **fields} for fields in bad]
     code, report = run(tmp_path, [*rows, {**SUMS[0], "task": "gsm8k"}, {**SUMS[1], "gold": 15, "task": "gsm8k"}])
     assert code == 0 and report["metrics"]["ead"]["n"] == 7
-    assert report["verdicts"]["judged"] == 6 and report["verdicts"]["not_judged"] == 10
-    given = list(report["verdicts"]["reasons"])
+    assert report["correctness"]["graded"] == 6 and report["correctness"]["ungraded"] == 10
+    given = list(report["correctness"]["reasons"])
     expected = ["'gold' is neither", "'row' is no object", "needs the field 'answer'", "TypeError", "nothing judges"]
     assert all(any(words in reason for reason in given) for words in expected) and len(given) == 5
-    assert "6 of 16 outputs judged, 4 correct; not judged: 'gold' is neither text nor a number (2)" in (
+    assert "6 of 16 outputs graded, 4 correct; ungraded: 'gold' is neither text nor a number (2)" in (
         capsys.readouterr().out
     )
 

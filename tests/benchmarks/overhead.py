@@ -157,7 +157,7 @@ def rows(steps: int) -> list[tuple[str, str, str]]:
         "load: the rest of what is prepared": parts["prepare"] - parts["load"],
         "price: timed on two prompts": parts["_say_price"],
         "sample": parts["sampling"],
-        "judge": parts["judging"],
+        "judge": parts["grading"],
         "encode": parts["encode"],
         "score: the rest": parts["score"] - parts["encode"],
         "write": parts["write"],

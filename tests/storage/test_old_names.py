@@ -22,7 +22,8 @@ def old_run(tmp_path: Path) -> Path:
     with Store(tmp_path / "_divmon").open(run_dirs.manifest([run_dirs.probe("sums", 1)])) as store:
         sample = Sample("sums", "p0", 0, "so", "length", 3, verdict=Verdict(None, TRUNCATED))
         names = ("truncated", "clipped_ratio", "accuracy_no_answer_wrong")
-        store.write(Snapshot(0, [sample], [Score("sums", name, 1.0, n=1, values=(1.0,)) for name in names]))
+        scores = [Score("sums", name, 1.0, n=1, values=(1.0,)) for name in names]
+        store.write(Snapshot(0, [sample], scores, provenance={"seconds": {"judging": 2.0}}))
     folder = tmp_path / "_divmon"
     marker, samples = marker_path(folder, 0), samples_path(folder, 0)
     value, _ = unseal(marker.read_bytes())
@@ -39,6 +40,7 @@ def test_old_figures_and_reasons_are_read_by_the_names_of_today(old_run: Path) -
     run = read_run(old_run)
     assert set(run.scores["metric"]) == {"truncated", "no_answer", "clipped_ratio", "accuracy_no_answer_wrong"}
     snapshot = run.read(0)
+    assert snapshot.provenance["seconds"] == {"grading": 2.0}
     with pytest.warns(DeprecationWarning, match="'length_limit' is named 'clipped_ratio'"):
         assert snapshot.score("sums", "length_limit").mean == 1.0
     assert [sample.verdict for sample in snapshot.samples] == [Verdict(None, TRUNCATED), None]

@@ -208,7 +208,7 @@ def test_a_gold_answer_that_a_reward_function_logged_can_be_judged_by(
     arguments = ["rollouts", str(tmp_path), "--verifier", "value_match", "--metrics", "ead", "--json"]
     assert cli.main([*arguments, "--num-generations", "2"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["verdicts"] == "correct: by the verifier value_match"
+    assert report["correctness"] == "correct: by the verifier value_match"
     assert report["steps"][0]["metrics"]["accuracy"]["n"] == 3
 
 

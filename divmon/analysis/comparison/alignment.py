@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,14 +41,19 @@ class Task:
     """Figures with values by prompt, and the runs that have them and may be compared."""
 
 
+def against_the_first(task: Task, groups: Mapping[str, Sequence[Member]]) -> Iterator[tuple[Member, Member, int]]:
+    """The first run of the first group with that of each other, and the last step that both may be compared at."""
+    heads = [members[0] for members in groups.values()]
+    for other in heads[1:]:
+        shared = set.intersection(*(m.sound_steps(task.name) for m in (heads[0], other)))
+        if shared and heads[0] in task.members and other in task.members:
+            yield heads[0], other, max(shared)
+
+
 def align(
     members: Sequence[Member], figures: Sequence[str] | None, only: Sequence[str] | None = None
 ) -> tuple[list[Task], list[Refusal], list[str]]:
     """The tasks that the first run shares with others, each with the runs that were asked the same in the same way.
-
-    Args:
-        figures: to compare; None for all but pass@k and the like at other k than powers of two.
-        only: tasks to compare; None for all.
 
     Returns:
         Tasks, refusals, and notes on what to know.

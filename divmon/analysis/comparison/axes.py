@@ -169,15 +169,8 @@ def interpolated(value_S: Array, index_L: Array) -> Array:
         value_S: [S], or [S, P] with `index_L` of [L, P].
         index_L: [L], or [L, P].
     """
+    index_L = index_L.reshape(*index_L.shape, *(1,) * (value_S.ndim - index_L.ndim))
     low_L = np.floor(index_L).astype(np.int64)
-    high_L = np.minimum(low_L + 1, len(value_S) - 1)
     share_L = index_L - low_L
-    if value_S.ndim > index_L.ndim:
-        share_L = share_L[:, None]
-        below, above = value_S[low_L], value_S[high_L]
-    elif value_S.ndim == 2:
-        column_P = np.arange(value_S.shape[1])
-        below, above = value_S[low_L, column_P], value_S[high_L, column_P]
-    else:
-        below, above = value_S[low_L], value_S[high_L]
+    below, above = (np.take_along_axis(value_S, at, axis=0) for at in (low_L, np.minimum(low_L + 1, len(value_S) - 1)))
     return np.where(share_L == 0, below, (1 - share_L) * below + share_L * above)

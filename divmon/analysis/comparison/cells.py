@@ -1,14 +1,12 @@
-"""What a comparison for the terminal is written with: numbers, places, bars and aligned tables."""
+"""What a comparison for the terminal is written with: numbers, places and bars."""
 
 from __future__ import annotations
 
 import math
 import sys
 import textwrap
-from collections.abc import Sequence
 
 from divmon.loggers.console import number
-from divmon.loggers.terminal import Table
 
 BAR, WIDTH = 10, 118
 """Characters of a full bar, and of a line of words."""
@@ -50,28 +48,16 @@ def bar(value: float, most: float) -> str:
     """A bar of text, full at `most`."""
     if not most > 0 or math.isnan(value):
         return " " * BAR
-    return (_block() * round(BAR * min(max(value / most, 0.0), 1.0))).ljust(BAR)
+    return (block() * round(BAR * min(max(value / most, 0.0), 1.0))).ljust(BAR)
 
 
-def _block() -> str:
+def block() -> str:
+    """What bars are made of, as far as the terminal can show it."""
     try:
         "█".encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
         return "#"
     return "█"
-
-
-def table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int], title: str = "", *after: str
-) -> Table:
-    """A table whose rows may be shorter than its head.
-
-    Args:
-        left: columns aligned to the left, the others to the right.
-        after: lines below it.
-    """
-    filled = [[*row, *[""] * (len(head) - len(row))] for row in rows]
-    return Table(head, filled, left, title, after)
 
 
 def wrapped(line: str) -> str:

@@ -8,7 +8,7 @@ comparison.differences.query("metric == 'sbert' and by == 'accuracy'")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -50,14 +50,13 @@ def compare(
     """Compares runs on the prompts they share.
 
     Args:
-        runs: run directories, each a group of its own; or name -> one or several, where several are seeds of one
-            recipe.
+        runs: run directories, each a group of its own; or name -> one or several, seeds of one recipe.
         by: the axis that runs are matched on besides accuracy: "step", "tokens", "examples" or "accuracy".
         metrics: names, "sbert,ead"; all with values by prompt where None.
         tasks: names; all where None.
         chain: the runs are the stages of one lineage, in their order, for the stage table.
-        rescore: score the stored samples of all runs again, alike: with the encoder of the first run, or with the one
-            named; by the fewest samples that all have; graded by the first run's verifiers where theirs differ.
+        rescore: score the stored samples of all runs again, alike: with the first run's encoder or the one named, its
+            verifiers, and the fewest samples that all have.
 
     Raises:
         FileNotFoundError: there is no run.
@@ -65,51 +64,65 @@ def compare(
     """
     if by not in AXES:
         raise ValueError(f"by: expected one of {', '.join(AXES)}, got {by!r}")
-    read = members(runs)
+    read = _read(runs, chain, rescore)
     groups = {name: [m for m in read if m.group == name] for name in dict.fromkeys(m.group for m in read)}
-    if chain and len(groups) < len(read):
-        raise ValueError("chain: expected one run for each stage of the lineage, got groups of several")
-    if rescore:  # loads torch and an encoder, which nothing else here needs
-        from divmon.analysis.comparison.rescoring import rescored
-
-        read = rescored(read, rescore if isinstance(rescore, str) else None)
-        groups = {name: [m for m in read if m.group == name] for name in groups}
     names = metrics.split(",") if isinstance(metrics, str) else metrics
     aligned, refused, notes = align(read, names and [name.strip() for name in names], tasks)
     if max((len({m.group for m in task.members}) for task in aligned), default=0) < min(len(groups), 2):
         raise ValueError("nothing can be compared:\n" + "\n".join(f"  {refusal}" for refusal in refused))
-    rows, verdicts = differences(aligned, list(groups), by)
+    notes += _notes(read, aligned)
+    left_out = _frame(map(asdict, refused), "run", "task", "metrics", "reason", "remedy")
+    frames = _frames(read, aligned, groups, by, chain, bool(rescore))
+    return Comparison(by, chain, groups, aligned, notes, left_out, **frames)
+
+
+def _read(runs: Runs, chain: bool, rescore: bool | str) -> list[Member]:
+    """The runs, scored again where that is asked for. Raises ValueError: a lineage of groups of several."""
+    read = members(runs)
+    if chain and len({m.group for m in read}) < len(read):
+        raise ValueError("chain: expected one run for each stage of the lineage, got groups of several")
+    if not rescore:
+        return read
+    from divmon.analysis.comparison.rescoring import rescored  # torch and an encoder, which nothing else here needs
+
+    return rescored(read, rescore if isinstance(rescore, str) else None)
+
+
+def _frames(
+    read: Sequence[Member],
+    aligned: Sequence[Task],
+    groups: Mapping[str, Sequence[Member]],
+    by: str,
+    chain: bool,
+    rescored: bool,
+) -> dict[str, pd.DataFrame]:
+    rows, tests = differences(aligned, list(groups), by)
     lines = lineages([m for m in read if any(m in task.members for task in aligned)], chain)
+    rivals = {} if chain else groups
     parts: Iterable[dict[str, Any]] = []
-    if rescore:
+    if rescored:
         from divmon.analysis.comparison.decomposition import between
 
-        parts = between(aligned, {} if chain else groups, lines)
+        parts = between(aligned, rivals, lines)
     curves = _of_each(aligned, lambda m, prompts: m.curves.frame(prompts=prompts))
-    return Comparison(
-        by=by,
-        chain=chain,
-        groups=groups,
-        tasks=aligned,
-        notes=[*notes, *_notes(read, aligned)],
-        refused=_frame(map(asdict, refused), "run", "task", "metrics", "reason", "remedy"),
-        problems=_frame(_problems(read), "run", *Problem.__dataclass_fields__),
-        runs=_frame(member.row() for member in read),
-        summary=_frame(summary(aligned), "task", "metric", "group"),
-        parting=_frame(verdicts, "task", "metric", "by", "first", "second", "p", "parted_at"),
-        differences=_frame(rows, "task", "metric", "by", "first", "second", "at", "difference"),
-        levels=_frame(levels(aligned), "group", "task", "metric", "step"),
-        curves=curves,
-        frontier=frontier(curves, Registry.merged(m.curves.figures for m in read)),
-        stages=stages(aligned, lines),
-        decomposition=_of_each(aligned, _parts),
-        between=_frame(parts, "task", "metric", "first", "second", "part", "value"),
-        homogeneity=_frame(
-            homogeneity(aligned, {} if chain or len(groups) < 2 else groups),
+    return {
+        "problems": _frame(_problems(read), "run", *Problem.__dataclass_fields__),
+        "runs": _frame(member.row() for member in read),
+        "summary": _frame(summary(aligned), "task", "metric", "group"),
+        "parting": _frame(tests, "task", "metric", "by", "first", "second", "p", "parted_at"),
+        "differences": _frame(rows, "task", "metric", "by", "first", "second", "at", "difference"),
+        "levels": _frame(levels(aligned), "group", "task", "metric", "step"),
+        "curves": curves,
+        "frontier": frontier(curves, Registry.merged(m.curves.figures for m in read)),
+        "stages": stages(aligned, lines),
+        "decomposition": _of_each(aligned, _parts),
+        "between": _frame(parts, "task", "metric", "first", "second", "part", "value"),
+        "homogeneity": _frame(
+            homogeneity(aligned, rivals),
             *("task", "first", "second", "step", "overlap", "low", "high", "n", "by_answer"),
         ),
-        composition=_frame((row for member in read for row in compositions(member)), *COLUMNS),
-    )
+        "composition": _frame((row for member in read for row in compositions(member)), *COLUMNS),
+    }
 
 
 _NOTED = {
@@ -128,11 +141,7 @@ def _frame(rows: Iterable[dict[str, Any]], *columns: str) -> pd.DataFrame:
 
 
 def _of_each(tasks: Sequence[Task], part: Callable[[Member, dict[str, list[str]]], pd.DataFrame]) -> pd.DataFrame:
-    """A frame of every run, one below the other, with the run's name and group in front.
-
-    Args:
-        part: of a run and the prompts of the tasks that it is compared in.
-    """
+    """A frame of every run, one below the other, with the run's name and group in front."""
     import pandas as pd
 
     frames = []

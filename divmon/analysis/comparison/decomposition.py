@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from divmon.analysis.comparison.alignment import Task
+from divmon.analysis.comparison.alignment import Task, against_the_first
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.comparison.rescoring import Rescored
 from divmon.analysis.comparison.stages import CHAIN, Lineages
@@ -25,24 +25,14 @@ Side = tuple[str, Run, int]
 def between(tasks: Sequence[Task], groups: Mapping[str, Sequence[Member]], lines: Lineages) -> Iterator[dict[str, Any]]:
     """A row per part of: the first run of each group minus the first of all, at the last step that both may be compared
     at; and the end of each stage minus the end of the one before."""
-    heads = [members[0] for members in groups.values()]
     for task in tasks:
-        for first, other in ((heads[0], other) for other in heads[1:]):
-            if first not in task.members or other not in task.members:
-                continue
-            if shared := _sound(first, task) & _sound(other, task):
-                step = max(shared)
-                yield from _rows(task, (first.name, first.run, step), (other.name, other.run, step))
+        for first, other, step in against_the_first(task, groups):
+            yield from _rows(task, (first.name, first.run, step), (other.name, other.run, step))
         for lineage, ends in lines:
             named = "" if lineage == CHAIN else f"{lineage} "  # its stages are called by their runs alone
             sides = [(f"{named}{end.stage}", end.curves.run, end.step) for end in ends]
             for before, after in itertools.pairwise(sides):
                 yield from _rows(task, before, after)
-
-
-def _sound(member: Member, task: Task) -> set[int]:
-    """The steps that may be compared."""
-    return {step for step in member.run.steps if (step, task.name) not in member.curves.troubles}
 
 
 def _rows(task: Task, first: Side, second: Side) -> Iterator[dict[str, Any]]:

@@ -44,10 +44,7 @@ def levels(tasks: Sequence[Task]) -> Iterator[Row]:
 
 def differences(tasks: Sequence[Task], groups: Sequence[str], by: str) -> tuple[list[Row], list[Row]]:
     """Every pair of groups, by the axis and by accuracy: a row per evaluation, and one for what the whole curve says.
-
-    Raises:
-        ValueError: a run does not record the axis.
-    """
+    Raises ValueError: a run does not record the axis."""
     rows: list[Row] = []
     verdicts: list[Row] = []
     for task in tasks:
@@ -72,7 +69,6 @@ def differences(tasks: Sequence[Task], groups: Sequence[str], by: str) -> tuple[
 
 
 def _pair(places: Looks, task: Task, figure: str, sides: Sequence[Sequence[Member]]) -> tuple[list[Row], Row]:
-    """Two groups at every evaluation, and whether they diverge."""
     seen = along(places, task, figure)
     first, second = sides
     bounds = first[0].curves.figures[figure].change_bounds

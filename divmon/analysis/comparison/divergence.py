@@ -73,9 +73,3 @@ def holm(p_L: ArrayLike) -> Array:
     result = np.empty(len(p))
     result[order] = np.minimum(np.maximum.accumulate(p[order] * factor), 1.0)
     return result
-
-
-def first_apart(p_L: ArrayLike, level: float = LEVEL) -> int | None:
-    """The first look at which the curves are apart; None where there is none."""
-    apart = np.flatnonzero(np.asarray(p_L) <= level)
-    return int(apart[0]) if len(apart) else None

@@ -14,10 +14,6 @@ if TYPE_CHECKING:
 def frontier(curves: pd.DataFrame, figures: Registry) -> pd.DataFrame:
     """Accuracy and diversity of every run and step that may be compared.
 
-    Args:
-        curves: as `Comparison.curves`.
-        figures: say which are of diversity.
-
     Returns:
         One row a run, step, task and figure of diversity, with intervals over prompts. `best`: no other point of its
         task and figure has as much of both and more of one. That is by the estimates; intervals may overlap.

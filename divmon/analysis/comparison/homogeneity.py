@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from divmon.analysis.comparison.alignment import Task
+from divmon.analysis.comparison.alignment import Task, against_the_first
 from divmon.analysis.comparison.members import Member
 from divmon.scoring.intervals import from_replicates
 from divmon.scoring.segmentation import words
@@ -21,20 +22,12 @@ SAMPLES = 16
 def homogeneity(tasks: Sequence[Task], groups: Mapping[str, Sequence[Member]]) -> Iterator[dict[str, Any]]:
     """A row per task and the first run of each other group against the first of all, at the last step that both may be
     compared at."""
-    heads = [members[0] for members in groups.values()]
-    for task, (first, other) in itertools.product(tasks, ((heads[0], other) for other in heads[1:])):
-        if first not in task.members or other not in task.members:
-            continue
-        sound = [{s for s in m.run.steps if (s, task.name) not in m.curves.troubles} for m in (first, other)]
-        if not (shared := set.intersection(*sound)):
-            continue
-        step = max(shared)
-        try:
-            sides = [_by_prompt(m.run.read(step).samples, task) for m in (first, other)]
-        except ValueError:  # damaged samples are among the run's problems
-            continue
-        found = overlap(*sides)
-        yield {"task": task.name, "first": first.name, "second": other.name, "step": step, **found}
+    for task in tasks:
+        for first, other, step in against_the_first(task, groups):
+            with contextlib.suppress(ValueError):  # damaged samples are among the run's problems
+                sides = [_by_prompt(m.run.read(step).samples, task) for m in (first, other)]
+                found = overlap(*sides)
+                yield {"task": task.name, "first": first.name, "second": other.name, "step": step, **found}
 
 
 def overlap(first: Sequence[Sequence[Sample]], second: Sequence[Sequence[Sample]]) -> dict[str, Any]:

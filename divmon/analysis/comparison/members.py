@@ -40,6 +40,10 @@ class Member:
         """Of its snapshots with figures of a task by prompt."""
         return max(table.steps[-1] for (name, _), table in self.curves.tables.items() if name == task)
 
+    def sound_steps(self, task: str) -> set[int]:
+        """The steps whose figures of a task may be compared."""
+        return {step for step in self.run.steps if (step, task) not in self.curves.troubles}
+
     def since_earlier_run(self, task: str, figure: str, step: int) -> str:
         """The paired change since the reference of an earlier run, in words; "" where the reference is its own."""
         reference = self.run.manifest.get("options", {}).get("reference", "first")
@@ -67,12 +71,8 @@ class Member:
 
 
 def members(runs: Runs) -> list[Member]:
-    """Reads the runs.
-
-    Raises:
-        FileNotFoundError: there is no run.
-        ValueError: none is given, one is given twice, or one has no snapshot.
-    """
+    """Reads the runs. Raises FileNotFoundError: there is no run; ValueError: none is given, one is given twice, or one
+    has no snapshot."""
     if isinstance(runs, (str, os.PathLike, Run)):
         runs = [runs]
     given: Iterable[tuple[str, Any]] = runs.items() if isinstance(runs, Mapping) else [("", [run]) for run in runs]

@@ -48,13 +48,8 @@ class Rescored(Run):
 def rescored(members: Sequence[Member], embedder: str | None = None) -> list[Member]:
     """The same runs, scored alike: as the first, by the fewest samples that each has, graded by the first's verifiers.
 
-    A prompt whose texts the store shortened or left out is missing.
-
-    Args:
-        embedder: text encoder; the first run's where None.
-
-    Raises:
-        ValueError, Unavailable: a metric, verifier or model of the first run cannot be had.
+    A prompt whose texts the store shortened or left out is missing. Raises ValueError, Unavailable: a metric, verifier
+    or model of the first run cannot be had.
     """
     first = members[0].run
     of = [settings(m.run, m.run.steps[-1], next(iter(m.curves.tables), ("", ""))[0]) for m in members]
@@ -79,7 +74,6 @@ def rescored(members: Sequence[Member], embedder: str | None = None) -> list[Mem
 
 
 def _manifest(run: Run, scorer: Scorer, num_samples: int, verifiers: dict[str, Any]) -> dict[str, Any]:
-    """What took effect here, in place of what did then."""
     now = {
         "encoders": scorer.encoders(),
         "metrics": scorer.names,
@@ -107,7 +101,6 @@ def _scored(run: Run, scorer: Scorer, num_samples: int, verifiers: dict[str, Any
 
 
 def _requests(probes: Sequence[Probe], stored: Snapshot, num_samples: int) -> list[Request]:
-    """What was asked for then."""
     drawn = max((sample.index + 1 for sample in stored.samples), default=num_samples)
     said = stored.provenance.get("decoding", {})
     decodings = {probe.name: Decoding(**_decoding(said.get(probe.name, {}))) for probe in probes}

@@ -68,9 +68,6 @@ def stages(tasks: Sequence[Task], lines: Lineages) -> pd.DataFrame:
     stage's change is the percent kept after it minus that before it. Intervals: leave-one-prompt-out jackknife in each
     task, whose variances add up, with t at Satterthwaite's degrees of freedom; the tasks are taken as they are, not as
     drawn from others.
-
-    Args:
-        tasks: as aligned.
     """
     import pandas as pd
 

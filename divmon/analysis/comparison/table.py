@@ -7,10 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from divmon.analysis.comparison.cells import accuracies, bar, interval, p_value, place, signed, table, wrapped
+from divmon.analysis.comparison.cells import accuracies, bar, interval, p_value, place, signed, wrapped
 from divmon.analysis.comparison.stages import MEAN
 from divmon.loggers.console import number
-from divmon.loggers.terminal import Block, red
+from divmon.loggers.terminal import Block, Table, red
+from divmon.storage.problems import count
 from divmon.types import TERMS
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ def blocks(comparison: Findings, figures: Sequence[str] | None = None) -> list[B
 
 
 def _problems(c: Findings) -> str:
-    """What went wrong in each run, before every figure; "" where all is well."""
     lines = []
     for member in itertools.chain(*c.groups.values()):
         said = member.run.problems.lines()
@@ -96,11 +96,10 @@ def _glance(c: Findings, figures: Sequence[str]) -> list[Block]:
     if alone:
         each = ", ".join(dict.fromkeys(alone))
         lines.append(wrapped(f"  Nothing can be said about change yet of one snapshot that can be compared: {each}"))
-    return [table(head, rows, (0, 1, 2, 8, 9), "", *lines)] if rows else ["\n".join(lines)]
+    return [Table(head, rows, (0, 1, 2, 8, 9), "", lines)] if rows else ["\n".join(lines)]
 
 
 def _homogeneity(c: Findings) -> str:
-    """Whether two runs say the same, a line a task and pair."""
     lines = []
     for row in c.homogeneity.itertuples():
         if not math.isnan(row.overlap):
@@ -114,7 +113,6 @@ def _homogeneity(c: Findings) -> str:
 
 
 def _kept(row: dict[str, Any]) -> str:
-    """What is there at the end, in percent of the start."""
     if math.isnan(row["kept_percent"]):
         return "-"
     return f"{row['kept_percent']:.0f} % {interval(row['low'], row['high'], '.0f')}"
@@ -142,7 +140,6 @@ def _at_equal_accuracy(c: Findings, row: dict[str, Any]) -> str:
 
 
 def _looks(c: Findings, task: str, figure: str, first: str, second: str) -> list[Block]:
-    """Two groups at every evaluation, along the axis and at equal accuracy."""
     blocks: list[Block] = []
     for axis in dict.fromkeys((c.by, "accuracy")):
         pair = {"task": task, "metric": figure, "by": axis, "first": first, "second": second}
@@ -162,7 +159,7 @@ def _looks(c: Findings, task: str, figure: str, first: str, second: str) -> list
         head = [axis, *itertools.chain(*each), f"{second} - {first}", "n", "family-wise", ""]
         left = [i for i, name in enumerate(head) if i and name in (first, second, "")]
         title = f"{task}: {figure} {'at equal accuracy' if axis == 'accuracy' else f'by {axis}'}"
-        blocks.append(table(head, cells, left, title, _sentence(axis, verdict.iloc[0])))
+        blocks.append(Table(head, cells, left, title, [_sentence(axis, verdict.iloc[0])]))
     return blocks
 
 
@@ -177,7 +174,6 @@ def _between(c: Findings, row: dict[str, Any], side: str) -> str:
 
 
 def _remark(row: dict[str, Any]) -> list[str]:
-    """The evaluation's p-value, and what to say of it."""
     if row["trouble"]:
         return ["", "NOT COMPARABLE"]
     if row["passes"] > 1:
@@ -190,17 +186,13 @@ def _remark(row: dict[str, Any]) -> list[str]:
 def _sentence(axis: str, verdict: pd.Series) -> str:
     """What the whole curve says. Of one run a group no more than that they differ on these prompts."""
     where = "beyond prompts and training seeds" if verdict["seeds"] else "on these prompts"
-    how = f"{p_value(verdict['p'])} for the whole curve of {_evaluations(verdict['looks'])}: {verdict['test']}"
+    how = f"{p_value(verdict['p'])} for the whole curve of {count(verdict['looks'], 'evaluation')}: {verdict['test']}"
     if math.isnan(verdict["p"]):
         return "  Nothing can be said: no evaluation is comparable."
     if math.isnan(verdict["parted_at"]):
         return wrapped(f"  No difference {where} that is more than chance ({how}).")
-    since = f"from {place(axis, verdict['parted_at'])} on, at {verdict['apart']} of {_evaluations(verdict['looks'])}"
-    return wrapped(f"  They differ {where} {since} ({how}).")
-
-
-def _evaluations(number: int) -> str:
-    return f"{number} evaluation{'' if number == 1 else 's'}"
+    since = f"from {place(axis, verdict['parted_at'])} on, at {verdict['apart']}"
+    return wrapped(f"  They differ {where} {since} of {count(verdict['looks'], 'evaluation')} ({how}).")
 
 
 def _made_of(c: Findings, task: str, figure: str) -> list[Block]:
@@ -236,7 +228,7 @@ def _parts(title: str, columns: dict[str, pd.DataFrame]) -> list[Block]:
                 row = parts[parts["part"] == part].iloc[0]
                 label = f" {row['label']}" if isinstance(row["label"], str) else ""
                 rows[-1].append(f"{signed(row['value'])} {interval(row['low'], row['high'], '+.3f')}{label}")
-        tables.append(table(["", *shown], rows, (0,), "" if first else f"{title} (minus: lost)"))
+        tables.append(Table(["", *shown], rows, (0,), "" if first else f"{title} (minus: lost)"))
     return tables
 
 
@@ -257,7 +249,7 @@ def _stages(c: Findings, figures: Sequence[str]) -> list[Block]:
     ]
     title = f"What each stage takes of the base model's {', '.join(figures)}, percent of the base (mean over tasks)"
     head = ["lineage", "stage", "change", "kept after it", "tasks", "prompts"]
-    return [table(head, rows, (0, 1), title)] if rows else []
+    return [Table(head, rows, (0, 1), title)] if rows else []
 
 
 def _composition(c: Findings) -> str:
@@ -280,7 +272,6 @@ def _too_many(count: int) -> str:
 
 
 def _of(frame: pd.DataFrame, **values: Any) -> pd.DataFrame:
-    """The rows with these values."""
     for name, value in values.items():
         if name in frame:
             frame = frame[frame[name] == value]

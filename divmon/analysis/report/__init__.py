@@ -57,8 +57,7 @@ def report(
     PosixPath('a.html')
 
     Args:
-        runs: a run directory or the output_dir that holds one; several, or name -> one or several, as `divmon.compare`
-            takes them; or what `divmon.compare` gave.
+        runs: as `divmon.compare` takes them, or what it gave.
         page: the page's file; None writes none.
         csv: folder for every table as CSV.
         png: folder for the charts as PNG.
@@ -66,8 +65,7 @@ def report(
             which is "auto".
 
     Raises:
-        FileNotFoundError: there is no run.
-        NotADirectoryError, OSError: a place cannot be written.
+        FileNotFoundError, OSError: there is no run; a place cannot be written.
         ImportError: the extra `report` is not installed, which pictures need.
         ValueError, RuntimeError: nothing can be reported; completions cannot be grouped as asked.
     """

@@ -41,11 +41,8 @@ def csv(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def png(comparison: Comparison, folder: Path) -> list[Path]:
-    """The charts of the headline's metric, for each task that has them.
-
-    Raises:
-        ModuleNotFoundError: the extra `report` is not installed.
-    """
+    """The charts of the headline's metric, for each task that has them. Raises ModuleNotFoundError: the extra `report`
+    is not installed."""
     try:
         import vl_convert
     except ModuleNotFoundError as error:

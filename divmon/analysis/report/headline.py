@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from divmon.analysis.comparison.cells import p_value
 from divmon.analysis.comparison.members import Member
 from divmon.analysis.report.correct_answers import among_correct
 from divmon.analysis.report.unsound import DEGENERATE, kinds_of, unsound
-from divmon.analysis.report.wording import chance, count, interval, listed, number, what
+from divmon.analysis.report.wording import interval, listed, number, what
+from divmon.storage.problems import count
 
 if TYPE_CHECKING:
     from divmon.analysis.comparison.compare import Comparison
@@ -78,7 +80,6 @@ def headline(c: Comparison, alerts: Mapping[str, Sequence[Alert]]) -> Headline:
 
 
 def _without_change(c: Comparison, metric: str, rows: Any, lead: list[Answer]) -> Headline:
-    """No change of any run can be told."""
     task = c.tasks[0].name if c.tasks else ""
     which = "Which run collapsed?" if len(c.groups) > 1 else "Did it collapse?"
     found = rows.to_dict("records") if metric else []
@@ -95,11 +96,9 @@ def _without_change(c: Comparison, metric: str, rows: Any, lead: list[Answer]) -
             head = Headline(alone[0]["task"], metric, [], *list(c.groups)[:2])
             why = f"{why} {_diverging(c, head)}"
     elif found:
-        short, why = (
-            "It cannot be said.",
-            f"At its first step {metric} is {number(found[0]['start'])}: there is nothing",
-        )
-        why += " to lose. The completions of a prompt are all the same there."
+        short = "It cannot be said."
+        why = f"At its first step {metric} is {number(found[0]['start'])}: there is nothing to lose. The completions of"
+        why += " a prompt are all the same there."
     else:
         short, why = "It cannot be said.", c.notes[0] if c.notes else "No diversity metric was measured."
     return Headline(task, metric, [*lead, (which, short, why)], "", "")
@@ -275,7 +274,7 @@ def _diverging(c: Comparison, head: Headline) -> str:
     if test is None:
         return f"Whether {head.worst} differs from {head.other} cannot be said: no {c.by} may be compared."
     where = "beyond prompts and training seeds" if test["seeds"] else "on these prompts"
-    how = f"{chance(test['p'])} for the whole curve of {count(test['looks'], 'evaluation')}; {test['test']}"
+    how = f"{p_value(test['p'])} for the whole curve of {count(test['looks'], 'evaluation')}; {test['test']}"
     if math.isnan(test["parted_at"]):
         return f"{head.worst} and {head.other} do not differ {where} by more than chance ({how})."
     return f"{head.worst} and {head.other} differ {where} from {c.by} {test['parted_at']:,.0f} on ({how})."

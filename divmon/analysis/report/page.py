@@ -37,32 +37,23 @@ EXAMPLES = 3
 
 
 def page(comparison: Comparison, groups: str = "auto") -> str:
-    """The page.
-
-    Args:
-        groups: how completions are grouped: "meaning", "words" or "auto" (see `samples.group`).
-
-    Raises:
-        ModuleNotFoundError: the extra `report` is not installed.
-        RuntimeError: "meaning" is asked for and the runs' encoder cannot be had.
-    """
+    """The page. Raises ModuleNotFoundError: the extra `report` is not installed; RuntimeError: completions cannot be
+    grouped as asked."""
     library = _library()
     members = [member for runs in comparison.groups.values() for member in runs]
     alerts, untold = facts.alerts(members)
     head = headline(comparison, alerts)
-    steps = samples.chosen(members)
-    answers = samples.collect(members, comparison.tasks, steps)
+    answers = samples.collect(members, comparison.tasks, steps := samples.chosen(members))
     how = samples.group(answers.values(), members[0].run.manifest.get("encoders", {}).get("encoder"), groups)
     packed, limit = samples.packed(answers)
     places = {key: place for place, key in enumerate(answers)}
     reading = [(head.task, id) for id in most(comparison, head) if (head.task, id) in answers]
     program = f"(() => {{\n'use strict';\n{_asset('page.js')}\n{_asset('samples.js')}\n}})();"
-    names = " against ".join(comparison.groups)
-    cut = _left_out(members, steps) + (f" Completions longer than {limit:,} characters are shortened." if limit else "")
+    scripts = (f'<script type="text/plain" id="s{places[key]}">{text}</script>' for key, text in packed.items())
     return _put(
         _asset("page.html"),
         policy=_policy(library, program),
-        title=html.escape(f"{names}: output diversity"),
+        title=html.escape(f"{' against '.join(comparison.groups)}: output diversity"),
         about=html.escape(_about(comparison)),
         style=_asset("style.css"),
         problems=facts.problems(members),
@@ -74,16 +65,14 @@ def page(comparison: Comparison, groups: str = "auto") -> str:
         rollouts=facts.rollouts(members),
         read=_read(comparison, head, reading, answers, places),
         groups=html.escape(how),
-        cut=html.escape(cut),
+        cut=html.escape(_left_out(members, steps, limit)),
         warnings=facts.fired(alerts, untold),
         composition=facts.composition(comparison),
         stages=facts.stages(comparison),
         provenance=facts.provenance(comparison),
         version=__version__,
         facts=_json(_facts(comparison, head, alerts, answers, places, reading)),
-        samples="\n".join(
-            f'<script type="text/plain" id="s{places[key]}">{text}</script>' for key, text in packed.items()
-        ),
+        samples="\n".join(scripts),
         library=library,
         program=program,
     )
@@ -100,7 +89,6 @@ def _facts(
     places: Mapping[samples.Key, int],
     reading: Sequence[samples.Key],
 ) -> dict[str, Any]:
-    """What the scripts read."""
     drawn = chart_rows.rows(c, alerts)
     metrics = {row["metric"] for row in drawn["curve"]}
     tasks = list(dict.fromkeys(row["task"] for row in drawn["curve"]))
@@ -131,14 +119,14 @@ def _failed(member: Member) -> dict[str, str]:
     return {name: problem.reason for problem in member.run.problems.found for name in problem.what}
 
 
-def _left_out(members: Sequence[Member], steps: Mapping[str, Sequence[int]]) -> str:
-    """Which completions the page does not hold, to be small."""
+def _left_out(members: Sequence[Member], steps: Mapping[str, Sequence[int]], limit: int | None) -> str:
     few = [
         f"of {m.name} those of {len(steps[m.name])} in {len(m.run.provenance)} snapshots"
         for m in members
         if len(steps[m.name]) < len(m.run.provenance)
     ]
-    return f"The page holds, evenly spaced, {'; '.join(few)}: all are in the run directory." if few else ""
+    said = f"The page holds, evenly spaced, {'; '.join(few)}: all are in the run directory." if few else ""
+    return said + (f" Completions longer than {limit:,} characters are shortened." if limit else "")
 
 
 def _columns(rows: Sequence[chart_rows.Row]) -> dict[str, list[Any]]:
@@ -238,11 +226,7 @@ def _policy(*scripts: str) -> str:
 
 @functools.cache
 def _library() -> str:
-    """Vega, Vega-Lite and vega-embed for a browser.
-
-    Raises:
-        ModuleNotFoundError: vl-convert is not installed; the message says what to do.
-    """
+    """Vega, Vega-Lite and vega-embed for a browser. Raises ModuleNotFoundError: vl-convert is not installed."""
     try:
         import vl_convert
     except ModuleNotFoundError as error:

@@ -85,11 +85,7 @@ def collect(
     members: Sequence[Member], tasks: Sequence[Task], steps: Mapping[str, Sequence[int]] | None = None
 ) -> dict[Key, Answers]:
     """The completions of every compared prompt, in the order of tasks and prompts. Damaged files are left out, with a
-    warning.
-
-    Args:
-        steps: by run those to take; all where None.
-    """
+    warning."""
     found, places = {}, {}
     for task in tasks:
         probes = [probe for probe in members[0].run.probes if probe.name == task.name]

@@ -45,15 +45,6 @@ def listed(names: Sequence[str], mark: str = ",") -> str:
     return f"{f'{mark} '.join(before)}{mark if mark == ';' else ''} and {last}" if before else last
 
 
-def count(number: int, noun: str) -> str:
-    """`1 prompt`, `2 prompts`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def chance(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str, numbers: Sequence[int] = ()) -> str:
     """An HTML table; every cell is shown as text.
 

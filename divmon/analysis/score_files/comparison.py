@@ -33,11 +33,7 @@ class Match:
 
 
 def match(now: Sequence[Row], reference: Sequence[Row]) -> Match:
-    """Pairs the rows of two files.
-
-    Raises:
-        ValueError: they share no id, or an id stands for different prompts; the message names those.
-    """
+    """Pairs the rows of two files. Raises ValueError: they share no id, or an id stands for different prompts."""
     place = {str(row.id): p for p, row in enumerate(reference)}
     both = [(p, place[str(row.id)]) for p, row in enumerate(now) if str(row.id) in place]
     ids, other_ids = ([row.id for row in rows] for rows in (now, reference))
@@ -66,11 +62,7 @@ def listed(ids: Sequence[str | int]) -> str:
 
 
 def compare(now: Side, reference: Side, match: Match, scorer: Scorer) -> dict[str, Any]:
-    """The changes, the decomposition and the paper's view, ready for JSON.
-
-    Args:
-        reference: the matched rows alone, in the order of `match`.
-    """
+    """The changes, the decomposition and the paper's view, ready for JSON."""
     ids, before = ([str(row.id) for row in side.rows] for side in (now, reference))
     task = {score.task for score in now.scores}
     changes = scorer.changes(now.scores, dict.fromkeys(task, ids), reference.scores, dict.fromkeys(task, before))
@@ -105,7 +97,6 @@ def _decompositions(now: Side, reference: Side, match: Match) -> tuple[dict[str,
 
 
 def _without_decomposition(now: Side, reference: Side) -> list[str]:
-    """Why there is none."""
     without = [side.name for side in (now, reference) if not side.judged]
     if without:
         return [
@@ -120,7 +111,6 @@ def _without_decomposition(now: Side, reference: Side) -> list[str]:
 
 
 def _uneven(now: Side, reference: Side, match: Match, scorer: Scorer) -> list[str]:
-    """What to know where the numbers of outputs differ."""
     dependent = [
         metric.name
         for metric in scorer.metrics

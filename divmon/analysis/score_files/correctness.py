@@ -58,15 +58,10 @@ def judge_rows(
     if not waiting and all(verdicts is None for verdicts in found):
         return None
     for name, prompts in waiting.items():
-        texts = [(prompt, text) for p, prompt in prompts.items() for text in rows[p].outputs]
-        verdicts = iter(
-            grader.judge(
-                tasks.load(name).verifier or "",
-                [text for _, text in texts],
-                [prompt for prompt, _ in texts],
-                allow_unsandboxed_code=allow_unsandboxed_code,
-            )
-        )
+        texts = [text for p in prompts for text in rows[p].outputs]
+        each = [prompt for p, prompt in prompts.items() for _ in rows[p].outputs]
+        verifier = tasks.load(name).verifier or ""
+        verdicts = iter(grader.judge(verifier, texts, each, allow_unsandboxed_code=allow_unsandboxed_code))
         for p in prompts:
             found[p] = [next(verdicts) for _ in rows[p].outputs]
     return [
@@ -103,13 +98,13 @@ def any_judged(verdicts: Sequence[Sequence[Verdict]] | None) -> bool:
 
 
 def summary(verdicts: Sequence[Sequence[Verdict]]) -> dict[str, Any]:
-    """How many outputs were judged, found correct, and not judged, with the reasons."""
+    """How many outputs were graded, found correct, and ungraded, with the reasons."""
     flat = [verdict for row in verdicts for verdict in row]
-    judged = [verdict for verdict in flat if verdict.correct is not None]
+    graded = [verdict for verdict in flat if verdict.correct is not None]
     return {
-        "judged": len(judged),
-        "correct": sum(bool(verdict.correct) for verdict in judged),
-        "not_judged": len(flat) - len(judged),
+        "graded": len(graded),
+        "correct": sum(bool(verdict.correct) for verdict in graded),
+        "ungraded": len(flat) - len(graded),
         "reasons": reasons(flat),
     }
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from divmon import __version__
 from divmon.analysis.score_files.comparison import compare, listed, match
@@ -36,6 +37,17 @@ logger = logging.getLogger("divmon")
 
 SAID = 3
 """Bad rows of a file that are said; the others are counted."""
+
+
+class _Report(dict[str, Any]):
+    """A part of the report; its names of version 0.1 work, with a DeprecationWarning."""
+
+    OLD: ClassVar = {"verdicts": "correctness", "judged": "graded", "not_judged": "ungraded", "k_judged": "k_graded"}
+
+    def __missing__(self, key: str) -> Any:
+        new = self.OLD[key]
+        warnings.warn(f"{key!r} of the report is {new!r} since 0.2", DeprecationWarning, stacklevel=2)
+        return self[new]
 
 
 @dataclass(frozen=True)
@@ -127,15 +139,18 @@ def scored(
     if before is not None and found is not None:
         of_reference = report(both[1]) | {"n_prompts": len(before.rows), "bad_rows": _problems(before)}
         whole = _compared(whole, of_reference, both, found, scorer)
-    told = {
-        "models": scorer.encoders(),
-        "file": names[0],
-        "reference": None if before is None else names[1],
-        **asdict(settings),
-    }
+    of = None if before is None else names[1]
+    told = {"models": scorer.encoders(), "file": names[0], "reference": of, **asdict(settings)}
     whole["settings"] = told | {"format": now.format, "words": SEGMENTATION, "divmon": __version__}
     partial = bool(now.problems or (before and before.problems)) or _is_partial(both, found, settings.task, say)
-    return Scores(whole, partial)
+    return Scores(_with_old_names(whole), partial)
+
+
+def _with_old_names(report: dict[str, Any]) -> _Report:
+    for part in (report, report.get("reference", {})):
+        part["per_prompt"] = [_Report(row) for row in part.get("per_prompt", ())]
+        part["correctness"] = part.get("correctness") and _Report(part["correctness"])
+    return _Report(report)
 
 
 def _name(source: Any) -> str:
@@ -172,7 +187,6 @@ def _match(now: Sequence[Row], before: Sequence[Row], names: Sequence[str], say:
 def _compared(
     found: dict[str, Any], of_reference: dict[str, Any], sides: Sequence[Side], match: Match, scorer: Scorer
 ) -> dict[str, Any]:
-    """The report with the comparison."""
     now, reference = sides
     compared = compare(now, reference, match, scorer)
     ids = {"n_matched": len(match.now), "only_now": match.only_now, "only_reference": match.only_reference}

@@ -55,11 +55,8 @@ class Settings:
         self.tags()
 
     def tags(self) -> Think | None:
-        """The tags of the reasoning; None where it is left in.
-
-        Raises:
-            ValueError: `think` is neither two tags nor "none".
-        """
+        """The tags of the reasoning; None where it is left in. Raises ValueError: `think` is neither two tags nor
+        "none"."""
         words = self.think.split()
         if words == ["none"]:
             return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from divmon.analysis.score_files.correctness import any_judged, corrects, judge_rows, quality_scores, reasons, summary
+from divmon.analysis.score_files.score_options import Settings
 from divmon.prompts.rows.completions import Row
 from divmon.scoring.metric_inputs import Outputs
 from divmon.scoring.scorer import Scored, Scorer
@@ -41,15 +42,11 @@ class Side:
         return {name.removeprefix(f"{TASK}/"): reason for name, reason in self.scored.left_out.items()}
 
 
-def sides(files: Sequence[tuple[str, Sequence[Row], Sequence[str]]], scorer: Scorer, given: Any) -> list[Side]:
+def sides(files: Sequence[tuple[str, Sequence[Row], Sequence[str]]], scorer: Scorer, given: Settings) -> list[Side]:
     """Judges and scores the rows of one file, or of two that will be compared.
 
     Two are scored alike: where one has no verdicts, metrics get none on either side, since those of correct answers
     alone would not compare.
-
-    Args:
-        files: name, rows, and the rows' categories of each.
-        given: `task` and `allow_unsandboxed_code`, as the command line has them.
     """
     verdicts = [
         judge_rows(rows, given.task, allow_unsandboxed_code=given.allow_unsandboxed_code) for _, rows, _ in files
@@ -75,7 +72,7 @@ def report(side: Side) -> dict[str, Any]:
             s.metric: {"mean": _number(s.mean), "ci95": [_number(s.low), _number(s.high)], "n": s.n}
             for s in side.scores
         },
-        "verdicts": None if side.verdicts is None else summary(side.verdicts),
+        "correctness": None if side.verdicts is None else summary(side.verdicts),
         "per_prompt": _per_prompt(side),
         "left_out": side.left_out,
         "notes": [],
@@ -90,16 +87,16 @@ def report(side: Side) -> dict[str, Any]:
 
 
 def _per_prompt(side: Side) -> list[dict[str, Any]]:
-    """By prompt; the figures of quality all follow from k_correct and k_judged, so they are left to the means."""
+    """By prompt; the figures of quality all follow from k_correct and k_graded, so they are left to the means."""
     entries: list[dict[str, Any]] = [{"id": row.id} for row in side.rows]
     for score in side.scored.scores:
         for entry, value in zip(entries, score.values, strict=False):  # an across-prompt figure has no values
             entry[score.metric] = _number(value)
     for entry, verdicts in zip(entries, side.verdicts or [], strict=False):
-        judged = [verdict.correct for verdict in verdicts if verdict.correct is not None]
+        graded = [verdict.correct for verdict in verdicts if verdict.correct is not None]
         entry["correct"] = [verdict.correct for verdict in verdicts]
-        entry |= {"k_correct": sum(judged) if judged else None, "k_judged": len(judged)}
-        entry["not_judged"] = reasons(verdicts)
+        entry |= {"k_correct": sum(graded) if graded else None, "k_graded": len(graded)}
+        entry["ungraded"] = reasons(verdicts)
     return entries
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,12 +27,12 @@ def tables(report: dict[str, Any]) -> list[Block]:
 
 
 def verdict_line(found: dict[str, Any]) -> str:
-    """Of the summary of verdicts: "7 of 9 outputs judged, 4 correct; not judged: no gold answer (2)"."""
-    total = found["judged"] + found["not_judged"]
-    line = f"{found['judged']} of {total} outputs judged, {found['correct']} correct"
+    """Of the summary of verdicts: "7 of 9 outputs graded, 4 correct; ungraded: no gold answer (2)"."""
+    total = found["graded"] + found["ungraded"]
+    line = f"{found['graded']} of {total} outputs graded, {found['correct']} correct"
     reasons = [f"{reason} ({count})" for reason, count in found["reasons"].items()]
     more = [f"{len(reasons) - REASONS} other reasons"] if len(reasons) > REASONS else []
-    return line + (f"; not judged: {'; '.join(reasons[:REASONS] + more)}" if reasons else "")
+    return line + (f"; ungraded: {'; '.join(reasons[:REASONS] + more)}" if reasons else "")
 
 
 def _metrics(report: dict[str, Any]) -> Table:
@@ -41,7 +42,7 @@ def _metrics(report: dict[str, Any]) -> Table:
     ]
     models = ", ".join(f"{cost.replace('_', ' ')} {name}" for cost, name in report["settings"]["models"].items())
     lines = [f"by {models}"] if models else []
-    lines += [f"correctness: {verdict_line(report['verdicts'])}"] if report.get("verdicts") else []
+    lines += [f"correctness: {verdict_line(report['correctness'])}"] if report.get("correctness") else []
     return Table(["metric", "mean", "95% interval", "prompts"], rows, after=lines)
 
 
@@ -52,16 +53,15 @@ def _changes(report: dict[str, Any]) -> Table:
         [name, _mean(c["reference"]), _mean(c["now"]), _signed(c["change"]), _interval(c["ci95"], "+"), str(c["n"])]
         for name, c in _shown(report["changes"]).items()
     ]
-    lines = []
-    if reference["verdicts"]:
-        lines.append(f"verdicts of the reference: {verdict_line(reference['verdicts'])}")
+    graded = reference["correctness"]
+    lines = [f"correctness of the reference: {verdict_line(graded)}"] if graded else []
     head = ["metric", "reference", "now", "change", "95% interval", "prompts"]
     return Table(head, rows, title=title, after=lines)
 
 
 def _decomposition(metric: str, parts: dict[str, Any]) -> Table:
     title = (
-        f"{metric}: from {_mean(parts['reference'])} to {_mean(parts['now'])} on {parts['n']} prompts with two judged"
+        f"{metric}: from {_mean(parts['reference'])} to {_mean(parts['now'])} on {parts['n']} prompts with two graded"
         " outputs on both sides"
     )
     rows = [["change", _signed(parts["change"]), _interval(parts["ci95"]["change"], "+"), "", "", "", ""]]
@@ -116,12 +116,11 @@ def _shown(figures: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _mean(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"
+def _mean(value: float | None, sign: str = "") -> str:
+    return "undefined" if value is None else f"{value:{sign}.4f}"
 
 
-def _signed(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:+.4f}"
+_signed = functools.partial(_mean, sign="+")
 
 
 def _interval(bounds: Sequence[float | None], sign: str = "") -> str:

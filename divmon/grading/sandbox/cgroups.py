@@ -48,11 +48,7 @@ def placed(line: Sequence[str], limits: Limits) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def group(parent: Path, memory_bytes: int) -> Iterator[Path]:
-    """The folder of a new group that is limited so.
-
-    Raises:
-        OSError: the kernel would not.
-    """
+    """The folder of a new group that is limited so. Raises OSError: the kernel would not."""
     folder = parent / f"divmon-{os.getpid()}-{next(_numbers)}"
     folder.mkdir()
     try:

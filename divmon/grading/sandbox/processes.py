@@ -38,22 +38,15 @@ class SuiteProcess:
     @classmethod
     @contextlib.contextmanager
     def started(cls, limits: Limits, sandboxed: bool) -> Iterator[SuiteProcess]:
-        """Started, and killed in the end.
-
-        Raises:
-            OSError: no process can be started.
-        """
+        """Started, and killed in the end. Raises OSError: no process can be started."""
         ours, theirs = socket.socketpair()
         arguments = (limits.cpu_s + 2, limits.memory_bytes, limits.answer_bytes)
         with ours, _process("tests_side", theirs, arguments, limits, sandboxed):
             yield cls(ours, limits, sandboxed)
 
     def run(self, job: Job) -> Verdict:
-        """The verdict of one job, whose program gets a process of its own.
-
-        Raises:
-            OSError, channel.Closed, ValueError: this process is dead or stuck; start another.
-        """
+        """The verdict of one job, whose program gets a process of its own. Raises OSError, channel.Closed, ValueError:
+        this process is dead or stuck; start another."""
         if isinstance(job, Literal):
             self._send(job, ())
             return self._receive(self.limits.wall_s)
@@ -76,7 +69,6 @@ class SuiteProcess:
             return self._explained(verdict, program)
 
     def _late(self, program: subprocess.Popen[bytes]) -> Verdict:
-        """Of a program that is at work when its time is over."""
         limits, starved = self.limits, usage.wants_to_run(program.pid)
         program.kill()
         late = self._receive(limits.cpu_s + _GRACE_S)  # the tests see their program gone, and end
@@ -101,12 +93,8 @@ class SuiteProcess:
         channel.send(self.control.fileno(), json.dumps(asdict(job)).encode())
 
     def _await_program(self, pid: int) -> None:
-        """Until there is a verdict.
-
-        Raises:
-            TimeoutError: there is none in time.
-            MemoryError: the program took more than its limit on a process shows.
-        """
+        """Until there is a verdict. Raises TimeoutError: there is none in time; MemoryError: the program took more than
+        its limit on a process shows."""
         until = time.monotonic() + self.limits.wall_s
         while not self._answered():
             if time.monotonic() > until:

@@ -61,11 +61,8 @@ class Verifier:
         return function
 
     def __call__(self, text: str, prompt: Prompt, complete: bool = True) -> Verdict:
-        """The verdict on one text; a plain True, False or None is one too.
-
-        Raises:
-            TypeError: the rule returned something else.
-        """
+        """The verdict on one text; a plain True, False or None is one too. Raises TypeError: the rule returned
+        something else."""
         asks = "complete" in inspect.signature(self.function).parameters
         result = self.function(text, prompt, complete=complete) if asks else self.function(text, prompt)
         if isinstance(result, Verdict):

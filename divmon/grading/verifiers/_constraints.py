@@ -67,11 +67,8 @@ def response_language(text: str, language: str) -> bool:
 
 
 def language_of(text: str) -> str | None:
-    """Code of the language, of those IFEval asks for; None for a text without a letter.
-
-    Raises:
-        ImportError: py3langid is not installed.
-    """
+    """Code of the language, of those IFEval asks for; None for a text without a letter. Raises ImportError: py3langid
+    is not installed."""
     if not re.search(r"[^\W\d_]", text):
         return None
     import py3langid

@@ -61,11 +61,7 @@ class Worker:
             self.process.stdin.flush()
 
     def receive(self) -> dict[str, Any] | None:
-        """The reply; None where a part of it is still to come.
-
-        Raises:
-            EOFError: the child has ended.
-        """
+        """The reply; None where a part of it is still to come. Raises EOFError: the child has ended."""
         assert self.process.stdout is not None
         part = os.read(self.process.stdout.fileno(), 1 << 16)
         if not part:

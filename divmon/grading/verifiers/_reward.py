@@ -24,11 +24,8 @@ def as_verifier(function: Callable[..., Any], threshold: float, text: str, promp
     """Calls the reward function with one completion, as a trainer would with a batch.
 
     The row's fields are its columns; a customary gold column that the row lacks is the prompt's gold. Prompt and
-    completion are text where the prompt is text and messages where it is messages; a function that cannot read the
-    text is called with messages, which most published ones expect.
-
-    Raises:
-        TypeError: it did not return one reward.
+    completion are text where the prompt is text and messages where it is messages; a function that cannot read the text
+    is called with messages, which most published ones expect. Raises TypeError: it did not return one reward.
     """
     columns = {name: [prompt.gold] for name in _GOLD_COLUMNS} if prompt.gold is not None else {}
     columns |= {name: [value] for name, value in (prompt.row or {}).items()}

@@ -24,13 +24,8 @@ def python_tests(
     """Whether each program passes its prompt's tests, run in isolation (`divmon.grading.sandbox`).
 
     The prompt's `row` is the data set's: HumanEval (prompt, test, entry_point) or MBPP (test_list, test_setup_code).
-
-    Args:
-        texts: answers; the program is taken from a fence, or bare, or as the rest of HumanEval's function.
-        prompts: the prompt of each.
-        complete: parallel to `texts`, False where the token limit cut the answer off: a program that no fence closes
-            is then no answer.
-        allow_unsandboxed_code: run programs without bubblewrap where it cannot be had.
+    The program is taken from a fence, or bare, or as the rest of HumanEval's function; where the token limit cut the
+    text off (`complete` is False), one that no fence closes is no answer.
 
     Returns:
         None where it is ungradable: no sandbox, no tests in the row, or tests that hand the program what cannot
@@ -43,9 +38,8 @@ def python_tests(
         program = extract(text, suite.names, suite.prompt) if suite else None
         if suite is None:
             there = ", ".join(sorted(prompt.row or {})) or "no row"
-            verdicts.append(
-                Verdict(None, f"expected a row with 'test' and 'entry_point', or 'test_list'; came {there}")
-            )
+            why = f"expected a row with 'test' and 'entry_point', or 'test_list'; came {there}"
+            verdicts.append(Verdict(None, why))
         elif program is None:
             verdicts.append(Verdict(False, "no program in the answer"))
         else:
@@ -72,7 +66,6 @@ class _Suite:
 
 
 def _suite(row: dict[str, Any]) -> _Suite | None:
-    """The tests of a row; None where it has none."""
     if "test" in row and "entry_point" in row:
         name = row["entry_point"]
         return _Suite(f"{row['test']}\n\ncheck({name})\n", (name,), row.get("prompt") or "")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 import shlex
-import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from divmon.analysis.comparison.cells import block
 from divmon.types import TERMS
 
 if TYPE_CHECKING:
@@ -97,12 +97,11 @@ def where(out: Path, picture: Path, seconds: float) -> str:
 def _bars(title: str, curves: dict[str, Curve], full: float | None, form: str) -> list[str]:
     """A line a step and a column a run: bar, mean, interval."""
     full = full or max(itertools.chain(*(c.mean for c in curves.values()))) or 1.0
-    block = "█" if _can_show("█") else "#"
     lines = [title, f"  {'step':>5}  " + "  ".join(f"{TITLES[name]:{COLUMN}}" for name in curves).rstrip()]
     for i, step in enumerate(next(iter(curves.values())).steps):
         cells = []
         for c in curves.values():
-            bar = block * round(BAR * min(max(c.mean[i] / full, 0.0), 1.0))
+            bar = block() * round(BAR * min(max(c.mean[i] / full, 0.0), 1.0))
             interval = "" if math.isnan(c.low[i]) else f" [{c.low[i]:{form}}, {c.high[i]:{form}}]"
             cells.append(f"{bar:{BAR}} {c.mean[i]:{form}}{interval}")
         lines.append(f"  {step:5}  " + "  ".join(f"{cell:{COLUMN}}" for cell in cells).rstrip())
@@ -146,14 +145,6 @@ def _side_by_side(runs: dict[str, Run], probe: Probe, step: int, num_samples: in
 
 def _wrapped(text: str, width: int) -> list[str]:
     return [piece for line in text.splitlines() for piece in textwrap.wrap(line, width)]
-
-
-def _can_show(text: str) -> bool:
-    try:
-        text.encode(sys.stdout.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
 
 
 def draw(runs: dict[str, Run], path: Path, num_prompts: int, num_samples: int) -> None:

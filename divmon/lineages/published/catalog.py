@@ -133,11 +133,7 @@ def expected_branches(repository: str) -> list[str]:
 
 
 def paper_checkpoints(globs: Sequence[str] = ()) -> list[Published]:
-    """The paper's 13 models, or those of all 16 that match a glob.
-
-    Raises:
-        ValueError: a glob matches no model.
-    """
+    """The paper's 13 models, or those of all 16 that match a glob. Raises ValueError: a glob matches no model."""
     return [c for c in PAPER if c.name in _chosen(SIXTEEN, globs or THIRTEEN, "the paper's models")]
 
 
@@ -199,11 +195,8 @@ def _chosen(names: Sequence[str], globs: Sequence[str], what: str) -> list[str]:
 
 
 def paper_probes(spec: Any, num_prompts: int = MOST, seed: int = 0) -> list[Probe]:
-    """The probes that `divmon.prompts.probes.resolve` gives; with 500 prompts per task, the paper's numbers.
-
-    Raises:
-        FileNotFoundError, ValueError: as `resolve`.
-    """
+    """The probes that `divmon.prompts.probes.resolve` gives; with 500 prompts per task, the paper's numbers. Raises
+    FileNotFoundError, ValueError: as `resolve`."""
     from divmon.prompts.probes import resolve
 
     def number(task: Any) -> int:
@@ -215,7 +208,6 @@ def paper_probes(spec: Any, num_prompts: int = MOST, seed: int = 0) -> list[Prob
 
 
 def _members(name: Any) -> list[Any]:
-    """The tasks of a group, each with the group's source."""
     if not isinstance(name, str) or os.path.isfile(name):
         return [name]
     task, at, source = name.strip().partition("@")

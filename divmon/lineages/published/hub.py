@@ -36,12 +36,8 @@ class Hub:
         self._own: set[Path] = set()
 
     def branches(self, repository: str) -> list[str]:
-        """The branches of a repository, in the folder or on the hub.
-
-        Raises:
-            HubUnreachable: the hub does not answer.
-            CannotBeHad: there is no such repository, or it is gated.
-        """
+        """The branches of a repository, in the folder or on the hub. Raises HubUnreachable: the hub does not answer;
+        CannotBeHad: there is no such repository, or it is gated."""
         local = self._local_branches(repository)
         if local:
             return local
@@ -55,11 +51,8 @@ class Hub:
         return [ref.name for ref in refs]
 
     def folder(self, repository: str, revision: str = MAIN, patterns: Sequence[str] = WEIGHTS) -> Path:
-        """Folder with the files of a revision, downloaded if need be.
-
-        Raises:
-            HubUnreachable, CannotBeHad: as for `branches`.
-        """
+        """Folder with the files of a revision, downloaded if need be. Raises HubUnreachable, CannotBeHad: as for
+        `branches`."""
         if self.local is not None:
             path = self._local_path(repository, revision)
             if path.is_dir():
@@ -108,7 +101,6 @@ class Hub:
         return sorted(others) + ([MAIN] if main.is_dir() else [])
 
     def _because(self, repository: str, error: BaseException) -> CannotBeHad:
-        """The error to raise, by the kind of failure."""
         from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:

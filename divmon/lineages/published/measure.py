@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,11 @@ from divmon.lineages.published import catalog
 from divmon.lineages.published.catalog import Published
 from divmon.lineages.published.hub import TOKENIZER, CannotBeHad, Hub, HubUnreachable
 from divmon.lineages.watch.checkpoints import Loader, Unusable
-from divmon.lineages.watch.served import ServerCommand
+from divmon.lineages.watch.served import ServerCommand, drawing
 from divmon.loggers import say
 from divmon.loggers.terminal import show
 from divmon.storage.data_frames import write_csv
+from divmon.storage.files import write_whole
 from divmon.storage.reader import FOLDER, list_steps, read_run
 from divmon.types import Probe, plain, strict_json
 
@@ -44,15 +44,8 @@ PROTOCOL: dict[str, Any] = {
 }
 """The paper's protocol: defaults below the file and the flags."""
 HOW = (
-    "sampler",
-    "max_batch_tokens",
-    "max_memory_gb",
-    "encoder_device",
-    "timeout",
-    "progress",
-    "on_error",
-    "tensorboard",
-    "output_dir",
+    *("sampler", "max_batch_tokens", "max_memory_gb", "encoder_device", "timeout", "progress", "on_error"),
+    *("tensorboard", "output_dir"),
 )
 """Options that may change when a replay resumes: they do not change what is measured."""
 
@@ -90,11 +83,8 @@ class Replay:
         self._loggers: list[Any] | None = None
 
     def run(self) -> int:
-        """Measures what is not measured yet, prints the overlay, and returns the exit code.
-
-        Raises:
-            Wrong: an option does not fit; the message says what to do.
-        """
+        """Measures what is not measured yet, prints the overlay, and returns the exit code. Raises Wrong: an option
+        does not fit."""
         from divmon.undisturbed import release_memory
 
         taken = self._measured()
@@ -138,7 +128,7 @@ class Replay:
                 "tokenizer": tokenizer.name_or_path,
                 "rendered_prompt": asking.render(asking.probes[0], asking.probes[0].prompts[0]).text,
             }
-            with self._drawing(monitor, path, asking) as model:
+            with drawing(monitor, path, self.loader, self.server, lambda: asking.renderer) as model:
                 try:
                     monitor.prepare(model, tokenizer, output_dir=self.run_directory, resume_step=self._last())
                 except Exception as error:
@@ -163,15 +153,6 @@ class Replay:
         if not isinstance(error, HubUnreachable):  # said once, in the end
             say(f"divmon replay: {checkpoint.name} is not measured: {reason}")
 
-    @contextmanager
-    def _drawing(self, monitor: Any, path: Path, asking: Any) -> Iterator[Any]:
-        """The model, in this process; None where it is served, and the monitor's engine draws from it."""
-        if self.server is None:
-            yield self.loader.model(path)
-            return
-        with self.server.serving(path, asking.renderer) as monitor.engine:
-            yield None
-
     def _tokenizer(self, checkpoint: Published, path: Path) -> Any:
         """That of the checkpoint, or of the repository that provides for it."""
         if checkpoint.tokenizer and not self.loader.tokenizer:
@@ -191,11 +172,7 @@ class Replay:
         return found
 
     def _probes(self) -> list[Probe]:
-        """Read once: the same prompts for all.
-
-        Raises:
-            Wrong: the rows of a task cannot be had.
-        """
+        """Read once: the same prompts for all. Raises Wrong: the rows of a task cannot be had."""
         options = self.config.options
         if options.think == "both":
             raise Wrong("think: 'both' would ask each model twice; --models '*nocot' are those without reasoning")
@@ -227,10 +204,7 @@ class Replay:
         return plain({name: value for name, value in self.config.options.record().items() if name not in HOW})
 
     def _begin(self) -> None:
-        """
-        Raises:
-            Wrong: it was begun with other settings.
-        """
+        """Raises Wrong: it was begun with other settings."""
         try:
             before = json.loads((self.folder / "replay.json").read_bytes())
         except FileNotFoundError:
@@ -251,9 +225,7 @@ class Replay:
     def _record(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         whole = {"settings": self._settings, "failures": self.failures}
-        temporary = self.folder / "replay.json.tmp"
-        temporary.write_bytes(strict_json(whole, indent=1))
-        temporary.replace(self.folder / "replay.json")
+        write_whole(self.folder / "replay.json", strict_json(whole, indent=1))
 
     def _end(self) -> int:
         """Says what there is: the overlay, and what is missing, each reason once."""

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from divmon.analysis.comparability import Settings, settings
 from divmon.analysis.curves import Curves
-from divmon.analysis.recounting import recounted_ead
 from divmon.lineages.published import paper
 from divmon.lineages.published.catalog import MOST, PAPER, PROMPTS
-from divmon.storage.reader import Run
+from divmon.loggers.console import number
+from divmon.loggers.terminal import Table
+from divmon.scoring.intervals import mean_interval
+from divmon.scoring.metrics.ead import ead
+from divmon.storage.reader import Run, read_samples
 from divmon.types import TRUNCATED_LIMIT
 
 if TYPE_CHECKING:
@@ -86,10 +89,16 @@ def _measured(
     if figure != "ead" or took.vocab_size == paper.VOCABULARY:
         return score.mean, score.low, score.high, int(score.n)
     try:
-        found = recounted_ead(run, step, task, vocab_size=paper.VOCABULARY, num_samples=took.num_samples)
+        rows = [r for r in read_samples(run.folder, step) if r["task"] == task and r["index"] < took.num_samples]
     except ValueError:  # damaged, which the run's reader names
-        found = None
-    return (found.value, found.low, found.high, found.n) if found else (nan, nan, nan, int(score.n))
+        rows = []
+    texts: dict[str, list[str | None]] = {}
+    for row in rows:
+        texts.setdefault(row["prompt_id"], []).append(row["text"] if row["answered"] else None)
+    if not texts or any(row["cut"] for row in rows):
+        return nan, nan, nan, int(score.n)
+    found = mean_interval(ead(list(texts.values()), paper.VOCABULARY).numpy())
+    return found.value, found.low, found.high, found.n or int(score.n)
 
 
 def text(frame: pd.DataFrame, metric: str = "sbert") -> str:
@@ -126,7 +135,6 @@ def _other_form(model: str, task: str, took: Settings) -> Iterator[str]:
 
 
 def _other(run: Run, took: Settings, figure: str, values: Sequence[float]) -> Iterator[str]:
-    """What sets this figure apart."""
     if figure == "ead" and values[0] != values[0]:
         yield (
             f"counted with V = {took.vocab_size} where the paper's is {paper.VOCABULARY:,}, and the texts are not"
@@ -148,23 +156,23 @@ def _missing(facts: dict[str, Any], task: str, figure: str) -> str:
 
 
 def _by_task(frame: pd.DataFrame, metric: str) -> str:
-    rows = [["model", "task", "measured", "95 % interval", "n", "published", "n", "difference"]]
+    head, rows = ["model", "task", "measured", "95 % interval", "n", "published", "n", "difference"], []
     for row in frame.itertuples():
-        measured = [_number(row.measured), f"[{_number(row.low)}, {_number(row.high)}]", str(row.n)]
+        measured = [number(row.measured), f"[{number(row.low)}, {number(row.high)}]", str(row.n)]
         difference = f"{row.difference:+.3f}" if row.comparable else "not comparable"
-        rows.append([row.model, row.task, *measured, _number(row.published), str(row.published_n), difference])
-    return f"{metric}, measured and published (arXiv 2604.16027)\n{_table(rows)}" if len(rows) > 1 else ""
+        rows.append([row.model, row.task, *measured, number(row.published), str(row.published_n), difference])
+    return str(Table(head, rows, (0, 1), f"{metric}, measured and published (arXiv 2604.16027)")) if rows else ""
 
 
 def _by_model(frame: pd.DataFrame) -> str:
-    rows = [["model", "metric", "table", "tasks", "mean difference", "largest", "where"]]
+    head, rows = ["model", "metric", "table", "tasks", "mean difference", "largest", "where"], []
     for (model, table, metric), part in frame.groupby(["model", "paper_table", "metric"], sort=False):
         part = part[part["comparable"]]
         if len(part):
             worst = part.loc[part["difference"].abs().idxmax()]
             ends = [f"{part['difference'].mean():+.3f}", f"{worst['difference']:+.3f}", worst["task"]]
             rows.append([model, metric, str(table), str(len(part)), *ends])
-    return f"measured less published, over tasks\n{_table(rows)}" if len(rows) > 1 else ""
+    return str(Table(head, rows, (0, 1, 6), "measured less published, over tasks")) if rows else ""
 
 
 def _reasons(frame: pd.DataFrame) -> Iterator[str]:
@@ -179,16 +187,3 @@ def _reasons(frame: pd.DataFrame) -> Iterator[str]:
     fewer = frame[(frame["n"] > 0) & (frame["n"] < frame["published_n"]) & frame["comparable"]]
     if len(fewer):
         yield f"note: {len(fewer)} figures are over fewer prompts than the paper's, which has others by its own draw"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = [column[0] in ("model", "task", "metric", "where") for column in zip(*rows, strict=True)]
-    cells = [
-        [c.ljust(w) if is_left else c.rjust(w) for c, w, is_left in zip(row, widths, left, strict=True)] for row in rows
-    ]
-    return "\n".join("  " + "  ".join(row).rstrip() for row in cells)
-
-
-def _number(value: float) -> str:
-    return "-" if value != value else f"{value:.3f}"

@@ -139,11 +139,8 @@ def names() -> list[str]:
 
 
 def find(name: str | Path) -> Path:
-    """The file of a recipe, given its path or the name of a recipe in the package.
-
-    Raises:
-        RecipeError: there is neither; the message lists the names.
-    """
+    """The file of a recipe, given its path or the name of a recipe in the package. Raises RecipeError: there is
+    neither."""
     if not Path(name).is_file() and Path(name).name == str(name) and Path(name).suffix not in (".yaml", ".yml"):
         if str(name) not in names():
             raise RecipeError(f"no recipe and no file named {str(name)!r}{closest(str(name), names())}")
@@ -197,7 +194,6 @@ def _reused(file: File, key: Key, block: dict[str, Any], name: str, scale: Scale
 
 
 def _set(file: File, raw: dict[str, Any], given: str) -> None:
-    """Applies an override such as "sft.args.beta=1"."""
     dotted_key, equals, text = given.partition("=")
     if not equals or not dotted_key:
         raise RecipeError(f"--set {given}: expected key=value, with a dotted key such as sft.args.learning_rate")

@@ -25,17 +25,8 @@ FOLLOWS = {
 """Fields of a TRL config that a recipe must not set."""
 
 PER_STAGE = (
-    "every",
-    "at",
-    "geometric",
-    "at_start",
-    "at_end",
-    "on_evaluate",
-    "chat",
-    "chat_template_kwargs",
-    "system_prompt",
-    "think",
-    "max_batch_tokens",
+    *("every", "at", "geometric", "at_start", "at_end", "on_evaluate"),
+    *("chat", "chat_template_kwargs", "system_prompt", "think", "max_batch_tokens"),
 )
 """Options that a stage may change. The others must be equal in all stages, which are compared with one another."""
 
@@ -43,14 +34,7 @@ LOCAL = (".jsonl", ".json", ".parquet")
 
 
 def check(recipe: Recipe, chosen: Sequence[str] = ()) -> None:
-    """Checks the recipe and the stages to run.
-
-    Args:
-        chosen: names of the stages to run; all if empty.
-
-    Raises:
-        RecipeError: the first problem found.
-    """
+    """Checks the recipe and the stages to run. Raises RecipeError: the first problem found."""
     for name in chosen:
         if name not in recipe.stages:
             raise RecipeError(f"{recipe.file.path}: no stage {name!r}{closest(name, recipe.stages)}")
@@ -222,11 +206,8 @@ def _check_template(stage: Stage) -> None:
 
 
 def read_template(stage: Stage) -> str:
-    """The text of the stage's chat template, checked to compile.
-
-    Raises:
-        RecipeError: it cannot be read, or it is not a valid Jinja template.
-    """
+    """The text of the stage's chat template, checked to compile. Raises RecipeError: it cannot be read, or it is not a
+    valid Jinja template."""
     import jinja2
     from transformers.utils.chat_template_utils import _compile_jinja_template
 

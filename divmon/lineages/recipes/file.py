@@ -34,7 +34,6 @@ def build(cls: type[_T], block: Any, file: File, key: Key, given: dict[str, Any]
 
 
 def _fit(hint: Any, value: Any, file: File, key: Key) -> Any:
-    """The value as its field holds it."""
     if dataclasses.is_dataclass(hint):
         return build(hint, value, file, key, {})  # type: ignore[arg-type]
     inner = typing.get_args(hint)

@@ -34,11 +34,8 @@ def accelerate_file(stage: Stage) -> Path | None:
 
 
 def accelerate_settings(stage: Stage) -> dict[str, Any]:
-    """The settings of the stage's accelerate config.
-
-    Raises:
-        RecipeError: it cannot be read, or it has no num_processes.
-    """
+    """The settings of the stage's accelerate config. Raises RecipeError: it cannot be read, or it has no
+    num_processes."""
     path = accelerate_file(stage)
     if path is None:
         return {"num_processes": 1, "num_machines": 1}
@@ -58,11 +55,8 @@ def processes(stage: Stage) -> int:
 
 
 def accumulation(stage: Stage) -> int:
-    """Gradient accumulation steps that give the recipe's global batch with this number of processes.
-
-    Raises:
-        RecipeError: the global batch is not divisible.
-    """
+    """Gradient accumulation steps that give the recipe's global batch with this number of processes. Raises
+    RecipeError: the global batch is not divisible."""
     one = per_device(stage) * processes(stage)
     if stage.global_batch % one:
         raise stage.error(
@@ -132,11 +126,7 @@ def tokens(stage: Stage) -> Amount:
 
 
 def plan(recipe: Recipe, chosen: Sequence[str] = ()) -> str:
-    """The resolved recipe as text.
-
-    Args:
-        chosen: names of the stages to show; all if empty.
-    """
+    """The resolved recipe as text."""
     stages = [stage for stage in recipe.stages.values() if not chosen or stage.name in chosen]
     lines = [f"{recipe.name}  ({recipe.scale})", *_wrapped(recipe.about, "  "), ""]
     lines += [f"  {'stage':12}{'trainer':9}{'start':28}{'steps':>10}  {'tokens':>24}"]
@@ -163,7 +153,6 @@ def _start(recipe: Recipe, stage: Stage) -> str:
 
 
 def _stage(recipe: Recipe, stage: Stage) -> list[str]:
-    """Every field of a stage."""
     settings = accelerate_settings(stage)
     data, path = stage.data, accelerate_file(stage)
     lines = [f"{stage.name} {'-' * (WIDTH - len(stage.name) - 1)}"]
@@ -201,7 +190,6 @@ def _stage(recipe: Recipe, stage: Stage) -> list[str]:
 
 
 def _sources(stage: Stage) -> list[str]:
-    """Rows and share of each source, largest first."""
     total = sum(source.rows or 0 for source in stage.data.sources)
     ordered = sorted(stage.data.sources, key=lambda source: -(source.rows or 0))
     by_teacher: dict[str, int] = {}

@@ -12,6 +12,7 @@ from divmon.lineages.miniature.lineages import NAME as MINIATURE
 from divmon.lineages.recipes import Recipe, Stage
 from divmon.lineages.recipes.plan import steps, trl_args
 from divmon.loggers import say
+from divmon.storage.files import write_whole
 from divmon.storage.reader import FOLDER
 from divmon.types import plain, strict_json
 
@@ -45,11 +46,8 @@ class Lineage:
         return self.out / stage.recipe / str(stage.key[-1]) / "final"
 
     def start(self, stage: Stage) -> str:
-        """The model that a stage starts from, a hub id or a folder.
-
-        Raises:
-            ReplayError: it is the final model of another stage, which does not exist yet.
-        """
+        """The model that a stage starts from, a hub id or a folder. Raises ReplayError: it is the final model of
+        another stage, which does not exist yet."""
         if stage.start == "base":
             return self.recipe.base
         before = self.recipe.stages.get(stage.start)
@@ -113,13 +111,10 @@ class Lineage:
         records = {**self._records(), **whole}
         records.setdefault("stages", {})[stage.name] = {**self.record_of(stage), **facts}
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / "replay.json.tmp"
-        temporary.write_bytes(strict_json(plain(records), indent=1))
-        temporary.replace(self.folder / "replay.json")
+        write_whole(self.folder / "replay.json", strict_json(plain(records), indent=1))
 
 
 def _miniature_base(seed: int) -> Path:
-    """Folder of the miniature's base model, trained unless it is cached."""
     from divmon.lineages.miniature.base import LINEAGES, base_folder, cache_folder, is_cached
     from divmon.loggers.console import progress_bar
 

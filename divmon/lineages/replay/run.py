@@ -14,11 +14,8 @@ from divmon.storage.reader import list_steps
 
 
 def run(lineage: Lineage, stage: Stage) -> None:
-    """Trains a stage, or resumes it; of a reused stage the base and the final model are measured.
-
-    Raises:
-        ReplayError: the model that it starts from does not exist, or it was started with other settings.
-    """
+    """Trains a stage, or resumes it; of a reused stage the base and the final model are measured. Raises ReplayError:
+    the model that it starts from does not exist, or it was started with other settings."""
     if stage.recipe != lineage.recipe.name:
         _take_over(lineage, stage)
     elif lineage.is_done(stage):

@@ -27,11 +27,8 @@ STATES = shutil.ignore_patterns(
 
 
 def train(lineage: Lineage, stage: Stage) -> int:
-    """Trains the stage from its last whole checkpoint to its end; returns the steps it took.
-
-    Raises:
-        ReplayError: its data cannot be had, or no row is left of them.
-    """
+    """Trains the stage from its last whole checkpoint to its end; returns the steps it took. Raises ReplayError: its
+    data cannot be had, or no row is left of them."""
     tokenizer = make_tokenizer(lineage, stage)
     raw = read_rows(stage, lineage.seed or 0)
     trainer = make_trainer(lineage, stage, tokenizer, raw)
@@ -125,11 +122,7 @@ def measure(lineage: Lineage, stage: Stage, model: str, step: int, name: str) ->
 
 
 def make_tokenizer(lineage: Lineage, stage: Stage) -> Any:
-    """The recipe's tokenizer with the stage's chat template.
-
-    Raises:
-        ReplayError: it cannot be had.
-    """
+    """The recipe's tokenizer with the stage's chat template. Raises ReplayError: it cannot be had."""
     from transformers import AutoTokenizer
 
     name = lineage.recipe.tokenizer or lineage.recipe.base
@@ -174,11 +167,8 @@ def read_rows(stage: Stage, seed: int = 0) -> Dataset:
 
 
 def prepare(stage: Stage, raw: Dataset, tokenizer: Any) -> Dataset:
-    """The rows as the trainer takes them: the columns kept, prompts in their form, those too long left out.
-
-    Raises:
-        ReplayError: a column is missing, or no row is left.
-    """
+    """The rows as the trainer takes them: the columns kept, prompts in their form, those too long left out. Raises
+    ReplayError: a column is missing, or no row is left."""
     data = stage.data
     missing = [name for name in data.keep if name not in raw.column_names]
     if missing:

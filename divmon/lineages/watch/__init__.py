@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from divmon.lineages.watch.checkpoints import STATE, Checkpoint, Loader, NotWhole, Signature, Unusable, found
-from divmon.lineages.watch.served import ServerCommand
+from divmon.lineages.watch.served import ServerCommand, drawing
 from divmon.storage.reader import WATCH_FOLDER, list_steps
 from divmon.storage.snapshot_files import read_marker
 
@@ -71,11 +70,8 @@ class Watch:
         return [step for step in list_steps(self.folder) if step < self._written_anew]
 
     def run(self) -> int:
-        """Watches until there is nothing left to wait for, and returns the exit code.
-
-        Raises:
-            Wrong: an option does not fit; the message says what to do.
-        """
+        """Watches until there is nothing left to wait for, and returns the exit code. Raises Wrong: an option does not
+        fit."""
         if self.reference is not None and self.steps and 0 not in self.steps:
             raise Wrong(
                 f"the run in {self.folder} has another reference, step {self.steps[0]}; --fresh begins a new one"
@@ -188,29 +184,19 @@ class Watch:
         self, name: str | Path, step: int, facts: dict[str, Any], checkpoint: Checkpoint, *, at_end: bool = False
     ) -> None:
         tokenizer = self.loader.tokenizer_of(checkpoint.path) if self.monitor.store is None else None
-        with self._drawing(name, tokenizer) as model:
+        with drawing(self.monitor, name, self.loader, self.server, lambda: self._renderer(tokenizer)) as model:
             if self.monitor.store is None:
                 self._prepare(model, tokenizer)
             self.monitor.take(model, step, facts, at_end=at_end)
 
-    @contextmanager
-    def _drawing(self, name: str | Path, tokenizer: Any) -> Iterator[Any]:
-        """The model, in this process; None where it is served, and the monitor's engine draws from it."""
-        if self.server is None:
-            yield self.loader.model(name)
-            return
+    def _renderer(self, tokenizer: Any) -> Any:
         from divmon.training.protocol import Asking
 
-        asking = self.monitor.asking or Asking(self.monitor.options, tokenizer)
-        with self.server.serving(name, asking.renderer) as self.monitor.engine:
-            yield None
+        return (self.monitor.asking or Asking(self.monitor.options, tokenizer)).renderer
 
     def _prepare(self, model: Any, tokenizer: Any) -> None:
-        """Opens the store. What it holds stays, whatever step comes next, but for what was written anew.
-
-        Raises:
-            Wrong: an option does not fit, or another process writes there.
-        """
+        """Opens the store. What it holds stays, whatever step comes next, but for what was written anew. Raises Wrong:
+        an option does not fit, or another process writes there."""
         steps = self.steps
         try:
             last = min(max(1, *steps), self._written_anew - 1) if steps else 0
@@ -218,16 +204,12 @@ class Watch:
         except Exception as error:
             raise Wrong(str(error)) from error
         self._written_anew = math.inf
-        self._say_how()
+        # Unlike a callback, this process cannot see what training speaks.
+        self._say(f"a prompt as the model sees it: {self.monitor.asking.requests(1)[0].prompt.text!r}")
         earlier = {failure["step"]: failure["reason"] for failure in self.monitor.store.manifest.get("failures", ())}
         self.failures = {step: why for step, why in (earlier | self.failures).items() if step not in steps}
         if self.failures != earlier:
             self._record()
-
-    def _say_how(self) -> None:
-        """How the model is asked: unlike a callback, this process cannot see what training speaks."""
-        asking = self.monitor.asking
-        self._say(f"a prompt as the model sees it: {asking.requests(1)[0].prompt.text!r}")
 
     def _fail(self, checkpoint: Checkpoint, reason: str, *, last: bool = False) -> None:
         """Records a failure. A change of the checkpoint's files gives it new tries."""
@@ -250,7 +232,6 @@ class Watch:
                     self.monitor.store.append("failures", {"step": step, "reason": why})
 
     def _is_over(self) -> bool:
-        """Whether the last checkpoint is that of the end of training."""
         for checkpoint in reversed(found(self.output_dir)):
             try:
                 return checkpoint.ends_training

@@ -51,11 +51,7 @@ class Checkpoint:
 
     @property
     def state(self) -> dict[str, Any]:
-        """The trainer's state: step, epoch, tokens.
-
-        Raises:
-            NotWhole: it is not written yet.
-        """
+        """The trainer's state: step, epoch, tokens. Raises NotWhole: it is not written yet."""
         try:
             return json.loads((self.path / STATE).read_bytes())
         except OSError:
@@ -77,11 +73,7 @@ class Checkpoint:
         return stopped or 0 < state.get("max_steps", 0) <= state.get("global_step", 0)
 
     def check(self) -> None:
-        """
-        Raises:
-            NotWhole: it is still being written, or copied.
-            Unusable: its weights are in pieces, or missing.
-        """
+        """Raises NotWhole: it is still being written, or copied; Unusable: its weights are in pieces, or missing."""
         self.state  # noqa: B018 - raises
         adapter = (self.path / ADAPTER).is_file()
         for file in self._weights(ADAPTER_WEIGHTS if adapter else WEIGHTS, () if adapter else INDEXES):
@@ -157,10 +149,7 @@ class Loader:
     trust_remote_code: bool = False
 
     def check(self) -> None:
-        """
-        Raises:
-            ValueError: there is no such device or dtype.
-        """
+        """Raises ValueError: there is no such device or dtype."""
         import torch
 
         if self.dtype not in DTYPES:
@@ -171,14 +160,8 @@ class Loader:
             raise ValueError(f"device: cannot use {self.device!r}: {error}") from None
 
     def model(self, name: str | Path) -> Any:
-        """A model on the device, in evaluation mode; an adapter is not merged into its base.
-
-        Args:
-            name: a checkpoint, or a model by its hub id or path.
-
-        Raises:
-            Unusable: it is not a causal language model, or its base cannot be loaded.
-        """
+        """A model on the device, in evaluation mode; an adapter is not merged into its base. Raises Unusable: it is not
+        a causal language model, or its base cannot be loaded."""
         path = Path(name)
         model = self._adapted(path) if (path / ADAPTER).is_file() else self._whole(str(name))
         for tensor in (*model.parameters(), *model.buffers()):
@@ -189,11 +172,7 @@ class Loader:
         return model.eval()
 
     def tokenizer_of(self, path: Path) -> Any:
-        """The given tokenizer, else the checkpoint's, else that of its base.
-
-        Raises:
-            Unusable: none can be loaded.
-        """
+        """The given tokenizer, else the checkpoint's, else that of its base. Raises Unusable: none can be loaded."""
         from transformers import AutoTokenizer
 
         own = str(path) if (path / "tokenizer_config.json").is_file() else None
@@ -269,11 +248,7 @@ def _generation_config(name: str, config: Any) -> Any:
 
 
 def _class_of(config: Any) -> Any:
-    """The model class that was saved, if transformers has it.
-
-    Raises:
-        Unusable: it does not generate text.
-    """
+    """The model class that was saved, if transformers has it. Raises Unusable: it does not generate text."""
     import transformers
 
     kind = getattr(transformers, (config.architectures or ["none"])[0], None)

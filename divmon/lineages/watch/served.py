@@ -53,11 +53,8 @@ class ServerCommand:
 
     @contextlib.contextmanager
     def serving(self, name: str | Path, renderer: Any) -> Iterator[Engine]:
-        """An engine that samples from the model of that name, while it is served.
-
-        Raises:
-            RuntimeError: the command ended, or did not answer in time; the message has the end of its output.
-        """
+        """An engine that samples from the model of that name, while it is served. Raises RuntimeError: the command
+        ended, or did not answer in time."""
         from divmon.sampling.engines.server import Server
         from divmon.sampling.serving.client import Client
 
@@ -88,6 +85,18 @@ class ServerCommand:
         raise RuntimeError(f"the server did not answer within {self.timeout:g} s; its last words: {_last(out)}")
 
 
+@contextlib.contextmanager
+def drawing(
+    monitor: Any, name: str | Path, loader: Any, server: ServerCommand | None, renderer: Callable[[], Any]
+) -> Iterator[Any]:
+    """The model of that name, in this process; None where it is served, and the monitor's engine draws from it."""
+    if server is None:
+        yield loader.model(name)
+        return
+    with server.serving(name, renderer()) as monitor.engine:
+        yield None
+
+
 class _Alive:
     """Samples from a server that may die; then the measurement fails as a whole, instead of missing some prompts."""
 
@@ -99,16 +108,9 @@ class _Alive:
     def reason(self) -> str:
         return self._server.reason
 
-    def draw(
-        self,
-        requests: Sequence[Request],
-        *,
-        seed: int,
-        step: int,
-        progress: Callable[[int], None] = lambda samples: None,
-    ) -> Drawing:
+    def draw(self, requests: Sequence[Request], **asked: Any) -> Drawing:
         try:
-            return self._server.draw(requests, seed=seed, step=step, progress=progress)
+            return self._server.draw(requests, **asked)
         finally:
             if self._ended():
                 raise RuntimeError(self._ended())
@@ -150,7 +152,6 @@ def _free_port() -> int:
 
 
 def _end_tokens(path: Path) -> list[int]:
-    """The end tokens in the model's generation config."""
     try:
         ids = json.loads((path / "generation_config.json").read_bytes()).get("eos_token_id")
     except (OSError, ValueError):

@@ -173,11 +173,8 @@ def _waits(probe: Probe) -> bool:
 
 
 def _stops(rows: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """The stop strings that a task's rows name, as `Probe` takes them.
-
-    Raises:
-        ValueError: two rows differ, or one names no text; the message names them.
-    """
+    """The stop strings that a task's rows name, as `Probe` takes them. Raises ValueError: two rows differ, or one names
+    no text."""
     found: dict[str, tuple[str, Any]] = {}
     for where, row in rows:
         for name in ("stop", "chat_stop"):

@@ -19,10 +19,7 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 
 def read_prompt(row: Any, index: int, where: str) -> Prompt:
     """A row {id?, prompt | messages, gold?, category?}, or the prompt alone, as a Prompt; its id defaults to `index`.
-
-    Raises:
-        ValueError: the row is bad; the message begins with `where`.
-    """
+    Raises ValueError: the row is bad."""
     fields = row if isinstance(row, Mapping) else {"prompt": row}
     gold = fields.get("gold")
     if gold is None:
@@ -103,10 +100,8 @@ def trained_prompt(row: Mapping[str, Any], tokenizer: Any = None) -> Content:
 
     TRL keeps the raw columns beside the ids it makes. They are read first, so that `think` and `system_prompt` act on
     them too, and because the ids stop where prompt and completion tokenize alike, short of a template's `<think>`. The
-    ids are read where the raw columns are gone, or where the row brings tools or template options of its own.
-
-    Raises:
-        ValueError: where the prompt ends cannot be told.
+    ids are read where the raw columns are gone, or where the row brings tools or template options of its own. Raises
+    ValueError: where the prompt ends cannot be told.
     """
     if not isinstance(row, Mapping):
         raise ValueError(f"expected a row with named columns, came {type(row).__name__}")

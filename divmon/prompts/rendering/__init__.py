@@ -47,6 +47,7 @@ class Renderer:
     Attributes:
         tokenizer: the copy.
         chat: as given.
+        tags: around reasoning, where there is some.
         think: the tags of the reasoning; None where nothing speaks of it (`split` then strips the common ones).
         reasons: reasoning is expected, so completions want room for it.
 
@@ -79,32 +80,24 @@ class Renderer:
             )
         if not isinstance(think, Think) and think not in ("auto", "on", "off"):
             raise ValueError(f"expected think to be 'auto', 'on', 'off' or a Think, came {think!r}")
-        self._tags = think if isinstance(think, Think) else Think(mode="off" if think == "off" else "on")
+        self.tags = think if isinstance(think, Think) else Think(mode="off" if think == "off" else "on")
         self._switch = chat and "enable_thinking" in template
         if self._switch and think != "auto":
-            self._kwargs["enable_thinking"] = self._tags.mode == "on"
-        self._header, example = assistant_header(self.tokenizer, self._kwargs, self._tags.open) if chat else ("", "")
-        mentioned = any(word in template for word in ("enable_thinking", self._tags.open, self._tags.close))
-        self.think: Think | None = self._tags if think != "auto" or mentioned else None
+            self._kwargs["enable_thinking"] = self.tags.mode == "on"
+        self._header, example = assistant_header(self.tokenizer, self._kwargs, self.tags.open) if chat else ("", "")
+        mentioned = any(word in template for word in ("enable_thinking", self.tags.open, self.tags.close))
+        self.think: Think | None = self.tags if think != "auto" or mentioned else None
         # A template whose own header closes the block has reasoning switched off.
-        expected = chat and mentioned and not example.rstrip().endswith(self._tags.close)
-        self.reasons: bool = expected if think == "auto" else self._tags.mode == "on"
+        expected = chat and mentioned and not example.rstrip().endswith(self.tags.close)
+        self.reasons: bool = expected if think == "auto" else self.tags.mode == "on"
         added = self.tokenizer.added_tokens_decoder.items()
-        tags = {index for index, token in added if token.content in (self._tags.open, self._tags.close)}
+        tags = {index for index, token in added if token.content in (self.tags.open, self.tags.close)}
         special = {index for index, token in added if token.special}
         self._dropped = (special | set(self.tokenizer.all_special_ids)) - tags
 
-    @property
-    def tags(self) -> Think:
-        """The tags around reasoning, where there is some."""
-        return self._tags
-
     def render(self, probe_name: str, prompt: Prompt) -> RenderedPrompt:
-        """The prompt with its special tokens, never with two BOS; token ids are taken as they are.
-
-        Raises:
-            ValueError: the template refuses the prompt, or nothing is left of it.
-        """
+        """The prompt with its special tokens, never with two BOS; token ids are taken as they are. Raises ValueError:
+        the template refuses the prompt, or nothing is left of it."""
         content = prompt.content
         if _is_ids(content):
             ids = list(content)
@@ -118,7 +111,7 @@ class Renderer:
             text, ids = self._plain(_whole(text, prompt.id, probe_name))
         if not ids:
             raise ValueError(f"prompt {prompt.id!r} of '{probe_name}' renders to no tokens; it reads {text!r}")
-        in_reasoning = text.rstrip().endswith(self._tags.open)
+        in_reasoning = text.rstrip().endswith(self.tags.open)
         return RenderedPrompt(probe_name, prompt.id, text, tuple(ids), in_reasoning)
 
     def eos_token_ids(self, model_generation_eos: int | Iterable[int] | None) -> set[int]:
@@ -135,13 +128,13 @@ class Renderer:
         """(text, reasoning, answered) of a completion; special tokens other than the reasoning's tags are dropped."""
         kept = [index for index in map(int, token_ids) if index not in self._dropped]
         text = self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return split_reasoning(text, self._tags, in_reasoning)
+        return split_reasoning(text, self.tags, in_reasoning)
 
     def split_text(self, text: str, in_reasoning: bool) -> tuple[str, str | None, bool]:
         """The same of a completion whose token ids are not known: special tokens are dropped by their spelling."""
         for token in self.tokenizer.convert_ids_to_tokens(sorted(self._dropped)):
             text = text.replace(token, "")
-        return split_reasoning(text, self._tags, in_reasoning)
+        return split_reasoning(text, self.tags, in_reasoning)
 
     def _through_template(self, name: str, turns: tuple[Message, ...]) -> str:
         if self._system_prompt is not None and not any(turn["role"] == "system" for turn in turns):
@@ -156,11 +149,11 @@ class Renderer:
         """Whether a text went through the template already, as data in TRL's text formats often did."""
         if not isinstance(content, str) or not self._header:
             return False
-        return content.rstrip().removesuffix(self._tags.open).rstrip().endswith(self._header)
+        return content.rstrip().removesuffix(self.tags.open).rstrip().endswith(self._header)
 
     def _prefill(self, text: str, switched: bool = False) -> str:
         """With reasoning off, the empty block, or what is missing of it; nothing where the template took care of it."""
-        tags, ends = self._tags, text.rstrip()
+        tags, ends = self.tags, text.rstrip()
         if tags.mode == "on" or ends.endswith(tags.close):
             return text
         if not ends.endswith(tags.open):
@@ -220,11 +213,7 @@ def _as_text(turns: Any) -> str:
 
 
 def _whole(text: str, prompt_id: str, probe_name: str) -> str:
-    """The text, which every tokenizer takes.
-
-    Raises:
-        ValueError: it holds a lone surrogate.
-    """
+    """The text, which every tokenizer takes. Raises ValueError: it holds a lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -25,10 +25,6 @@ def base_model_sign(tokenizer: Any, model: Any = None) -> str:
 
     By weight: the end-of-turn token's embedding was never trained; the name says base or chat; neither the tokenizer
     nor the model's generation config ends a text with the end-of-turn token.
-
-    Args:
-        tokenizer: with a chat template; a copy, for it is called.
-        model: where there is one.
     """
     ends = end_of_turn_ids(tokenizer, {})
     if not ends:

@@ -15,11 +15,7 @@ _TURNS: list[Message] = [{"role": "user", "content": _ASKED}, {"role": "assistan
 
 
 def own_tokenizer(processing_class: Any) -> Any:
-    """The tokenizer itself, or that of a multimodal processor.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """The tokenizer itself, or that of a multimodal processor. Raises ValueError: there is none."""
     inner = getattr(processing_class, "tokenizer", None)
     tokenizer = inner if hasattr(inner, "eos_token_id") else processing_class
     if not hasattr(tokenizer, "eos_token_id"):

@@ -26,9 +26,6 @@ def prompt_form(tokenizer: Any, train_dataset: Any, model: Any = None) -> Prompt
     rows cannot be read (none, streamed, of an unknown kind) but there is a template, they do unless tokenizer or model
     look like a base model's (`base_model_sign`). A data set that is neither a list nor a datasets.Dataset is never
     measured by len() nor iterated: that could move the training's own stream.
-
-    Args:
-        model: where it is at hand, looked at for signs of a base model.
     """
     tokenizer = tokenizer_copy(tokenizer)
     if not template_of(tokenizer):

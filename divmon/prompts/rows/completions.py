@@ -140,11 +140,7 @@ class _Gathered:
 def _fields(
     record: Record, own: Format | None, columns: Columns, file: str, asked: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What a record says by the names that a `Row` has, unchecked.
-
-    Raises:
-        ValueError: it is no row.
-    """
+    """What a record says by the names that a `Row` has, unchecked. Raises ValueError: it is no row."""
     if record.problem:
         raise ValueError(record.problem)
     row = record.row
@@ -200,11 +196,6 @@ def _usual(row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
 
 
 def _row(record: Record, fields: dict[str, Any], tags: Think | None) -> Row:
-    """The checked row.
-
-    Raises:
-        ValueError: a field is of another type.
-    """
     named, prompt, id, task = (fields.get(name) for name in ("named", "prompt", "id", "task"))
     named = named or "outputs"
     messages = isinstance(prompt, list) and prompt and all(isinstance(m, Mapping) and "role" in m for m in prompt)
@@ -264,11 +255,7 @@ def _verdicts(value: Any, count: int, named: str) -> list[bool | None] | None:
 
 
 def _requests(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The prompts of a batch's input file by `custom_id`.
-
-    Raises:
-        ValueError: a line is no request.
-    """
+    """The prompts of a batch's input file by `custom_id`. Raises ValueError: a line is no request."""
     asked = {}
     for record in read_records(path):
         body = record.row.get("body") if isinstance(record.row, Mapping) else None

@@ -47,12 +47,8 @@ def is_file_of_rows(name: str) -> bool:
 
 
 def read_records(path: str | os.PathLike[str]) -> list[Record]:
-    """All rows of a file, or of a data set that was saved by `datasets`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it cannot be read as what its name says, or the folder holds no saved data set.
-    """
+    """All rows of a file, or of a data set that was saved by `datasets`. Raises FileNotFoundError: there is no such
+    file; ValueError: it cannot be read as what its name says, or the folder holds no saved data set."""
     path = Path(path).expanduser()
     if path.is_dir():
         return _placed(path, _saved(path))
@@ -73,10 +69,7 @@ def read_records(path: str | os.PathLike[str]) -> list[Record]:
 
 def read_rows(path: str | os.PathLike[str]) -> Sequence[Mapping[str, Any]]:
     """The rows of training data: every one must be whole. Above `BIG` bytes they stay on disk, where `datasets` can.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_records`; or a row is none, of which three at most are named.
-    """
+    Raises FileNotFoundError, ValueError: as `read_records`; or a row is none, of which three at most are named."""
     path = Path(path).expanduser()
     if path.is_dir():
         return _saved(path)
@@ -86,12 +79,17 @@ def read_rows(path: str | os.PathLike[str]) -> Sequence[Mapping[str, Any]]:
 
         rows: Sequence[Mapping[str, Any]] = datasets.load_dataset(kind, data_files=str(path), split="train")
         return rows
+    return [record.row for record in whole_records(path)]
+
+
+def whole_records(path: str | os.PathLike[str]) -> list[Record]:
+    """As `read_records`, where every row must be an object: of those that are none, ValueError names three."""
     records = read_records(path)
-    bad = [(r.where, r.problem or "not an object") for r in records if not isinstance(r.row, Mapping)]
+    bad = [record for record in records if not isinstance(record.row, Mapping)]
     if bad:
-        more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
-        raise ValueError("; ".join(f"{where}: {problem}" for where, problem in bad[:3]) + more)
-    return [record.row for record in records]
+        said = [f"{r.where}: {r.problem or f'expected a JSON object, came {r.row!r:.60}'}" for r in bad[:3]]
+        raise ValueError("; ".join(said) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else ""))
+    return records
 
 
 def read_table(table: Any) -> list[Record]:
@@ -104,11 +102,8 @@ def read_table(table: Any) -> list[Record]:
 
 
 def parsed(text: str) -> Any:
-    """JSON, with lone surrogates (\\ud800), which no tokenizer or file takes, replaced by U+FFFD.
-
-    Raises:
-        ValueError: it is no JSON.
-    """
+    r"""JSON, with lone surrogates (\ud800), which no tokenizer or file takes, replaced by U+FFFD. Raises ValueError: it
+    is no JSON."""
     try:
         value = json.loads(text)
         return json.loads(whole(json.dumps(value, ensure_ascii=False))) if "\\ud" in text.lower() else value

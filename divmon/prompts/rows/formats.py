@@ -45,11 +45,7 @@ def format_of(row: Mapping[str, Any]) -> Format | None:
 
 def text_of(value: Any) -> str | None:
     """The text of a completion: itself, of a message the content, of a conversation the last turn; without reasoning
-    that stands apart.
-
-    Raises:
-        ValueError: it is none of these.
-    """
+    that stands apart. Raises ValueError: it is none of these."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, Mapping):

@@ -100,11 +100,7 @@ class Task:
         )
 
     def read(self, row: Row, index: int, where: str) -> Prompt:
-        """One row as a prompt.
-
-        Raises:
-            ValueError: the row lacks a field, or its reference answer cannot be read; `where` names the row.
-        """
+        """One row as a prompt. Raises ValueError: the row lacks a field, or its reference answer cannot be read."""
         with self._naming(row, where):
             prompt_id = row[self.id_field] if self.id_field else index
             category = row[self.category_field] if self.category_field else self.category

@@ -6,26 +6,15 @@ import random
 from pathlib import Path
 from typing import Any
 
-from divmon.prompts.rows.files import read_records
+from divmon.prompts.rows.files import whole_records
 
 Row = dict[str, Any]
 
 
 def read_rows(path: str | Path) -> list[tuple[str, Row]]:
-    """All rows of a local file as (where, row); `where` reads "prompts.jsonl, line 3".
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a row is no JSON object, the file cannot be read, or there are no rows.
-    """
-    rows = []
-    for record in read_records(path):
-        if record.problem:
-            raise ValueError(f"{record.where}: expected one JSON object a line, came what is {record.problem}")
-        if not isinstance(record.row, dict):
-            came = f"{type(record.row).__name__}: {str(record.row)[:60]!r}"
-            raise ValueError(f"{record.where}: expected a JSON object, came {came}")
-        rows.append((record.where, record.row))
+    """All rows of a local file as (where, row); `where` reads "prompts.jsonl, line 3". Raises FileNotFoundError: there
+    is no such file; ValueError: a row is no JSON object, the file cannot be read, or there are no rows."""
+    rows = [(record.where, record.row) for record in whole_records(path)]
     if not rows:
         raise ValueError(f"{path} has no rows; expected at least one")
     return rows

@@ -105,7 +105,7 @@ class GroupScorer:
         changes, decomposition, how = self._since(measured, scored)
         measured.snapshot.provenance |= {
             "compared": how,
-            "seconds": {"judging": judged - began, "scoring": time.perf_counter() - judged},
+            "seconds": {"grading": judged - began, "scoring": time.perf_counter() - judged},
         }
         if self.reference is None:
             self.reference = measured

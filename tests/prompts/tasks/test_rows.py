@@ -47,12 +47,12 @@ def test_where_counts_the_lines_of_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.jsonl", '{"prompt": "hi"}\n{"prompt": \n', "a.jsonl, line 2: expected one JSON object a line"),
-        ("a.jsonl", '{"prompt": "hi"}\n["hi"]\n', r"a.jsonl, line 2: expected a JSON object, came list"),
+        ("a.jsonl", '{"prompt": "hi"}\n{"prompt": \n', "a.jsonl, line 2: not JSON"),
+        ("a.jsonl", '{"prompt": "hi"}\n["hi"]\n', r"a.jsonl, line 2: expected a JSON object, came \['hi'\]"),
         ("a.jsonl", "\n", "a.jsonl has no rows"),
         ("a.json", '{"prompt": "hi"}', "expected a JSON list of objects, came one dict"),
         ("a.json", "[1", "a.json: expected a JSON list of objects"),
-        ("a.json", '["hi"]', r"a.json, row 0 \(counted from 0\): expected a JSON object, came str"),
+        ("a.json", '["hi"]', r"a.json, row 0 \(counted from 0\): expected a JSON object, came 'hi'"),
     ],
 )
 def test_bad_rows_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:

@@ -16,11 +16,7 @@ class TooLong(Exception):
 
 
 def send(fd: int, message: bytes) -> None:
-    """Writes one message.
-
-    Raises:
-        Closed: nobody reads it.
-    """
+    """Writes one message. Raises Closed: nobody reads it."""
     view = memoryview(len(message).to_bytes(_HEAD, "big") + message)
     try:
         while view:
@@ -30,12 +26,8 @@ def send(fd: int, message: bytes) -> None:
 
 
 def receive(fd: int, limit: int = 2**31) -> bytes:
-    """Reads one message of at most `limit` bytes.
-
-    Raises:
-        Closed: the other side is gone.
-        TooLong: the message is over the limit; it is not read.
-    """
+    """Reads one message of at most `limit` bytes. Raises Closed: the other side is gone; TooLong: the message is over
+    the limit; it is not read."""
     size = int.from_bytes(_read(fd, _HEAD), "big")
     if size > limit:
         raise TooLong(f"an answer of {size:,} bytes; the limit is {limit:,}")

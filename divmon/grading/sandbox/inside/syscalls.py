@@ -115,13 +115,7 @@ def seccomp_filter() -> bytes | None:
 def confine(parent: int) -> None:
     """What bubblewrap would do, without it: this process dies with its parent and is under the filter, for good.
 
-    Does nothing where there is no filter.
-
-    Args:
-        parent: process id of the parent, which may be dead already.
-
-    Raises:
-        OSError: the kernel would not.
+    Does nothing where there is no filter. Raises OSError: the kernel would not.
     """
     code = seccomp_filter()
     if code is None:

@@ -125,12 +125,9 @@ class ProgramProxy:
         self.outcome: Outcome | None = None
 
     def ask(self, operation: str, *values: Any) -> Any:
-        """What the operation gives there.
-
-        Raises:
-            Exception: what it raised there, if that is a builtin exception; else ProgramError.
-            Fault: the program ended, or gave what cannot be read; or the tests gave it what cannot be sent.
-        """
+        """What the operation gives there. Raises Exception: what it raised there, if that is a builtin exception; else
+        ProgramError; Fault: the program ended, or gave what cannot be read; or the tests gave it what cannot be
+        sent."""
         try:
             message = marshal.dumps([operation, *[tag(value, self._refer) for value in values]])
         except NotPlain as error:
