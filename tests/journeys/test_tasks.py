@@ -14,7 +14,7 @@ from divmon.prompts import tasks
 SCRIPT = """
 for name in {names}:
     source = name if name in {packaged} else f"{{name}}@{{name}}.jsonl"
-    monitor = DiversityMonitor(source, num_prompts=4, max_new_tokens=16, output_dir=f"runs/{{name}}/_divmon")
+    monitor = DiversityMonitor(source, num_prompts=2, max_new_tokens=12, output_dir=f"runs/{{name}}/_divmon")
     for step in (0, 1):
         monitor.measure(model, tokenizer, step)
     monitor.close()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -74,8 +72,7 @@ def smaller(text: str) -> str:
 def test_it_runs_and_measures(name: str, whole: bool, env: dict[str, str], tmp_path: Path) -> None:
     text = (EXAMPLES / f"{name}.py").read_text()
     (tmp_path / f"{name}.py").write_text(text if whole else smaller(text))
-    command = [sys.executable, f"{name}.py", str(tmp_path / "run")]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=280)
+    done = forks.run([f"{name}.py", str(tmp_path / "run")], cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (SEEN[name].replace("step 4:", "step 30:") if whole else SEEN[name]) in done.stdout
     stored = sorted(folder.parent for folder in tmp_path.rglob("manifest.json"))
