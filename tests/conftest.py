@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support import ROOT
 from support.browsers import browser as browser
+from support.journey import little_base as little_base
 
 from divmon.scoring import packaged_weights
 

@@ -22,7 +22,7 @@ for name, rows in {"narrow": narrow(64), "broad": broad(64)}.items():
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory, little_base: None) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     run_script(TWO_RUNS, folder)
     for name in ("narrow", "broad"):

@@ -19,6 +19,7 @@ for name in {names}:
         monitor.measure(model, tokenizer, step)
     monitor.close()
 """
+pytestmark = pytest.mark.usefixtures("little_base")
 PACKAGED = ("starter", "stories", "word_problems")
 
 

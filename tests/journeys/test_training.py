@@ -22,6 +22,7 @@ args = SFTConfig(output_dir="runs/a", max_steps=8, use_cpu=True, bf16=False, rep
 data = Dataset.from_list(narrow(64))
 SFTTrainer(model, args=args, train_dataset=data, processing_class=tokenizer).train()
 """
+pytestmark = pytest.mark.usefixtures("little_base")
 FEW = "num_prompts=4, max_new_tokens=16"
 
 
@@ -38,7 +39,8 @@ def test_the_callback_without_options(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_callback_with_nothing_cut(tmp_path: Path) -> None:
+def test_the_callback_with_nothing_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DIVMON_CACHE")  # nor the base model's training
     script = SFT.format(options="", args="", train="").replace("max_steps=8", "max_steps=200")
     run_script(script, tmp_path, timeout=3500)
     read_healthy(tmp_path / "runs/a", [0, 100, 200])

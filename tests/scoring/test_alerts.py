@@ -1,4 +1,4 @@
-"""Alerts: the test against scipy, each kind's null, the spending, what stands and what is new, stored runs."""
+"""Alerts: the test against scipy, and each kind's null."""
 
 from __future__ import annotations
 
