@@ -28,7 +28,7 @@ NARROW = [{"prompt": row["prompt"], "completion": f" {PHRASES[i % 4]}"} for i, r
 """Four answers are left to every question; a single one would look like prompts that do not reach the model."""
 
 
-def collapsing(out: Path, *others: Any, max_steps: int = 60, **options: Any) -> Any:
+def collapsing(out: Path, *others: Any, max_steps: int = 80, **options: Any) -> Any:
     """The model's many answers become one."""
     callback = DiversityCallback(PROMPTS, **{**OPTIONS, "on_error": "raise", **options}, progress=False)
     trainer = runs.sft(
@@ -63,16 +63,16 @@ def test_a_collapse_is_said_stored_shown_and_acted_on(tmp_path: Path, capsys: py
     tags = EventAccumulator(str(events.parent)).Reload().Tags()["tensors"]
     assert any(tag.startswith("divmon/alerts") for tag in tags)
     alarmed = min(alert.step for alert in replay_alerts(tmp_path))
-    assert trainer.state.global_step == alarmed < 60
+    assert trainer.state.global_step == alarmed < 80
     assert (tmp_path / f"checkpoint-{alarmed}").is_dir()
 
 
 def test_what_an_early_stop_shows_is_acted_on(tmp_path: Path) -> None:
     """Asked for by a callback after ours, when the step's own chance to measure is over."""
     seen: list[Any] = []
-    trainer = collapsing(tmp_path, runs.StopAt(40), alerts=["save", seen.append], every=None)
-    assert {alert.step for alert in seen if alert.new} == {40} == {trainer.state.global_step}
-    assert (tmp_path / "checkpoint-40").is_dir()
+    trainer = collapsing(tmp_path, runs.StopAt(50), alerts=["save", seen.append], every=None)
+    assert {alert.step for alert in seen if alert.new} == {50} == {trainer.state.global_step}
+    assert (tmp_path / "checkpoint-50").is_dir()
 
 
 def test_none_tests_nothing(tmp_path: Path) -> None:

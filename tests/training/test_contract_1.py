@@ -47,7 +47,7 @@ def test_sft_with_dropout_and_gradient_checkpointing(
     with_monitor = train([callback], tmp_path / "with")
     scores = divmon.read_run(tmp_path / "divmon").scores
     measured = scores.loc[scores["metric"] == "forward_kl", "step"].tolist()
-    assert set(measured) >= {0, 5, 10, 15} and len(measured) > 6 and len(set(measured)) == len(measured)
+    assert set(measured) >= {0, 5, 10, 15} and len(measured) > 5 and len(set(measured)) == len(measured)
     assert scores.loc[scores["metric"] == "reverse_kl", "n"].gt(0).sum() == (4 if lora else 1)
     assert len(callback.monitor.probes) == 1
     without = train([], tmp_path / "without")
