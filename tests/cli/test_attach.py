@@ -14,7 +14,7 @@ from support import runs, tiny
 from support.attached import place as place
 from support.attached import run
 
-from divmon import DiversityCallback
+from divmon import DiversityCallback, cli
 from divmon.cli.attach import attached
 from divmon.storage.reader import read_run
 from divmon.training.config import DiversityConfig
@@ -87,14 +87,21 @@ def test_a_program_runs_as_python_runs_it(tmp_path: Path, form: list[str], argum
         (["--", "no-such-program"], "there is no file and no program 'no-such-program'"),
     ],
 )
-def test_what_is_wrong_is_said_before_the_program_starts(tmp_path: Path, line: list[str], message: str) -> None:
+def test_what_is_wrong_is_said_before_the_program_starts(
+    tmp_path: Path,
+    line: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     (tmp_path / "program.py").write_text("open('started', 'w')")
     (tmp_path / "wrong.yaml").write_text("evry: 3\n")
     (tmp_path / "list.yaml").write_text("- every\n")
-    done = run([*ATTACH, *line], tmp_path)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["attach", *line]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
     assert not (tmp_path / "started").exists()
 
 

@@ -11,22 +11,22 @@ from support.journey import read_healthy, run_divmon, run_script
 TWO_RUNS = """
 from trl import SFTConfig, SFTTrainer
 
-for name, rows in {"narrow": narrow(320), "broad": broad(320)}.items():
-    args = SFTConfig(output_dir=f"runs/{name}", max_steps=40, learning_rate=5e-4, use_cpu=True, bf16=False,
+for name, rows in {"narrow": narrow(64), "broad": broad(64)}.items():
+    args = SFTConfig(output_dir=f"runs/{name}", max_steps=8, learning_rate=5e-4, use_cpu=True, bf16=False,
                      report_to="tensorboard", save_strategy="no")
     data = Dataset.from_list(rows)
-    callback = DiversityCallback("word_problems", every=20, num_prompts=16, max_new_tokens=64)
+    callback = DiversityCallback("word_problems", every=4, num_prompts=6, max_new_tokens=32)
     SFTTrainer(copy.deepcopy(model), args=args, train_dataset=data, processing_class=tokenizer,
                callbacks=[callback]).train()
 """
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory, little_base: None) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     run_script(TWO_RUNS, folder)
     for name in ("narrow", "broad"):
-        read_healthy(folder / "runs" / name, [0, 20, 40])
+        read_healthy(folder / "runs" / name, [0, 4, 8])
     return folder
 
 

@@ -22,15 +22,16 @@ args = SFTConfig(output_dir="runs/a", max_steps=8, use_cpu=True, bf16=False, rep
 data = Dataset.from_list(narrow(64))
 SFTTrainer(model, args=args, train_dataset=data, processing_class=tokenizer).train()
 """
-FEW = "num_prompts=8, max_new_tokens=24"
+pytestmark = pytest.mark.usefixtures("little_base")
+FEW = "num_prompts=4, max_new_tokens=16"
 
 
 @pytest.mark.timeout(300)
 def test_the_callback_without_options(tmp_path: Path) -> None:
-    """64 prompts of six categories, K 16 and a reference of 64: only answers are cut short and steps are few."""
-    seen = run_script(SFT.format(options="every=4, max_new_tokens=24", args="", train=""), tmp_path)
+    """Prompts of six categories, K 16 and a reference of 64: only prompts and steps are few, and answers cut short."""
+    seen = run_script(SFT.format(options="every=4, num_prompts=24, max_new_tokens=16", args="", train=""), tmp_path)
     run = read_healthy(tmp_path / "runs/a", [0, 4, 8])
-    assert run.samples.groupby("step").size().to_dict() == {0: 64 * 64, 4: 64 * 16, 8: 64 * 16}
+    assert run.samples.groupby("step").size().to_dict() == {0: 24 * 64, 4: 24 * 16, 8: 24 * 16}
     assert "sbert" in set(run.decomposition.metric)
     assert set(run.scores[run.scores.metric == "ast_distinct"].step) == {0, 4, 8}
     assert "divmon: step 8: starter sbert" in seen
@@ -38,7 +39,8 @@ def test_the_callback_without_options(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_callback_with_nothing_cut(tmp_path: Path) -> None:
+def test_the_callback_with_nothing_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DIVMON_CACHE")  # nor the base model's training
     script = SFT.format(options="", args="", train="").replace("max_steps=8", "max_steps=200")
     run_script(script, tmp_path, timeout=3500)
     read_healthy(tmp_path / "runs/a", [0, 100, 200])
@@ -119,7 +121,7 @@ def test_a_program_that_takes_no_callback(tmp_path: Path) -> None:
     from support.journey import BEGIN
 
     (tmp_path / "program.py").write_text(BEGIN + NO_CALLBACK)
-    sizes = ["--divmon_every", "4", "--divmon_num_prompts", "8", "--divmon_max_new_tokens", "24"]
+    sizes = ["--divmon_every", "4", "--divmon_num_prompts", "4", "--divmon_max_new_tokens", "16"]
     run_divmon(tmp_path, "attach", *sizes, "--", "program.py")
     read_healthy(tmp_path / "runs/a", [0, 4, 8])
 
@@ -127,6 +129,6 @@ def test_a_program_that_takes_no_callback(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_checkpoints_that_are_watched(tmp_path: Path) -> None:
     run_script(NO_CALLBACK, tmp_path)
-    sizes = ["--divmon_num_prompts", "8", "--divmon_max_new_tokens", "24"]
+    sizes = ["--divmon_num_prompts", "4", "--divmon_max_new_tokens", "16"]
     run_divmon(tmp_path, "watch", "runs/a", "--until-end", *sizes)
     read_healthy(tmp_path / "runs/a", [4, 8])

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import weakref
@@ -16,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from support import runs, tiny
+from support import forks, runs, tiny
 from test_served import SERVER
 
 from divmon import DiversityConfig, cli
@@ -291,15 +290,15 @@ def test_a_server_for_each_checkpoint(made: Path, tmp_path: Path) -> None:
     ("number", "code"), [(signal.SIGKILL, -9), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
 def test_a_replay_that_is_ended_goes_on_without_doubles(made: Path, tmp_path: Path, number: int, code: int) -> None:
-    command = [sys.executable, "-m", "divmon", *words(made, tmp_path, "--models", MODELS)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        marker = tmp_path / "paper/_divmon/snapshots/00000001.json"
-        while not marker.exists() and process.poll() is None:
+    marker = tmp_path / "paper/_divmon/snapshots/00000001.json"
+
+    def end(process: int) -> None:
+        while not marker.exists() and Path(f"/proc/{process}").exists():
             time.sleep(0.01)
-        process.send_signal(number)
-        process.communicate()
-    assert process.returncode == code
+        os.kill(process, number)
+
+    ended = forks.run(["-m", "divmon", *words(made, tmp_path, "--models", MODELS)], meanwhile=end)
+    assert ended.returncode == code, ended.stderr[-3000:]
     before = {name: file for name, file in files(tmp_path / "paper").items() if name.endswith(".json")}
     assert {"00000000.json", "00000001.json"} <= before.keys() and len(before) < 5, "ended on the way"
     assert replay(made, tmp_path, "--models", MODELS) == 0

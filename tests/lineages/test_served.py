@@ -11,6 +11,7 @@ import pytest
 from support import runs
 
 from divmon.cli import watch as watch_command
+from divmon.lineages.watch import served
 from divmon.lineages.watch.served import ServerCommand
 from divmon.sampling.serving import client
 from divmon.storage.reader import read_run
@@ -76,6 +77,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(served, "PAUSE", 0.02)
 
 
 def watch(trained: Path, tmp_path: Path, serve: str, *words: str) -> int:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import forks
 
 import divmon
 
@@ -45,6 +46,7 @@ def test_a_path_that_never_was_is_an_error_as_ever() -> None:
 
 
 def test_the_package_itself_uses_none_of_them() -> None:
-    code = "import divmon.cli, divmon.callback, divmon.cli.replay, divmon.cli.compare, divmon.cli.watch"
-    done = subprocess.run([sys.executable, "-W", "error::DeprecationWarning:divmon", "-c", code], capture_output=True)
+    code = "import warnings; warnings.filterwarnings('error', category=DeprecationWarning, module=r'divmon\\Z')\n"
+    code += "import divmon.cli, divmon.callback, divmon.cli.replay, divmon.cli.compare, divmon.cli.watch"
+    done = forks.run(["-c", code])
     assert done.returncode == 0, done.stderr

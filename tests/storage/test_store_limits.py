@@ -180,24 +180,24 @@ def test_stopped_at_every_point_of_a_write(tmp_path: Path, call: int) -> None:
             store.write(snapshot(1))
 
 
-def test_a_thousand_snapshots_read_fast_and_one_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hundreds_of_snapshots_read_fast_and_one_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda file: None)  # what is timed is reading
     probe = Probe("p", tuple(Prompt(str(i), "?") for i in range(64)))
     random = np.random.default_rng(0)
     store = Store(tmp_path).open({"probes": [probe]})
-    for step in range(1000):
+    for step in range(250):
         scores = [Score("p", f"m{m}", 0.5, 0.4, 0.6, 64, tuple(random.random(64))) for m in range(12)]
         changes = [Change("p", f"m{m}", 0.5, 0.4, -0.1, -0.2, 0.0, 64) for m in range(12)]
         store.write(Snapshot(step, [], scores, changes))
     started = time.perf_counter()
-    assert len(read_run(tmp_path).scores) == 12_000
+    assert len(read_run(tmp_path).scores) == 3_000
     seconds = time.perf_counter() - started
     words = [f"w{i}" for i in range(5000)]
     texts = [" ".join(random.choice(words, 300)) for _ in range(64 * 16)]
     samples = [Sample("p", str(i // 16), i % 16, text, "eos", 300) for i, text in enumerate(texts)]
-    store.write(Snapshot(1000, samples))
+    store.write(Snapshot(250, samples))
     store.close()
-    size = (tmp_path / "snapshots/00001000.samples.jsonl.gz").stat().st_size
-    print(f"1,000 snapshots: {seconds:.2f} s; 64 x 16 x 300 random words: {size / 1e6:.2f} MB")
-    assert seconds < 10  # about 1 s on a free core; the margin is for shared ones
+    size = (tmp_path / "snapshots/00000250.samples.jsonl.gz").stat().st_size
+    print(f"250 snapshots: {seconds:.2f} s; 64 x 16 x 300 random words: {size / 1e6:.2f} MB")
+    assert seconds < 2.5  # about 0.25 s on a free core; the margin is for shared ones
     assert size < 2e6

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support import runs, tiny
+from support import forks, runs, tiny
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
@@ -42,16 +42,23 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trl(place: Path, program: list[str], name: str, launcher: Sequence[str] = (), **environment: str) -> None:
-    """Trains without and with attach, at once, into <name>-without and <name>-with; both must end well."""
+    """Trains without and with attach, at once, into <name>-without and <name>-with; both must end well.
+
+    Attach begins in an interpreter of its own, where no library is imported yet.
+    """
     ours = ["divmon", "attach", "--config", "divmon.yaml", "--divmon_every", "5", "--", *program]
     python = [sys.executable] if not launcher else []
     settings = {**ENVIRONMENT, **environment, "HF_DATASETS_CACHE": str(place / f"cache-{name}")}
-    begun = {}
-    for which, words in {"without": program, "with": ["-m", *ours]}.items():
-        command = [*python, *launcher, *words, "--output_dir", f"{name}-{which}"]
-        with (place / f"{name}-{which}.txt").open("w") as out:
-            begun[which] = subprocess.Popen(command, cwd=place, env=settings, stdout=out, stderr=out)
+    begun: dict[str, subprocess.Popen[bytes]] = {}
     try:
+        for which, words in {"with": ["-m", *ours], "without": program}.items():
+            command = [*python, *launcher, *words, "--output_dir", f"{name}-{which}"]
+            if which == "without" and not launcher:
+                done = forks.run(command[1:], cwd=place, env=settings)
+                assert done.returncode == 0, done.stderr[-3000:]
+                continue
+            with (place / f"{name}-{which}.txt").open("w") as out:
+                begun[which] = subprocess.Popen(command, cwd=place, env=settings, stdout=out, stderr=out)
         for which, process in begun.items():
             assert process.wait(timeout=280) == 0, (place / f"{name}-{which}.txt").read_text()[-3000:]
     finally:

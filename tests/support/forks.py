@@ -15,11 +15,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-IMPORTED = "from trl import DPOTrainer, GRPOTrainer, SFTTrainer; import datasets, pandas, sentence_transformers"
+IMPORTED = """
+import datasets, matplotlib.figure, pandas, scipy.stats, sentence_transformers, torch.utils.tensorboard
+from transformers import BertModel, Olmo3ForCausalLM
+from trl import DPOTrainer, GRPOTrainer, SFTTrainer
+"""
 
 
 def run(
@@ -28,12 +32,14 @@ def run(
     env: Mapping[str, str] | None = None,
     timeout: float = 280,
     ranks: int = 1,
+    meanwhile: Callable[[int], None] = lambda process: None,
 ) -> subprocess.CompletedProcess[str]:
     """As `subprocess.run([sys.executable, *arguments], capture_output=True, text=True)`, without the imports' seconds.
 
     Args:
         arguments: `[file, ...]`, `["-m", module, ...]` or `["-c", code, ...]`, as behind `python`.
         ranks: so many processes of one group, told by the variables that torchrun sets.
+        meanwhile: called with its process id once it runs.
 
     Returns:
         What was printed, and the first return code that is not 0 (negative: the signal that ended it).
@@ -51,7 +57,7 @@ def run(
             "err": str(err),
         }
         programs = [asked | {"env": variables | named} for named in _group(ranks)]
-        codes = _ask(programs, timeout)
+        codes = _ask(programs, timeout, meanwhile)
         seen = [path.read_text(encoding="utf-8", errors="replace") for path in (out, err)]
     return subprocess.CompletedProcess(list(arguments), next(filter(None, codes), 0), *seen)
 
@@ -78,13 +84,14 @@ def _server() -> subprocess.Popen[bytes]:
     )
 
 
-def _ask(programs: list[dict[str, Any]], timeout: float) -> list[int]:
+def _ask(programs: list[dict[str, Any]], timeout: float, meanwhile: Callable[[int], None]) -> list[int]:
     import select
 
     server = _server()
     assert server.stdin is not None and server.stdout is not None
     server.stdin.write(json.dumps(programs).encode() + b"\n")
     started = json.loads(server.stdout.readline())
+    meanwhile(started[0])
     late = not select.select([server.stdout], [], [], timeout)[0]
     if late:
         for process in started:
@@ -96,12 +103,14 @@ def _ask(programs: list[dict[str, Any]], timeout: float) -> list[int]:
 
 
 def _serve() -> None:
-    exec(IMPORTED, {})
-    answers = os.fdopen(os.dup(1), "w")
-    for line in sys.stdin:
-        started = [os.fork() or _become(program) for program in json.loads(line)]
-        for message in (started, None):
-            ended = [os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) for p in started] if message is None else message
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["HF_DATASETS_CACHE"] = cache  # read when datasets is imported, so it is that of every program
+        exec(IMPORTED, {})
+        answers = os.fdopen(os.dup(1), "w")
+        for line in sys.stdin:
+            started = [os.fork() or _become(program) for program in json.loads(line)]
+            print(json.dumps(started), file=answers, flush=True)
+            ended = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in started]
             print(json.dumps(ended), file=answers, flush=True)
 
 

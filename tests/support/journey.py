@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import divmon
 from support import ROOT, forks
@@ -28,6 +30,26 @@ from divmon.lineages.miniature import base_model, broad, draw_problem, narrow, s
 
 model, tokenizer = base_model(0)
 """
+
+
+LITTLE_BASE = """
+from divmon.lineages.miniature.base import BaseConfig, _keep, _place, is_cached, train
+if not is_cached():
+    _keep(_place(0, BaseConfig()), *train(BaseConfig(steps=40), 0, lambda *_: None))
+"""
+
+
+@pytest.fixture(scope="module")
+def little_base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of all workers that holds a twentieth of the base model's training in its place: the whole takes a
+    minute."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIVMON_CACHE", str(root / "little-base"))
+        made = forks.run(["-c", LITTLE_BASE])
+        assert made.returncode == 0, made.stderr
+        yield
 
 
 def run_script(script: str, folder: Path, name: str = "script.py", timeout: float = 280) -> str:

@@ -32,49 +32,39 @@ PROMPTS = [{"id": f"p{i}", "prompt": row["prompt"]} for i, row in enumerate(runs
 Patch = Callable[[Any, str, Any], None]
 
 
-def failing(patch: Patch) -> None:
-    """Process 1 cannot draw."""
-
-    def draw(self: Any, requests: Any, **_: Any) -> Any:
-        raise RuntimeError("no luck here")
-
-    if RANK == 1:
-        patch(Sampler, "draw", draw)
+def unlucky(patch: Patch) -> None:
+    """Something else fails at each evaluation but the last two: what one leaves behind would meet the next."""
+    failing_or_slow(patch)
+    scoring(patch)
+    deciding(patch)
 
 
-def slow(patch: Patch) -> None:
-    """Process 1 draws, but not in time."""
-    forward = live_module._Forward.__call__
+def failing_or_slow(patch: Patch) -> None:
+    """Process 1 cannot draw at steps 0 and 2; at step 4 it draws, but not in time."""
+    draw, forward, now = Sampler.draw, live_module._Forward.__call__, [0]
+
+    def fail(self: Any, requests: Any, **how: Any) -> Any:
+        now[0] = how["step"]
+        if 0 <= now[0] <= 2:
+            raise RuntimeError("no luck here")
+        return draw(self, requests, **how)
 
     def crawl(self: Any, *args: Any) -> Any:
-        time.sleep(0.5)
+        time.sleep(1.0 if now[0] == 4 else 0)
         return forward(self, *args)
 
     if RANK == 1:
+        patch(Sampler, "draw", fail)
         patch(live_module._Forward, "__call__", crawl)
 
 
-def hanging(patch: Patch) -> None:
-    """Process 1 is stuck at step 10, for longer than anyone waits."""
-    draw = Sampler.draw
-
-    def hang(self: Any, requests: Any, **how: Any) -> Any:
-        if how["step"] == 10:
-            time.sleep(6)
-        return draw(self, requests, **how)
-
-    patch(processes, "SLACK", 1.0)
-    if RANK == 1:
-        patch(Sampler, "draw", hang)
-
-
 def scoring(patch: Patch) -> None:
-    """The main process fails at step 10, after all have drawn."""
+    """The main process fails at step 6, after all have drawn."""
     measure = Pipeline.measure
 
     def fail(*args: Any, **how: Any) -> Any:
         measured = measure(*args, **how)
-        if measured.snapshot.step == 10:
+        if measured.snapshot.step == 6:
             raise RuntimeError("scoring failed")
         return measured
 
@@ -82,16 +72,30 @@ def scoring(patch: Patch) -> None:
 
 
 def deciding(patch: Patch) -> None:
-    """The main process fails at step 10, before it has said whether to measure."""
+    """The main process fails at step 8, before it has said whether to measure."""
     steps = Store.steps
 
     def fail(self: Any) -> Any:
-        if any(frame.function == "wanted" for frame in inspect.stack()) and next(looks, None) == 1:
+        if any(frame.function == "wanted" for frame in inspect.stack()) and next(looks, None) == 4:
             raise OSError("the disk is gone")
         return steps(self)
 
     looks = iter(range(9))
     patch(Store, "steps", fail)
+
+
+def hanging(patch: Patch) -> None:
+    """Process 1 is stuck at step 6, for longer than anyone waits."""
+    draw = Sampler.draw
+
+    def hang(self: Any, requests: Any, **how: Any) -> Any:
+        if how["step"] == 6:
+            time.sleep(6)
+        return draw(self, requests, **how)
+
+    patch(processes, "SLACK", 1.0)
+    if RANK == 1:
+        patch(Sampler, "draw", hang)
 
 
 def unlike(patch: Patch) -> None:
@@ -118,10 +122,7 @@ RUNS: dict[str, tuple[Callable[[Patch], None], int, dict[str, Any]]] = {
     "three": (between, 3, LIKELIHOOD),
     "one": (nothing, 1, {}),
     "main_alone": (nothing, 3, {"processes": "main"}),
-    "failing": (failing, 3, {}),
-    "slow": (slow, 3, {"timeout": 1.5}),
-    "scoring": (scoring, 3, {}),
-    "deciding": (deciding, 3, {}),
+    "unlucky": (unlucky, 3, {"timeout": 3.0, "every": 2}),
     "hanging": (hanging, 3, {"timeout": 1.5}),
     "unlike": (unlike, 3, {}),
 }
@@ -137,12 +138,13 @@ def patched(way: Callable[[Patch], None]) -> Iterator[None]:
 def run(name: str, out: Path) -> None:
     way, prompts, options = RUNS[name]
     out.mkdir(parents=True, exist_ok=True)
-    options = {**runs.CHEAP, "metrics": "ead,length", "output_dir": str(out / "_divmon"), "progress": False, **options}
+    schedule = {"every": 6, "output_dir": str(out / "_divmon"), "progress": False}
+    options = {**runs.CHEAP, "metrics": "ead,length", **schedule, **options}
     if name == "unlike" and RANK == 1:
         options["chat"] = True  # its tokenizer has no template
     callback = DiversityCallback(PROMPTS[:prompts], **options) if prompts else None
     with patched(way):
-        trainer = runs.sft(out, [callback] if callback else [], max_steps=20)
+        trainer = runs.sft(out, [callback] if callback else [], max_steps=12)
         assert trainer.args.world_size == 2
         try:
             trainer.train()

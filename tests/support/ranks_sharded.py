@@ -24,7 +24,7 @@ from support import runs, tiny
 
 torch.set_num_threads(1)
 PROMPTS = [{"id": f"p{i}", "prompt": row["prompt"]} for i, row in enumerate([*runs.ROWS[:2], runs.ROWS[9]])]
-STEPS = (0, 3, 6)
+STEPS = (0, 1, 2)
 
 
 class Gathers(TorchDispatchMode):
@@ -69,7 +69,7 @@ def engine(kind: str) -> Any:
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }
-    return deepspeed.initialize(model=model, optimizer=torch.optim.AdamW(model.parameters(), lr=1e-3), config=config)[0]
+    return deepspeed.initialize(model=model, optimizer=torch.optim.AdamW(model.parameters(), lr=1e-2), config=config)[0]
 
 
 def weights(kind: str, model: Any) -> dict[str, torch.Tensor]:
@@ -91,7 +91,7 @@ def train(out: Path, kind: str, sampler: str | None) -> None:
     monitor = DiversityMonitor(PROMPTS, **options(out, sampler), loggers=[]) if sampler else None
     wrapped = engine(kind) if kind.startswith("zero") else sharded(kind)
     model = wrapped.module if kind.startswith("zero") else wrapped
-    optimizer = None if kind.startswith("zero") else torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = None if kind.startswith("zero") else torch.optim.AdamW(model.parameters(), lr=1e-2)
     wrapped.train()
     decoding, training = Gathers(), Gathers()
     draw = Sampler.draw

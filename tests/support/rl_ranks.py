@@ -23,9 +23,8 @@ def train(out: Path, watched: bool) -> tuple[Any, list[Any], list[Any], Rollouts
         return rl_runs.parity(completions)
 
     callbacks = [rl_runs.tap(rollouts, out / "rollouts", taken)] if watched else []
-    trainer = rl_runs.trainer(
-        "grpo", out, callbacks, rewards=parity, per_device_train_batch_size=2, logging_steps=2, num_generations=4
-    )
+    sizes = {"per_device_train_batch_size": 2, "num_generations": 4, "logging_steps": 2, "max_steps": 4}
+    trainer = rl_runs.trainer("grpo", out, callbacks, rewards=parity, **sizes)
     assert trainer.args.world_size == 2
     trainer.train()
     return trainer, taken, asked, rollouts

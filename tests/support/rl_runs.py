@@ -55,6 +55,7 @@ def trainer(
         "learning_rate": 1e-3,
         "beta": 0.0,
         "save_strategy": "no",
+        "gradient_checkpointing": False,
         **args,
     }
     config_class, trainer_class = {

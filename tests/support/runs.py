@@ -57,6 +57,7 @@ def sft(
         "save_strategy": "no",
         "dataset_num_proc": None,
         "use_cpu": True,
+        "gradient_checkpointing": False,  # TRL's default takes a fifth of such a run; tests of it ask for it
         **args,
     }
     config = SFTConfig(

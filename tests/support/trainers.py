@@ -54,6 +54,7 @@ def _other(kind: str, out: Path, callbacks: Any, model: Any, args: dict[str, Any
     if kind in ("dpo", "kto") and not hasattr(model, "peft_config"):
         given["ref_model"] = copy.deepcopy(model)
     config = {"report_to": "none", "learning_rate": 1e-3, "save_strategy": "no", "per_device_train_batch_size": 4}
+    config["gradient_checkpointing"] = False
     return made[1](
         model,
         args=made[0](output_dir=str(out), use_cpu=True, bf16=False, disable_tqdm=True, **{**config, **args}),

@@ -28,7 +28,7 @@ NARROW = [{"prompt": row["prompt"], "completion": f" {PHRASES[i % 4]}"} for i, r
 """Four answers are left to every question; a single one would look like prompts that do not reach the model."""
 
 
-def collapsing(out: Path, *others: Any, max_steps: int = 100, **options: Any) -> Any:
+def collapsing(out: Path, *others: Any, max_steps: int = 80, **options: Any) -> Any:
     """The model's many answers become one."""
     callback = DiversityCallback(PROMPTS, **{**OPTIONS, "on_error": "raise", **options}, progress=False)
     trainer = runs.sft(
@@ -44,9 +44,10 @@ def collapsing(out: Path, *others: Any, max_steps: int = 100, **options: Any) ->
     return trainer
 
 
-def test_a_collapse_is_said_stored_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_collapse_is_said_stored_shown_and_acted_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A checkpoint is saved and training stops, as it is told to."""
     seen: list[Any] = []
-    collapsing(tmp_path, alerts=["log", seen.append])
+    trainer = collapsing(tmp_path, alerts=["log", "save", "stop", seen.append])
     assert "narrowing" in {alert.kind for alert in seen}
     first = next(alert for alert in seen if alert.kind == "narrowing")
     assert first.new and first.change < 0 and first.high < 0
@@ -61,12 +62,8 @@ def test_a_collapse_is_said_stored_and_shown(tmp_path: Path, capsys: pytest.Capt
     (events,) = tmp_path.rglob("events.out.tfevents*")
     tags = EventAccumulator(str(events.parent)).Reload().Tags()["tensors"]
     assert any(tag.startswith("divmon/alerts") for tag in tags)
-
-
-def test_it_saves_and_stops_when_told_to(tmp_path: Path) -> None:
-    trainer = collapsing(tmp_path, alerts="save,stop")
     alarmed = min(alert.step for alert in replay_alerts(tmp_path))
-    assert trainer.state.global_step == alarmed < 100
+    assert trainer.state.global_step == alarmed < 80
     assert (tmp_path / f"checkpoint-{alarmed}").is_dir()
 
 
@@ -78,17 +75,8 @@ def test_what_an_early_stop_shows_is_acted_on(tmp_path: Path) -> None:
     assert (tmp_path / "checkpoint-50").is_dir()
 
 
-def test_a_function_that_fails_ends_nothing(tmp_path: Path) -> None:
-    def broken(alert: Any) -> None:
-        raise RuntimeError("no")
-
-    trainer = collapsing(tmp_path, alerts=broken, on_error="warn", max_steps=60)
-    assert trainer.state.global_step == 60
-    assert any("RuntimeError: no" in failure["reason"] for failure in divmon.read_run(tmp_path).manifest["failures"])
-
-
 def test_none_tests_nothing(tmp_path: Path) -> None:
-    collapsing(tmp_path, alerts=None, max_steps=20, metrics="ead")
+    collapsing(tmp_path, alerts=None, max_steps=2, every=1, metrics="ead")
     assert "alerts" not in divmon.read_run(tmp_path).manifest
 
 
@@ -113,27 +101,34 @@ def test_one_process_of_several_cannot_stop_the_run() -> None:
                 alarms.check(2, "main")
 
 
-def test_a_resumed_run_goes_on_with_its_tests(tmp_path: Path) -> None:
+def test_a_resumed_run_goes_on_with_its_tests_though_what_is_called_fails(tmp_path: Path) -> None:
     def train(resume: bool) -> None:
         seen: list[Any] = []
-        callback = DiversityCallback(PROMPTS, **OPTIONS, alerts=seen.append, at_end=False, progress=False)
-        callbacks = [callback] if resume else [callback, runs.StopAt(50)]
+
+        def broken(alert: Any) -> None:
+            seen.append(alert)
+            raise RuntimeError("no")
+
+        callback = DiversityCallback(PROMPTS, **OPTIONS, alerts=broken, at_end=False, progress=False)
+        callbacks = [callback] if resume else [callback, runs.StopAt(40)]
         trainer = runs.sft(
             tmp_path,
             callbacks,
             rows=NARROW,
-            max_steps=100,
+            max_steps=80,
             learning_rate=1e-2,
             save_strategy="steps",
-            save_steps=50,
+            save_steps=40,
         )
         trainer.train(resume_from_checkpoint=resume)
+        assert trainer.state.global_step == (80 if resume else 40)
         said.append({(alert.kind, alert.since) for alert in seen if alert.new})
 
     said: list[set[Any]] = []
     train(resume=False)
     fixed = divmon.read_run(tmp_path).manifest["alerts"]
+    assert any("RuntimeError: no" in failure["reason"] for failure in divmon.read_run(tmp_path).manifest["failures"])
     train(resume=True)
     assert divmon.read_run(tmp_path).manifest["alerts"] == fixed
     assert said[0] and not said[0] & said[1], "what stood before is not new again"
-    assert divmon.read_run(tmp_path).steps == [0, 20, 40, 60, 80, 100]
+    assert divmon.read_run(tmp_path).steps == [0, 20, 40, 60, 80]

@@ -19,8 +19,15 @@ def monitored(tmp_path: Path, **options: Any) -> DiversityCallback:
     return DiversityCallback(runs.PROBES, output_dir=str(tmp_path / "divmon"), **options)
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize(
+    ("lora", "dtype"),
+    [
+        (False, "fp32"),
+        (True, "bf16"),
+        pytest.param(False, "bf16", marks=pytest.mark.slow),
+        pytest.param(True, "fp32", marks=pytest.mark.slow),
+    ],
+)
 def test_sft_with_dropout_and_gradient_checkpointing(
     tmp_path: Path, lora: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -30,7 +37,7 @@ def test_sft_with_dropout_and_gradient_checkpointing(
             from peft import LoraConfig, get_peft_model
 
             model = get_peft_model(model, LoraConfig(target_modules=["q_proj", "v_proj"], lora_dropout=0.1))
-        trainer = runs.sft(out, callbacks, model, gradient_checkpointing=True, bf16=dtype == "bf16")
+        trainer = runs.sft(out, callbacks, model, gradient_checkpointing=True, bf16=dtype == "bf16", max_steps=15)
         trainer.train()
         return trainer
 
@@ -40,27 +47,27 @@ def test_sft_with_dropout_and_gradient_checkpointing(
     with_monitor = train([callback], tmp_path / "with")
     scores = divmon.read_run(tmp_path / "divmon").scores
     measured = scores.loc[scores["metric"] == "forward_kl", "step"].tolist()
-    assert set(measured) >= {0, 5, 10, 15, 20, 25, 30} and len(measured) > 9 and len(set(measured)) == len(measured)
-    assert scores.loc[scores["metric"] == "reverse_kl", "n"].gt(0).sum() == (7 if lora else 1)
+    assert set(measured) >= {0, 5, 10, 15} and len(measured) > 5 and len(set(measured)) == len(measured)
+    assert scores.loc[scores["metric"] == "reverse_kl", "n"].gt(0).sum() == (4 if lora else 1)
     assert len(callback.monitor.probes) == 1
     without = train([], tmp_path / "without")
     assert_same_run(with_monitor, without)
     assert with_monitor.model.training == without.model.training
-    assert {row["step"] for row in runs.log_rows(without) if "loss" in row} == {5, 10, 15, 20, 25, 30}
+    assert {row["step"] for row in runs.log_rows(without) if "loss" in row} == {5, 10, 15}
 
 
 @pytest.mark.parametrize("make", [runs.sft, runs.plain_trainer])
 @pytest.mark.parametrize(
     "args",
     [
-        {"accelerator_config": {"use_seedable_sampler": False}, "max_steps": -1, "num_train_epochs": 2},
-        {"gradient_accumulation_steps": 2, "eval_strategy": "steps", "eval_steps": 7},
-        {"neftune_noise_alpha": 5.0, "gradient_checkpointing": False},
+        {"accelerator_config": {"use_seedable_sampler": False}, "max_steps": 20},
+        {"gradient_accumulation_steps": 2, "eval_strategy": "steps", "eval_steps": 7, "max_steps": 15},
+        {"neftune_noise_alpha": 5.0, "gradient_checkpointing": False, "max_steps": 12},
     ],
     ids=["global-sampler", "accumulation-and-evaluation", "neftune"],
 )
 def test_other_users_of_the_global_generators(tmp_path: Path, make: Any, args: dict[str, Any]) -> None:
-    """Shuffling from the global generator, and everything that a measurement may load or draw."""
+    """Shuffling from the global generator (an epoch is 16 steps), and all that a measurement may load or draw."""
 
     def train(callbacks: list[Any], out: Path) -> Any:
         trainer = make(out, callbacks, runs.model(attention_dropout=0.1), **args)

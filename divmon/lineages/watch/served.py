@@ -22,6 +22,8 @@ from divmon.sampling import Drawing, Engine, Request
 HOLDERS = ("{checkpoint}", "{port}")
 GRACE = 30.0
 """Seconds to end after SIGTERM, before SIGKILL."""
+PAUSE = 0.5
+"""Seconds between two questions whether a server has loaded its model."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class ServerCommand:
                     code = httpx.get(f"{url}/v1/models", timeout=10.0).status_code
                 if code < 500:
                     return
-            time.sleep(0.5)
+            time.sleep(PAUSE)
         raise RuntimeError(f"the server did not answer within {self.timeout:g} s; its last words: {_last(out)}")
 
 

@@ -112,22 +112,24 @@ def nothing(body: str) -> Callable[[Row], str]:
 
 
 def test_gold_passes_humaneval(humaneval: list[Row]) -> None:
-    assert not failures(humaneval, continuation, True)
+    """A third of the rows; all of them in the slow test."""
+    assert not failures(humaneval[:2] + humaneval[3::3], continuation, True)
 
 
 def test_gold_passes_mbpp(mbpp: list[Row]) -> None:
-    """A third of the rows; all of them in the slow test."""
-    assert not failures(mbpp[:2] + mbpp[3::3], fenced, True)
+    """A sixth of the rows; all of them in the slow test."""
+    assert not failures(mbpp[:2] + mbpp[3::6], fenced, True)
 
 
 def test_gold_passes_in_other_forms(humaneval: list[Row], mbpp: list[Row]) -> None:
-    """A third of the rows; all of them in the slow test."""
+    """A sixth of the rows; all of them in the slow test."""
     assert not failures(humaneval[:2] + humaneval[2::6], chat, True)
     assert not failures(mbpp[:2] + mbpp[2::6], bare, True)
 
 
 @pytest.mark.slow
 def test_gold_passes_in_other_forms_all(humaneval: list[Row], mbpp: list[Row]) -> None:
+    assert not failures(humaneval, continuation, True)
     assert not failures(humaneval, chat, True)
     assert not failures(humaneval, lambda row: row["canonical_solution"].strip(), True)
     assert not failures(mbpp, bare, True)
@@ -146,7 +148,7 @@ def asked(row: Row) -> str:
     return re.findall(r"\b(\w+)\s*\(", row["test_list"][0].removeprefix("assert"))[0]
 
 
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
 def test_gold_of_another_name_passes_mbpp_and_a_wrong_one_fails(every: int, shared: Path | None) -> None:
     rows = MBPP[:1] if shared is None else MBPP[:1] + read(shared / "data/probes/mbpp.jsonl")
     rows = [row for row in rows if re.search(rf"^def {asked(row)}\b", row["code"], re.MULTILINE)]
