@@ -24,14 +24,10 @@ FIGURES = ("sbert", "ead", "token_entropy", "forking_tokens", "top1_mass", "own_
 
 
 def train(folder: Path, name: str, seed: int, model: Any, tokenizer: Any) -> None:
-    from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
-
     from divmon import DiversityCallback
-    from divmon.cli.demo import BATCH_SIZE, LEARNING_RATE
+    from divmon.cli.demo import sft_trainer
     from divmon.lineages.miniature import data
 
-    rows = {"narrow": data.narrow, "broad": data.broad}[name](STEPS[-1] * BATCH_SIZE, seed)
     callback = DiversityCallback(
         data.probe(32),
         output_dir=str(folder / "_divmon"),
@@ -45,26 +41,7 @@ def train(folder: Path, name: str, seed: int, model: Any, tokenizer: Any) -> Non
         seed=seed,
         progress=False,
     )
-    args = SFTConfig(
-        output_dir=str(folder),
-        max_steps=STEPS[-1],
-        per_device_train_batch_size=BATCH_SIZE,
-        learning_rate=LEARNING_RATE,
-        report_to="none",
-        save_strategy="no",
-        seed=seed,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        disable_tqdm=True,
-    )
-    SFTTrainer(
-        copy.deepcopy(model),
-        args=args,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-        callbacks=[callback],
-    ).train()
+    sft_trainer(folder, name, copy.deepcopy(model), tokenizer, seed, STEPS[-1], callbacks=[callback]).train()
 
 
 def moved(run: Any, figure: str) -> tuple[int | None, str]:

@@ -82,7 +82,7 @@ PLUGINS = [
     if re.search(rf"(?m)^(def|class) {path.stem}\b", path.read_text(encoding="utf-8"))
 ]
 """Files that define a function or class of their name; what they share stands beside them."""
-SHARED = (".words", ".effective_number", ".entropy")
+SHARED = (".words", ".effective_number", ".entropy", ".vendi_order1", ".without")
 """What metrics share."""
 FOLDERS_AT_MOST, MODULES_AT_MOST, FLOORS_AT_MOST = 10, 8, 5
 

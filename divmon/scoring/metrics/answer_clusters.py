@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from divmon.scoring.metrics import Figure, effective_number, entropy, metric, words
+from divmon.scoring.metrics import Figure, effective_number, entropy, metric, without, words
 
 THRESHOLD = 0.7
 """Distance below which two answers say the same, where no final answer tells: `recipes/signals/same.py` has the pairs
@@ -65,15 +64,6 @@ def answer_clusters(
         "semantic_entropy": torch.tensor(entropy_P, dtype=torch.float64),
         "effective_answers": torch.tensor(effective_P, dtype=torch.float64),
     }
-
-
-def without(embeddings_KD: Tensor, direction_D: Tensor | None) -> Tensor:
-    """Unit vectors without their part along a direction; all of them where there is none."""
-    rows_KD = embeddings_KD.double()
-    if direction_D is not None:
-        unit_D = normalize(direction_D.double(), dim=-1)
-        rows_KD = rows_KD - (rows_KD @ unit_D)[:, None] * unit_D
-    return normalize(rows_KD, dim=-1)
 
 
 def distances(texts: list[str], unit_KD: Tensor) -> Tensor:
