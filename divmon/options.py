@@ -70,6 +70,12 @@ class Options:
     """Encoder of programs: a hub id or a local path."""
     nli_model: str = "FacebookAI/roberta-large-mnli"
     """Entailment classifier: a hub id or a local path."""
+    judge: str | None = None
+    """Language model that the metric judge_clusters asks whether two answers take the same approach, at an
+    OpenAI-compatible endpoint: "MODEL@http://localhost:8000/v1", its key in DIVMON_JUDGE_KEY. Naming one adds the
+    metric to "auto"."""
+    judge_calls: int = 2000
+    """Questions to the judge per task and evaluation; 64 prompts take 448 to 1,792. Prompts beyond have no figure."""
     output_dir: str | None = None
     """Run directory; "<the trainer's output_dir>/_divmon" where None."""
     max_samples_mb: float = 500.0
@@ -210,6 +216,7 @@ _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("max_memory_gb", "timeout", "user_timeout", "max_samples_mb"), _POSITIVE),
     **dict.fromkeys(("alert_delta", "max_overhead"), _SHARE),
     **dict.fromkeys(("first_step", "max_reasoning_tokens"), (lambda n: n >= 0, "a whole number of at least 0")),
+    "judge_calls": (lambda n: n >= 28, "at least 28 (the questions that one prompt may take)"),
     "num_samples": (lambda n: n >= 2, "at least 2 (the diversity of a single completion is undefined)"),
     "temperature": (lambda x: x == 0 or 1e-3 <= x < float("inf"), "0 (greedy), or 0.001 and above"),
     "top_p": (lambda x: 0 < x <= 1, "a number above 0 and at most 1 (1 keeps every token)"),

@@ -128,38 +128,41 @@ def _base_model(seed: int, config: BaseConfig | None) -> tuple[Any, Any]:
 def _fine_tune(
     folder: Path, name: str, model: Any, tokenizer: Any, asked: Any, seed: int, steps: int, num_samples: int
 ) -> None:
+    from divmon.callback import DiversityCallback
+
+    every = max(steps // 4, 1)
+    callback = DiversityCallback(asked, every=every, num_samples=num_samples, embedder="minilm", seed=seed)
+    settings = {"logging_steps": max(steps // 12, 1), "report_to": "tensorboard"}
+    sft_trainer(folder, name, model, tokenizer, seed, steps, callbacks=[callback], **settings).train()
+
+
+def sft_trainer(
+    folder: Path, name: str, model: Any, tokenizer: Any, seed: int, steps: int, callbacks: Any = (), **settings: Any
+) -> Any:
+    """SFT of the miniature on one of the demo's data sets, "narrow" or "broad", ready to train.
+
+    Args:
+        settings: of `SFTConfig`, beside or in place of the demo's.
+    """
     from datasets import Dataset
     from transformers import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
-    from divmon.callback import DiversityCallback
     from divmon.lineages.miniature import data
 
     rows = {"narrow": data.narrow, "broad": data.broad}[name](steps * BATCH_SIZE, seed)
+    own: dict[str, Any] = {"report_to": "none", "save_strategy": "no", "gradient_checkpointing": False}
+    own |= {"use_cpu": True, "bf16": False}
+    own |= {"learning_rate": LEARNING_RATE, "per_device_train_batch_size": BATCH_SIZE, "disable_tqdm": True}
     trainer = SFTTrainer(
         model,
-        args=SFTConfig(
-            output_dir=str(folder),
-            max_steps=steps,
-            per_device_train_batch_size=BATCH_SIZE,
-            learning_rate=LEARNING_RATE,
-            logging_steps=max(steps // 12, 1),
-            report_to="tensorboard",
-            save_strategy="no",
-            seed=seed,
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            disable_tqdm=True,
-        ),
+        args=SFTConfig(output_dir=str(folder), max_steps=steps, seed=seed, **own | settings),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        callbacks=[
-            DiversityCallback(asked, every=max(steps // 4, 1), num_samples=num_samples, embedder="minilm", seed=seed)
-        ],
+        callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)  # the host's losses go to TensorBoard; the terminal is for the curves
-    trainer.train()
+    return trainer
 
 
 def _check_extra() -> None:

@@ -92,8 +92,9 @@ def of_sample(tokens_T3: torch.Tensor) -> Likelihood | None:
 Row = tuple[tuple[int, ...], tuple[int, ...]]
 """Token ids of a prompt, and of a completion that follows it."""
 
-TEXTS = 2
-"""Completions of a prompt that are scored, the first ones."""
+TEXTS = 1
+"""Completions of a prompt that are scored, the first ones. One forward costs about what its tokens do while drawing, so
+of K = 16 short completions one is a sixteenth; longer ones are cut at `MOST_TOKENS`."""
 MOST_TOKENS = 128
 """Of a completion, its first."""
 LOGITS_ON_CPU, LOGITS_ON_DEVICE = 1 << 23, 1 << 28

@@ -20,7 +20,7 @@ from divmon.scoring import metrics
 from divmon.scoring.intervals import within_bounds
 from divmon.types import Change, Figure, Score, plain
 
-EVERYTHING = ("verifier", "vocab_size", "encoder", "code_encoder", "nli")
+EVERYTHING = ("verifier", "vocab_size", "encoder", "code_encoder", "nli", "judge")
 """Settings that a figure may depend on."""
 
 UNKNOWN = Figure(needs=EVERYTHING)

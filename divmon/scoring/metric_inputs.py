@@ -1,4 +1,4 @@
-"""What metrics compute with: the samples of a task, the models, and every input that a metric may name."""
+"""What metrics compute with: the samples of a task, and every input that a metric may name."""
 
 from __future__ import annotations
 
@@ -13,15 +13,11 @@ import torch
 from torch import Tensor
 
 from divmon.grading.program_extraction import extract
-from divmon.scoring.encoders import MNLI, UNIXCODER, CodeEncoder, NLIClassifier, TextEncoder
 from divmon.scoring.metrics import INPUTS, Metric
-from divmon.undisturbed import release_memory
+from divmon.scoring.resources import Resources
 
 OF_THE_MODEL = ("likelihood_PKF", "stored_nll_PF")
 """Inputs that only a model in this process gives."""
-
-KEPT_BYTES = 64 << 20
-"""Of embeddings kept from one snapshot to the next: some 40,000 texts of the small encoder."""
 
 
 @dataclass
@@ -65,78 +61,6 @@ class Outputs:
         for name, rows in parallel.items():
             if rows is not None and [len(row) for row in rows] != [len(row) for row in self.texts]:
                 raise ValueError(f"task '{self.task}': '{name}' must have one entry for each text")
-
-
-@dataclass
-class Resources:
-    """What metrics compute with. Models are loaded on first use, or by `load`, and kept."""
-
-    embedder: str = "auto"
-    code_embedder: str = UNIXCODER
-    nli_model: str = MNLI
-    nli_sentences: int | None = 3
-    """Aligned sentences sampled for each pair of texts; None for all."""
-    device: str | torch.device | None = None
-    encoder_device: str = "model"
-    """Where models are: "model", on `device`; "cpu"; "offload", on `device` only while measuring; "auto", offload on a
-    GPU and model on a CPU."""
-    max_memory_gb: float | None = None
-    """That a batch of texts may take while a model reads it (10^9 bytes)."""
-    vocab_size: int = 50257
-    """Of the model's tokenizer, for EAD."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        where = ("cpu" if self.encoder_device == "cpu" else self.device, self.max_memory_gb)
-        self.models: dict[str, TextEncoder | NLIClassifier] = {
-            "encoder": TextEncoder(self.embedder, *where),
-            "code_encoder": CodeEncoder(self.code_embedder, *where),
-            "nli": NLIClassifier(self.nli_model, *where),
-        }
-        self._known: dict[str, dict[str, Tensor]] = {}
-        """By cost, the embeddings of texts that were read, the oldest first."""
-        self._chosen = {
-            "encoder": self.embedder != "auto",
-            "code_encoder": self.code_embedder != UNIXCODER,
-            "nli": self.nli_model != MNLI,
-        }
-
-    def load(self, cost: str) -> None:
-        """Loads what a metric of this cost needs.
-
-        Raises:
-            Unavailable: it cannot be had.
-        """
-        if cost in self.models:
-            self.models[cost].load()
-
-    def encode(self, cost: str, texts: Sequence[str]) -> Tensor:
-        """Unit float32 embeddings [N, D] on the encoder's device; a text that comes again, in a later snapshot too, is
-        not read again."""
-        encoder = self.models[cost]
-        assert isinstance(encoder, TextEncoder)
-        if not texts:
-            return encoder.encode([])
-        known = self._known.setdefault(cost, {})
-        fresh = [text for text in dict.fromkeys(texts) if text not in known]
-        if fresh:
-            known.update(zip(fresh, encoder.encode(fresh).cpu().unbind(), strict=True))
-        rows = torch.stack([known[text] for text in texts])
-        for text in list(known)[: max(0, len(known) - KEPT_BYTES // (4 * rows.shape[1]))]:
-            del known[text]
-        return rows.to(encoder.device)
-
-    def release(self) -> None:
-        """Where models are loaded only while measuring: gives their memory back."""
-        on_cpu = self.models["encoder"].device.type == "cpu"
-        if self.encoder_device == "offload" or (self.encoder_device == "auto" and not on_cpu):
-            for model in self.models.values():
-                model.release()
-            release_memory()
-
-    def is_chosen(self, cost: str) -> bool:
-        """The user named this model, so that its absence is an error and no reason to leave a metric out."""
-        return self._chosen.get(cost, False)
 
 
 class Inputs:
@@ -260,6 +184,20 @@ class Inputs:
     def stored_nll_PF(self) -> Tensor | None:
         rows = self.outputs.stored_nll
         return None if rows is None else torch.tensor([list(row) for row in rows], dtype=torch.float64)
+
+    @functools.cached_property
+    def judged_PK(self) -> list[list[int | None]] | None:
+        prompts, judge, correct = self.outputs.prompts, self.resources.judge, self.correct_PK
+        if prompts is None or judge is None:
+            return None
+        right = None if correct is None else correct.tolist()
+        return judge.classes(
+            prompts,
+            [
+                [t if k < self.num_samples and (right is None or right[p][k]) else None for k, t in enumerate(texts)]
+                for p, texts in enumerate(self.texts_PK)
+            ],
+        )
 
     @functools.cached_property
     def classify_nli(self) -> Callable[[Sequence[tuple[str, str]]], Tensor]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from divmon.scoring import metrics as registry
 from divmon.scoring.figure_registry import of_metrics
-from divmon.scoring.metric_inputs import Resources
 from divmon.scoring.metrics import EXPENSIVE, Metric
 from divmon.scoring.model_loading import Unavailable
+from divmon.scoring.resources import Resources
 
 logger = logging.getLogger("divmon")
 
@@ -20,7 +20,8 @@ def select(names: str | Iterable[Any], resources: Resources, has_code: bool = Fa
 
     Args:
         names: "ead,sbert", a list, "file.py:name", a function itself; "auto" among them stands for all that are cheap
-            or need only the text encoder, and, where some prompt asks for code, those of programs.
+            or need only the text encoder, where some prompt asks for code those of programs, and where a judge is named
+            its own.
         has_code: some prompt asks for code.
 
     Raises:
@@ -52,7 +53,9 @@ def asked(names: str | Iterable[Any]) -> list[Any]:
 
 def _auto(resources: Resources, has_code: bool) -> dict[str, Metric]:
     everything = [registry.load(name) for name in registry.available()]
-    fitting = [m for m in everything if m.cost != EXPENSIVE and not m.on_request and (has_code or not m.reads_programs)]
+    judge = "judge" if resources.is_chosen("judge") else ""
+    wanted = [m for m in everything if m.cost != EXPENSIVE and (not m.on_request or m.cost == judge)]
+    fitting = [m for m in wanted if has_code or not m.reads_programs]
     for cost in sorted({metric.cost for metric in fitting}):
         try:
             resources.load(cost)

@@ -39,10 +39,10 @@ def quality(
     Returns:
         `accuracy`: correct of the graded. `accuracy_no_answer_wrong`: with ungraded samples that gave no answer counted
         as wrong (where `no_answer` is given). `pass_at<k>` for k = 1 to K, and 2K, 4K, ... where some prompt has so
-        many: chance that one of k graded samples is correct; NaN where fewer than k are graded. `cover_at<n>` for n = 1
-        to K: chance that at least n of K graded samples are correct (see `cover_at`). `coverage`, `solve_all`,
-        `solve_none`, `mixed`: chance that of K graded samples (of all, where fewer are graded) some, all, none, or some
-        but not all are correct; NaN with fewer than two.
+        many: chance that one of k graded samples is correct; NaN where fewer than k are graded. `cover_at<n>` for n =
+        1, 2, 4, ... and K: chance that at least n of K graded samples are correct (see `cover_at`). `coverage`,
+        `solve_all`, `solve_none`, `mixed`: chance that of K graded samples (of all, where fewer are graded) some, all,
+        none, or some but not all are correct; NaN with fewer than two.
         Where answers are given: `majority_at<k>`: accuracy of the vote of k graded samples (see `majority_at`).
         `majority_gain`: the vote of K minus the accuracy. `distinct_answers_at<k>`: expected number of different
         answers among k samples that have one, graded or not.
@@ -70,7 +70,11 @@ def quality(
             figures["accuracy_no_answer_wrong"] = right_P / (graded_P + lost)
     beyond = [num_samples << i for i in range(1, 64) if num_samples << i <= graded_P.max(initial=0)]
     figures |= {f"pass_at{k}": pass_at(k, graded_P, right_P) for k in [*sizes, *beyond]}
-    figures |= {f"cover_at{n}": cover_at(n, num_samples, graded_P, right_P) for n in sizes}
+    figures |= {
+        f"cover_at{n}": cover_at(n, num_samples, graded_P, right_P)
+        for n in sizes
+        if n.bit_count() == 1 or n == num_samples
+    }
     figures |= _shares(graded_P, right_P, num_samples)
     if answers is not None:
         vote_PK = np.array([majority_at(num_samples, *rows) for rows in zip(verdicts, answers, strict=True)])

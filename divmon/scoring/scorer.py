@@ -17,10 +17,11 @@ from torch import Tensor
 from divmon.grading.users_code import called
 from divmon.scoring.figure_registry import Registry, of_metrics
 from divmon.scoring.intervals import from_replicates, jackknife, paired_change
-from divmon.scoring.metric_inputs import Inputs, Outputs, Resources, classify_together, embed_together
+from divmon.scoring.metric_inputs import Inputs, Outputs, classify_together, embed_together
 from divmon.scoring.metric_selection import asked, select
 from divmon.scoring.metrics import EXPENSIVE, Metric
 from divmon.scoring.packaged_weights import MPNET, Unavailable
+from divmon.scoring.resources import Resources
 from divmon.types import Change, Figure, Score
 
 logger = logging.getLogger("divmon")
@@ -90,7 +91,8 @@ class Scorer:
     def encoders(self) -> dict[str, str]:
         """The models in use, for the record."""
         in_use = {metric.cost for metric in [*self.metrics, *self.expensive]}
-        return {cost: model.name for cost, model in self.resources.models.items() if cost in in_use}
+        models: dict[str, Any] = {**self.resources.models, "judge": self.resources.judge}
+        return {cost: model.name for cost, model in models.items() if cost in in_use}
 
     def notes(self) -> list[str]:
         """Which text encoder was taken where none was named, a line to show a person; the small one is warned of."""

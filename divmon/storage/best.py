@@ -1,4 +1,4 @@
-"""The weights that `keep_best` keeps in a run directory: one folder for `from_pretrained`, put in place whole."""
+"""Chosen weights in a folder for `from_pretrained`, put in place whole: those of `keep_best`, and of a sweep."""
 
 from __future__ import annotations
 
@@ -15,31 +15,38 @@ FACTS = "divmon_best.json"
 """In the folder: which step it is, and why it was kept."""
 
 
-def being_written(run_directory: Path) -> Path:
+def being_written(folder: Path, name: str = BEST) -> Path:
     """Where the next weights are to be written."""
-    return run_directory / f"{BEST}.new"
+    return folder / f"{name}.new"
 
 
-def put_in_place(run_directory: Path, facts: dict[str, Any]) -> None:
-    """Puts what was written in the place of what was kept. Raises RuntimeError: nothing was written; OSError: the disk
-    refuses; what was kept is still there."""
-    new, best, old = being_written(run_directory), run_directory / BEST, _before(run_directory)
+def put_in_place(folder: Path, facts: dict[str, Any], name: str = BEST, file: str = FACTS) -> None:
+    """Puts what was written in the place of what was kept.
+
+    Args:
+        facts: plain data, of `BEST` with the `step`; kept in `file`.
+
+    Raises:
+        RuntimeError: nothing was written.
+        OSError: the disk refuses; what was kept is still there.
+    """
+    new, best, old = being_written(folder, name), folder / name, _before(folder, name)
     if not any(new.glob("*")):
-        raise RuntimeError(f"the trainer wrote nothing into {new}")
-    (new / FACTS).write_bytes(strict_json(plain(facts), indent=1) + b"\n")
+        raise RuntimeError(f"nothing was written into {new}")
+    (new / file).write_bytes(strict_json(plain(facts), indent=1) + b"\n")
     if best.exists():
         best.rename(old)
     new.rename(best)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def recover(run_directory: Path) -> None:
+def recover(folder: Path, name: str = BEST) -> None:
     """After a process that was killed while it saved: what was kept stays, half-written weights go."""
-    best, old = run_directory / BEST, _before(run_directory)
+    best, old = folder / name, _before(folder, name)
     if old.exists() and not best.exists():
         old.rename(best)
-    for folder in (being_written(run_directory), old):
-        shutil.rmtree(folder, ignore_errors=True)
+    for left in (being_written(folder, name), old):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def best_step(run_directory: Path) -> int | None:
@@ -50,5 +57,5 @@ def best_step(run_directory: Path) -> int | None:
         return None
 
 
-def _before(run_directory: Path) -> Path:
-    return run_directory / f"{BEST}.old"
+def _before(folder: Path, name: str) -> Path:
+    return folder / f"{name}.old"

@@ -36,6 +36,8 @@ class OptionsDict(TypedDict, total=False):
     embedder: str
     code_embedder: str
     nli_model: str
+    judge: str | None
+    judge_calls: int
     output_dir: str | os.PathLike[str] | None
     max_samples_mb: float
     chat: str | bool

@@ -39,7 +39,7 @@ class LikelihoodLooks:
             elapsed: seconds since the training began.
         """
         live = self.live
-        if live.texts is None or live.reference is None:
+        if live.texts is None or live.reference is None or live.texts.failing:  # the next measurement tries again
             return False
         training = elapsed - live.seconds + self.seconds
         return self._budget.allows(step, elapsed=training, measuring=self.seconds, cost=live.texts.cost)

@@ -152,6 +152,8 @@ class LiveRun:
         with self.guarded():
             began = time.perf_counter()
             nll = self.texts.of_reference(model)
+            if self.store is not None:
+                self.texts.record_failures(self.store, step)
             self.seconds += time.perf_counter() - began
         if self._reference is None or not nll:
             return None
@@ -260,6 +262,8 @@ class LiveRun:
             if again is not None and self.texts is not None:
                 self.texts.remember(requests, again.snapshot)
             measured = again or self._measured(model, requests, step, is_reference, at_end)
+        if self.texts is not None:
+            self.texts.record_failures(self.store, step)
         if is_reference and again is None:
             reference_reuse.keep(key, measured)
         snapshot = measured.snapshot

@@ -38,6 +38,7 @@ def manifest(options: Options, asking: Asking, scorer: Scorer, model: Any, proce
         "verifiers": verifiers,
         "sandbox": sandbox.record() if "python_tests" in verifiers.values() else None,
         "encoders": scorer.encoders(),
+        "judge": scorer.resources.judge and scorer.resources.judge.record(),
         "versions": versions(),
         "processes": processes,
         "rendered_prompt": asking.requests(1)[0].prompt.text,

@@ -9,6 +9,7 @@ from divmon.prompts.rendering import Renderer
 from divmon.sampling import TrainingEngine
 from divmon.sampling.engines.trainer_vllm import TrainerVLLM
 from divmon.sampling.sampler import Sampler
+from divmon.sampling.serving.judge import Judge
 from divmon.scoring.scorer import Scorer
 from divmon.training.distributed import Processes
 from divmon.training.own_vllm import OwnVLLM, has_none
@@ -66,6 +67,7 @@ def make_scorer(options: Options, asking: Asking, model: Any) -> Scorer:
         embedder=options.embedder,
         code_embedder=options.code_embedder,
         nli_model=options.nli_model,
+        judge=None if options.judge is None else Judge(options.judge, options.judge_calls),
         device=None if model is None else str(next(model.parameters()).device),
         encoder_device=options.encoder_device,
         max_memory_gb=options.max_memory_gb,

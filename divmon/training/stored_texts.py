@@ -12,6 +12,7 @@ from typing import Any
 from divmon.sampling import Drawing, Engine, Key, Request
 from divmon.sampling.engines import Lockstep
 from divmon.sampling.likelihood import Row, text_nll
+from divmon.storage.writer import Store
 from divmon.training.distributed import Disconnected, Processes
 from divmon.training.sharded_models import unwrapped
 from divmon.types import Sample, Snapshot
@@ -19,6 +20,7 @@ from divmon.types import Sample, Snapshot
 logger = logging.getLogger("divmon")
 
 Rows = list[tuple[Key, Row]]
+WHAT = "the likelihood of stored completions"
 SAME = 1e-3
 """Nats per token that two forwards of the same weights may lie apart."""
 
@@ -52,6 +54,21 @@ class StoredTexts:
         """Nats per token of the reference's completions under the reference, by prompt."""
         self.cost = 0.0
         """Seconds that the reference's completions took last."""
+        self._failures: dict[str, None] = {}
+        self.failing = False
+        """Whether something failed the last time; known in the main process."""
+
+    def record_failures(self, store: Store, step: int) -> None:
+        """Adds what failed since the last call to the run's failures; in the main process."""
+        self.failing = bool(self._failures)
+        for reason in self._failures:
+            store.append("failures", {"step": step, "reason": reason, "what": WHAT})
+        self._failures = {}
+
+    def _failed(self, error: Exception) -> str:
+        reason = f"{type(error).__name__}: {error}"
+        logger.warning("divmon: %s is left out: %s", WHAT, reason)
+        return reason
 
     def remember(self, requests: Sequence[Request], reference: Snapshot) -> None:
         """Takes a stored snapshot as the reference; in the main process."""
@@ -112,22 +129,23 @@ class StoredTexts:
         try:
             return [(r.key, row) for r in requests for row in self._rows(r, drawn.get(r.key, []))]
         except Exception as error:  # a tokenizer's; the other processes wait for the rows
-            logger.warning("divmon: the likelihood of stored completions is left out: %s", error)
+            self._failures[self._failed(error)] = None
             return []
 
     def _nll(self, model: Any, rows: Rows) -> dict[Key, float]:
         """Nats per token by prompt, in the main process; what fails in a process is missing."""
-        share = rows[self.processes.rank :: self.processes.count]
+        share, failed = rows[self.processes.rank :: self.processes.count], ""
         try:
             with self._around(model):
                 sums = text_nll(unwrapped(model), [row for _, row in share], self._together)
         except Disconnected:
             raise
         except Exception as error:
-            logger.warning("divmon: the likelihood of stored completions is left out: %s", error)
-            sums = [math.nan] * len(share)
+            failed, sums = self._failed(error), [math.nan] * len(share)
         totals: dict[Key, tuple[float, int]] = {}
-        for part in self.processes.gather([(k, nll, len(row[1])) for (k, row), nll in zip(share, sums, strict=True)]):
+        own = [(k, nll, len(row[1])) for (k, row), nll in zip(share, sums, strict=True)]
+        for part, why in self.processes.gather((own, failed)):
+            self._failures |= {why: None} if why else {}
             for key, nll, tokens in part:
                 before, count = totals.get(key, (0.0, 0))
                 if not math.isnan(nll):

@@ -14,13 +14,12 @@ import sys
 from pathlib import Path
 
 import torch
-from datasets import Dataset
-from trl import SFTConfig, SFTTrainer
 
+from divmon.cli.demo import sft_trainer
 from divmon.lineages.miniature import data
 from divmon.lineages.miniature.base import base_folder, base_model
 
-SEED, STEPS, BATCH_SIZE, PROBLEMS = 0, 60, 16, 32
+SEED, STEPS, PROBLEMS = 0, 60, 32
 
 
 def main(out: Path) -> None:
@@ -30,23 +29,7 @@ def main(out: Path) -> None:
     asked = [{"id": p.id, "prompt": p.content, "gold": p.gold} for p in data.probe(PROBLEMS, SEED).prompts]
     (out / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
     model, tokenizer = base_model(SEED)
-    trainer = SFTTrainer(
-        model,
-        args=SFTConfig(
-            output_dir=str(out / "trainer"),
-            max_steps=STEPS,
-            per_device_train_batch_size=BATCH_SIZE,
-            learning_rate=5e-4,
-            report_to="none",
-            save_strategy="no",
-            seed=SEED,
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-        ),
-        train_dataset=Dataset.from_list(data.narrow(STEPS * BATCH_SIZE, SEED)),
-        processing_class=tokenizer,
-    )
+    trainer = sft_trainer(out / "trainer", "narrow", model, tokenizer, SEED, STEPS)
     trainer.train()
     trainer.save_model(str(out / "narrow"))
 

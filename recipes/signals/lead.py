@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,10 @@ FIGURES = ("sbert", "ead", "token_entropy", "forking_tokens", "top1_mass", "own_
 
 
 def train(folder: Path, name: str, seed: int, model: Any, tokenizer: Any) -> None:
-    from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
-
     from divmon import DiversityCallback
-    from divmon.cli.demo import BATCH_SIZE, LEARNING_RATE
+    from divmon.cli.demo import sft_trainer
     from divmon.lineages.miniature import data
 
-    rows = {"narrow": data.narrow, "broad": data.broad}[name](STEPS[-1] * BATCH_SIZE, seed)
     callback = DiversityCallback(
         data.probe(32),
         output_dir=str(folder / "_divmon"),
@@ -44,26 +41,7 @@ def train(folder: Path, name: str, seed: int, model: Any, tokenizer: Any) -> Non
         seed=seed,
         progress=False,
     )
-    args = SFTConfig(
-        output_dir=str(folder),
-        max_steps=STEPS[-1],
-        per_device_train_batch_size=BATCH_SIZE,
-        learning_rate=LEARNING_RATE,
-        report_to="none",
-        save_strategy="no",
-        seed=seed,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        disable_tqdm=True,
-    )
-    SFTTrainer(
-        copy.deepcopy(model),
-        args=args,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-        callbacks=[callback],
-    ).train()
+    sft_trainer(folder, name, copy.deepcopy(model), tokenizer, seed, STEPS[-1], callbacks=[callback]).train()
 
 
 def moved(run: Any, figure: str) -> tuple[int | None, str]:
@@ -76,23 +54,25 @@ def moved(run: Any, figure: str) -> tuple[int | None, str]:
     return None, ""
 
 
-def table(out: Path) -> str:
-    lines = [f"{'run':12}" + "".join(f"{figure:>16}" for figure in FIGURES)]
+def table(out: Path, names: Iterable[str], seeds: Iterable[int], figures: Iterable[str] = FIGURES) -> str:
+    """When each figure moved in each finished run, and how many steps before SBERT."""
+    figures, seeds = list(figures), list(seeds)
+    lines = [f"{'run':12}" + "".join(f"{figure:>16}" for figure in figures)]
     leads: dict[tuple[str, str], list[int | None]] = {}
-    for name in ("narrow", "broad"):
-        for seed in SEEDS:
-            if not (out / f"{name}-{seed}").exists():
+    for name in names:
+        for seed in seeds:
+            if not (out / f"{name}-{seed}" / "finished").exists():
                 continue
             run = divmon.read_run(out / f"{name}-{seed}")
-            at = {figure: moved(run, figure) for figure in FIGURES}
+            at = {figure: moved(run, figure) for figure in figures}
             cells = [f"{step if step is not None else 'never'}{way}" for step, way in at.values()]
             lines.append(f"{name + '-' + str(seed):12}" + "".join(f"{cell:>16}" for cell in cells))
-            for figure in FIGURES:
+            for figure in figures:
                 sbert, own = at["sbert"][0], at[figure][0]
                 leads.setdefault((name, figure), []).append(None if sbert is None or own is None else sbert - own)
     lines += ["", "steps before SBERT, by seed (-: one of the two never moved)"]
     for (name, figure), steps in leads.items():
-        lines.append(f"{name:8}{figure:16}" + "".join(f"{'-' if step is None else step:>5}" for step in steps))
+        lines.append(f"{name:12}{figure:16}" + "".join(f"{'-' if step is None else step:>5}" for step in steps))
     return "\n".join(lines)
 
 
@@ -108,7 +88,7 @@ def main() -> None:
             if not (folder / "finished").exists():
                 train(folder, name, seed, model, tokenizer)
                 (folder / "finished").touch()
-    (out / "table.txt").write_text(table(out) + "\n")
+    (out / "table.txt").write_text(table(out, ("narrow", "broad"), SEEDS) + "\n")
 
 
 if __name__ == "__main__":

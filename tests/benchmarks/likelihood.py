@@ -1,13 +1,16 @@
 """What the model's own probabilities cost: recorded while sampling, and of stored completions.
 
     python tests/benchmarks/likelihood.py [--rounds 7] > tests/results/likelihood.txt
+    python tests/benchmarks/likelihood.py --run 300 >> tests/results/likelihood.txt
 
 - recorded: CPU seconds that noting a step's tokens takes more with the record than without, over those of the whole
   `Sampler.draw` without it, the two in turn; K = 16, of which 2 are recorded, in float32. Bound: 0.05. Noting is timed
   by itself, for on a shared machine two whole draws differ by more than the record costs.
-- stored: CPU seconds of the forward over 2 stored completions a prompt that a measurement makes (three times that where
-  a reference model is at hand), over those of the draw. Between measurements it is the same forward, and 1 percent of
-  the training at most, as the schedule thins it.
+- stored: CPU seconds of the forward over a stored completion per prompt that a measurement makes (three times that
+  where a reference model is at hand), over those of the draw. Between measurements it is the same forward, and 1
+  percent of the training at most, as the schedule thins it.
+- run: SFT of the miniature model for so many steps with the callback's defaults (64 prompts, K 16, reference 64): the
+  share of the time, measurements left aside, that scoring stored completions between them took. Bound: 0.01.
 
 One thread; a ratio is the median over rounds of the ratio within one, its range behind it.
 """
@@ -17,6 +20,7 @@ from __future__ import annotations
 import argparse
 import functools
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -82,13 +86,44 @@ def measure(work: Work, rounds: int) -> str:
     return f"{work.name} {work.vocabulary:>8} {work.temperature:>5} {work.top_p:>5}   {said(recorded)}   {said(stored)}"
 
 
+def in_a_run(steps: int) -> str:
+    """What scoring between measurements takes of a run with the defaults."""
+    from overhead import trainer
+
+    from divmon import DiversityCallback, read_run
+    from divmon.lineages.miniature.data import probe
+    from divmon.storage.reader import BETWEEN
+
+    callback = DiversityCallback(probe(64), progress=False)
+    with tempfile.TemporaryDirectory() as folder:
+        trained = trainer(folder, steps, [callback])
+        began = time.perf_counter()
+        trained.train()
+        elapsed = time.perf_counter() - began
+        run = read_run(folder)
+        taken = read_run(run.folder / BETWEEN).steps
+    assert callback._run is not None
+    monitor, between = callback._run.live.seconds, callback._run._between.seconds
+    training = elapsed - monitor
+    return (
+        f"run of {steps} steps: training {training:.0f} s, {len(run.steps)} measurements {monitor - between:.0f} s,"
+        f" stored completions between them {between:.2f} s at steps {', '.join(map(str, taken))}:"
+        f" {100 * between / (training + between):.2f} % of the run without its measurements"
+    )
+
+
 def main() -> None:
     live._Rows.record = timed(live._Rows.record)  # type: ignore[method-assign]
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--run", type=int, metavar="STEPS")
+    given = parser.parse_args()
+    rounds = given.rounds
     torch.set_num_threads(1)
     print(head("torch", "transformers"))
+    if given.run:
+        print(in_a_run(given.run))
+        return
     print(
         f"{'model':10} {'prompt/new':>12} {'vocab':>8} {'temp':>5} {'top-p':>5}   recorded / draw         stored / draw"
     )

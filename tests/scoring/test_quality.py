@@ -58,10 +58,11 @@ def test_figures_at_k_are_means_over_all_subsets(drawn: list, num_samples: int) 
 def test_cover_is_the_share_of_subsets_with_so_many_correct(verdicts: list, num_samples: int) -> None:
     figures = quality([verdicts], num_samples)
     drawn = subsets([v for v in verdicts if v is not None], num_samples)
-    for n in range(1, num_samples + 1):
+    sizes = sorted({1, num_samples} | {n for n in (2, 4) if n < num_samples})
+    assert [name for name in figures if name.startswith("cover_at")] == [f"cover_at{n}" for n in sizes]
+    for n in sizes:
         expected = mean([sum(s) >= n for s in drawn])
         assert figures[f"cover_at{n}"][0] == pytest.approx(expected, abs=1e-12, nan_ok=True)
-        assert n == 1 or not figures[f"cover_at{n}"][0] > figures[f"cover_at{n - 1}"][0] + 1e-12
 
 
 def test_pass_goes_on_to_the_samples_that_there_are() -> None:

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.special import stdtrit
+from support import RESULTS
 from support import alert_simulation as simulated
 
 from divmon.scoring.alerts import ALPHA, Alert, Alerts, act
 from divmon.scoring.alerts.hypotheses import DELTA, Figures, saturation
 from divmon.types import Snapshot
 
+TABLE = RESULTS / "saturation.txt"
 PROMPTS, K, LOOKS = 64, 16, 20
 
 
@@ -83,9 +85,17 @@ def test_healthy_runs_hardly_ever_alarm(null: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("null", NULLS)
-def test_of_2000_healthy_runs_at_most_one_percent_alarm(null: str) -> None:
-    assert share(2000, *NULLS[null], seed=1) <= ALPHA
+@pytest.mark.timeout(3600)
+def test_of_2000_healthy_runs_at_most_one_percent_alarm() -> None:
+    """Writes results/saturation.txt."""
+    count = 2000
+    found = {name: share(count, *courses, seed=1) for name, courses in NULLS.items()}
+    head = f"{PROMPTS} prompts x {K}, {LOOKS} looks, the saturation test alone, {count} runs of each course"
+    caught = share(count, FLAT, FALLING, seed=1)
+    lines = [*(f"{name}: {100 * alarmed:.2f} % alarm" for name, alarmed in found.items())]
+    lines.append(f"accuracy is flat, diversity falls from 0.3 to 0.1: {100 * caught:.1f} % caught")
+    TABLE.write_text("\n".join([head, "", *lines]) + "\n")
+    assert max(found.values()) <= ALPHA and caught >= 0.95
 
 
 LIMITS = {

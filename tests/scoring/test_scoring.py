@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from divmon.scoring import encoders as encode
-from divmon.scoring import metric_inputs, metrics, packaged_weights
+from divmon.scoring import metrics, packaged_weights
+from divmon.scoring import resources as resources_module
 from divmon.scoring.decomposition import decompose
 from divmon.scoring.encoders import TextEncoder
 from divmon.scoring.intervals import from_replicates, jackknife
@@ -131,7 +132,7 @@ def test_each_distinct_text_reaches_the_encoder_once_in_all_snapshots(monkeypatc
 
 
 def test_embeddings_that_are_kept_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metric_inputs, "KEPT_BYTES", 4 * 384 * 3)
+    monkeypatch.setattr(resources_module, "KEPT_BYTES", 4 * 384 * 3)
     resources = Resources(embedder="minilm", device="cpu")
     rows = resources.encode("encoder", ["a", "b", "c", "d", "a"])
     assert torch.equal(rows[0], rows[4]) and list(resources._known["encoder"]) == ["b", "c", "d"]

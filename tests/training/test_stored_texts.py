@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
-from support import tiny
+from support import runs, tiny
 
+from divmon import DiversityMonitor, read_run
 from divmon.prompts.rendering import Renderer
 from divmon.sampling import Drawing, Request
 from divmon.sampling.likelihood import rows_of, text_nll
@@ -78,6 +80,31 @@ def test_a_forward_that_fails_leaves_the_figures_out(monkeypatch: pytest.MonkeyP
     stored.of_look(NOW, REQUESTS, later, is_reference=False)
     assert first.stored_nll == {} and all(math.isnan(x) for x in later.stored_nll["t", "0"])
     assert stored.of_reference(NOW) == {}
+
+
+def test_a_failed_likelihood_is_among_the_failures_of_the_run_and_costs_no_other_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("the device is gone")
+
+    monitor = DiversityMonitor(["one", "a b"], output_dir=tmp_path, **runs.CHEAP | {"metrics": "ead,cross_entropy"})
+    monitor.measure(THEN, tiny.tokenizer(), step=0)
+    with monkeypatch.context() as broken:
+        broken.setattr(stored_texts, "text_nll", fail)
+        monitor.measure(NOW, tiny.tokenizer(), step=1)
+        assert monitor.texts is not None and monitor.texts.failing
+    monitor.measure(NOW, tiny.tokenizer(), step=2)
+    assert not monitor.texts.failing
+    monitor.close()
+    run = read_run(tmp_path)
+    assert set(run.scores[run.scores["metric"] == "ead"]["step"]) == {0, 1, 2}
+    nll = run.scores[run.scores["metric"] == "reference_nll"].dropna(subset="mean")
+    assert set(nll["step"]) == {0, 2}
+    assert run.problems.lines() == [
+        "the likelihood of stored completions failed",
+        "the likelihood of stored completions failed at step 1: RuntimeError: the device is gone",
+    ]
 
 
 def test_between_measurements_it_keeps_to_one_percent() -> None:

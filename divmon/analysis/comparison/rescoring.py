@@ -54,9 +54,9 @@ def rescored(members: Sequence[Member], embedder: str | None = None) -> list[Mem
     first = members[0].run
     of = [settings(m.run, m.run.steps[-1], next(iter(m.curves.tables), ("", ""))[0]) for m in members]
     models = of[0].models | ({"encoder": embedder} if embedder else {})
-    known = metrics.available()  # of a metric from a file of the user's only the name is recorded
+    known = metrics.available()  # of a user's file only the name is recorded, of a judge no more than its address
     scorer = Scorer(
-        [name for name in first.manifest.get("metrics", ()) if name in known] or "auto",
+        [name for name in first.manifest.get("metrics", ()) if name in known and name != "judge_clusters"] or "auto",
         categories={prompt.category for probe in first.probes for prompt in probe.prompts},
         embedder=models.get("encoder", "auto"),
         code_embedder=models.get("code_encoder", UNIXCODER),

@@ -245,6 +245,7 @@ def _categories(rows: Sequence[Row], settings: Settings) -> list[str]:
 def _scorer(settings: Settings, categories: Sequence[str]) -> Scorer:
     import torch
 
+    from divmon.sampling.serving.judge import Judge
     from divmon.scoring.encoders import MNLI
     from divmon.scoring.scorer import Scorer
 
@@ -259,6 +260,7 @@ def _scorer(settings: Settings, categories: Sequence[str]) -> Scorer:
         embedder=settings.embedder,
         nli_model=settings.nli_model or MNLI,
         nli_sentences=settings.nli_sentences,
+        judge=settings.judge and Judge(settings.judge),
         device=settings.device,
         vocab_size=settings.ead_vocab_size,
     )

@@ -41,6 +41,8 @@ class Settings:
     """Hub id or folder of the NLI classifier (roberta-large-mnli); naming one adds nli to auto."""
     nli_sentences: int | None = 3
     """Aligned sentences sampled for each pair of outputs; 3 as in the paper, None for all."""
+    judge: str | None = None
+    """MODEL@URL of the OpenAI-compatible endpoint that the metric judge_clusters asks (key: DIVMON_JUDGE_KEY)."""
     device: str | None = None
     """cpu, cuda, cuda:1, ...; a GPU where there is one, if not told."""
 
@@ -80,4 +82,5 @@ class SettingsDict(TypedDict, total=False):
     ead_vocab_size: int
     nli_model: str | None
     nli_sentences: int | None
+    judge: str | None
     device: str | None

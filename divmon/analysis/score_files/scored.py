@@ -9,10 +9,11 @@ from typing import Any
 
 from divmon.analysis.score_files.correctness import any_judged, corrects, judge_rows, quality_scores, reasons, summary
 from divmon.analysis.score_files.score_options import Settings
+from divmon.pipeline import asked
 from divmon.prompts.rows.completions import Row
 from divmon.scoring.metric_inputs import Outputs
 from divmon.scoring.scorer import Scored, Scorer
-from divmon.types import TRUNCATED_LIMIT, Score, Verdict
+from divmon.types import TRUNCATED_LIMIT, Prompt, Score, Verdict
 
 TASK = "file"
 """All rows of a file are scored as one task of this name."""
@@ -56,7 +57,10 @@ def sides(files: Sequence[tuple[str, Sequence[Row], Sequence[str]]], scorer: Sco
     found = []
     for (name, rows, categories), verdicts_P in zip(files, verdicts, strict=True):
         correct = corrects(verdicts_P) if verdicts_P and judged else None
-        outputs = Outputs(TASK, [str(row.id) for row in rows], categories, [row.outputs for row in rows], correct)
+        contents = [row.prompt if isinstance(row.prompt, str) else tuple(row.prompt) for row in rows]
+        prompts = [asked(Prompt("", content)) for content in contents]
+        ids, texts = [str(row.id) for row in rows], [row.outputs for row in rows]
+        outputs = Outputs(TASK, ids, categories, texts, correct, prompts=prompts if all(prompts) else None)
         scored = scorer.score([outputs], num_samples, distances=judged and len(files) > 1, at_ends=False)
         quality = quality_scores(TASK, rows, verdicts_P, num_samples) if verdicts_P and any_judged(verdicts_P) else []
         scores = scorer.figures.bounded([*scored.scores, *quality])

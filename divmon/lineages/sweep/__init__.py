@@ -11,16 +11,17 @@ import hashlib
 import itertools
 import json
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from divmon.lineages.checkpoint_selection import candidates
 from divmon.lineages.sweep.interpolation import Interpolation, check_vocabularies, merged
 from divmon.lineages.watch.checkpoints import Loader, Unusable
-from divmon.scoring.best_point import Choice, NoChoice, Point, Rule, choose, place, point_of, unsound
+from divmon.scoring.best_point import Choice, NoChoice, Point, Rule, choose, place
+from divmon.storage import best
 from divmon.storage.reader import FOLDER, Run, list_steps, read_run
 
 PER_ALPHA = 1000
@@ -114,14 +115,8 @@ class Sweep:
         return Frontier(points, heated, left_out, choice, why_not)
 
     def _points(self, run: Run) -> tuple[dict[float, Point], dict[float, str]]:
-        points, left_out = {}, {}
-        for step in run.steps:
-            snapshot = run.read(step, samples=False)
-            if reason := unsound(snapshot):
-                left_out[step / PER_ALPHA] = reason
-            else:
-                points[step / PER_ALPHA] = point_of(snapshot, self.metric)
-        return points, left_out
+        points, left_out = candidates(run, self.metric)
+        return {p.step / PER_ALPHA: p for p in points}, {step / PER_ALPHA: why for step, why in left_out.items()}
 
     # -- measuring
 
@@ -213,16 +208,14 @@ class Sweep:
     def _save(self, found: Frontier) -> None:
         """The chosen model with its tokenizer, put in place whole."""
         assert found.choice is not None
-        folder, new = self.out / MODEL, self.out / f"{MODEL}.new"
+        best.recover(self.out, MODEL)
+        folder, new = self.out / MODEL, best.being_written(self.out, MODEL)
         facts = {"alpha": found.alpha, "why": found.choice.why, "base": self.base, "tuned": self.tuned}
         if (folder / CHOSEN).is_file() and json.loads((folder / CHOSEN).read_bytes())["alpha"] == found.alpha:
             return
-        shutil.rmtree(new, ignore_errors=True)
         self.models.at(found.alpha).save_pretrained(new)
         self._tokenizer(self.tuned).save_pretrained(new)
-        (new / CHOSEN).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        new.rename(folder)
+        best.put_in_place(self.out, facts, MODEL, CHOSEN)
 
 
 def step_of(alpha: float) -> int:

@@ -28,6 +28,10 @@ from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from divmon.options import from_file
+from divmon.scoring.embedding_geometry import vendi_order1 as vendi_order1
+from divmon.scoring.embedding_geometry import without as without
+from divmon.scoring.partition import effective_number as effective_number
+from divmon.scoring.partition import entropy as entropy
 from divmon.scoring.segmentation import words as words
 from divmon.types import Figure
 
@@ -48,6 +52,8 @@ INPUTS = {
     " probability and negative log-likelihood (nats); NaN where not recorded",
     "stored_nll_PF": "float64 [P, 4], nats per token of the reference's completions under the model now and under the"
     " reference, and of completions now under the model now and under the reference; NaN where not measured",
+    "judged_PK": "list[list[int | None]], the class of approach that a judge puts each of a prompt's first 8 (correct)"
+    " answers in; not given where no judge or no prompt's text is at hand",
     "num_samples": "int, K: of more samples than K a figure that is not unbiased takes the first K",
     "vocab_size": "int, size of the tokenizer's vocabulary",
     "classify_nli": "list[(premise, hypothesis)] -> float64 [N, 3]: contradiction, neutral, entailment",
@@ -59,8 +65,14 @@ INPUTS = {
 EXPENSIVE = "nli"
 """The cost of metrics that "auto" measures in the first and last snapshot alone."""
 
-_MODELS = {"encoder": "text encoder", "code_encoder": "code encoder", "nli": "NLI classifier"}
+_MODELS = {
+    "encoder": "text encoder",
+    "code_encoder": "code encoder",
+    "nli": "NLI classifier",
+    "judge": "judge at an endpoint",
+}
 _MODEL_OF = {
+    "judged_PK": "judge",
     "classify_nli": "nli",
     "code_embeddings_PKD": "code_encoder",
     "embeddings_PKD": "encoder",

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from divmon.scoring.metrics import Figure, metric, words
+from divmon.scoring.metrics import Figure, effective_number, entropy, metric, without, words
 
 THRESHOLD = 0.7
 """Distance below which two answers say the same, where no final answer tells: `recipes/signals/same.py` has the pairs
@@ -62,21 +58,12 @@ def answer_clusters(
         else:
             direction_D = None if prompt_embeddings_PD is None else prompt_embeddings_PD[p]
             cluster_PK.append(_alike(texts, without(embeddings_PKD[p], direction_D)))
-    entropy_P = [_entropy([c for c in row[:num_samples] if c is not None]) for row in cluster_PK]
-    effective_P = [_effective([c for c in row if c is not None]) for row in cluster_PK]
+    entropy_P = [entropy(row[:num_samples]) for row in cluster_PK]
+    effective_P = [effective_number(row, _SIZE) for row in cluster_PK]
     return {
         "semantic_entropy": torch.tensor(entropy_P, dtype=torch.float64),
         "effective_answers": torch.tensor(effective_P, dtype=torch.float64),
     }
-
-
-def without(embeddings_KD: Tensor, direction_D: Tensor | None) -> Tensor:
-    """Unit vectors without their part along a direction; all of them where there is none."""
-    rows_KD = embeddings_KD.double()
-    if direction_D is not None:
-        unit_D = normalize(direction_D.double(), dim=-1)
-        rows_KD = rows_KD - (rows_KD @ unit_D)[:, None] * unit_D
-    return normalize(rows_KD, dim=-1)
 
 
 def distances(texts: list[str], unit_KD: Tensor) -> Tensor:
@@ -108,18 +95,3 @@ def _alike(texts: list[str | None], unit_KD: Tensor) -> list[str | None]:
             firsts.append(i)
         found[there[i]] = str(own)
     return found
-
-
-def _entropy(clusters: list[str]) -> float:
-    n = len(clusters)
-    if n < 2:
-        return math.nan
-    return max(0.0, -sum(size / n * math.log(size / n) for size in Counter(clusters).values()))
-
-
-def _effective(clusters: list[str]) -> float:
-    n = len(clusters)
-    if n < 2:
-        return math.nan
-    same = sum(size * (size - 1) for size in Counter(clusters).values()) / (n * (n - 1))
-    return _SIZE / (1 + (_SIZE - 1) * same)

@@ -13,7 +13,7 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor
 
-from divmon.scoring.metrics import Figure, metric
+from divmon.scoring.metrics import Figure, effective_number, metric
 
 _NUMBER = r"[-\u2212]?[$\u20ac\u00a3]?\d[\d,]*(?:\.\d+)?%?"
 _STEP = re.compile(rf"({_NUMBER})((?:\s*[-+*/\u00d7\u00f7\u2212x^]\s*{_NUMBER})+)\s*=\s*({_NUMBER})")
@@ -88,9 +88,8 @@ def approach(
         n = size.total()
         pairs = n * (n - 1) / 2
         apart = sum(size[a] * size[b] * _distance(a, b) for a, b in itertools.combinations(size, 2))
-        alike = sum(count * (count - 1) / 2 for count in size.values())
         means.append(apart / pairs if n >= 2 else torch.nan)
-        numbers.append(8 / (1 + 7 * alike / pairs) if n >= 2 else torch.nan)
+        numbers.append(effective_number(row))
     return {
         "approach": torch.tensor(means, dtype=torch.float64),
         "approaches": torch.tensor(numbers, dtype=torch.float64),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from divmon.scoring.metrics import Figure, metric
+from divmon.scoring.metrics import Figure, metric, vendi_order1
 
 
 def pairwise(code_embeddings_PKD: Tensor, program_mask_PK: Tensor) -> Tensor:
@@ -63,7 +63,5 @@ def code_embedding(
     similarity_PKK = (1 - distance_PKK).nan_to_num(0)[:, :num_samples, :num_samples] + torch.diag_embed(
         mask_PK[:, :num_samples].double()
     )
-    n_P = mask_PK[:, :num_samples].sum(1)
-    eigenvalues_PK = torch.linalg.eigvalsh(similarity_PKK / n_P.clamp(min=1)[:, None, None])
-    vendi_P = torch.special.entr(eigenvalues_PK.clamp(min=0)).sum(-1).exp()
-    return {"code_sbert": distance_PKK.nanmean((1, 2)), "code_vendi": vendi_P.where(n_P >= 2, torch.nan)}
+    vendi_P = vendi_order1(similarity_PKK, mask_PK[:, :num_samples])
+    return {"code_sbert": distance_PKK.nanmean((1, 2)), "code_vendi": vendi_P}

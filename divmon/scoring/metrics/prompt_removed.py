@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from divmon.scoring.metrics import Figure, metric
+from divmon.scoring.metrics import Figure, metric, vendi_order1, without
 
 
 @metric(
@@ -30,23 +29,20 @@ def prompt_removed(embeddings_PKD: Tensor, mask_PK: Tensor, prompt_embeddings_PD
     (exp of the entropy of the eigenvalues of the Gram matrix over n), over the first K.
 
     Returns:
-        `sbert_prompt_removed`, `vendi_prompt_removed` [P]; NaN below two answers.
+        `sbert_prompt_removed`, `vendi_prompt_removed` [P]; NaN below two answers that have a part beside the
+        prompt.
 
     >>> topic, a, b = torch.eye(3)
     >>> e = normalize(torch.stack([topic + a, topic + b]), dim=-1)[None]
     >>> prompt_removed(e, torch.ones(1, 2, dtype=torch.bool), topic[None])["sbert_prompt_removed"].round(decimals=6)
     tensor([1.], dtype=torch.float64)
     """
-    rows_PKD, unit_P1D = embeddings_PKD.double(), normalize(prompt_embeddings_PD.double(), dim=-1)[:, None]
-    rest_PKD = normalize(rows_PKD - (rows_PKD * unit_P1D).sum(-1, keepdim=True) * unit_P1D, dim=-1)
-    rest_PKD = rest_PKD * mask_PK[..., None]
+    rest_PKD = without(embeddings_PKD, prompt_embeddings_PD)
+    mask_PK = mask_PK & rest_PKD.any(-1)
     gram_PKK, n_P = rest_PKD @ rest_PKD.mT, mask_PK.sum(1).double()
-    pairs_P = n_P * (n_P - 1)
-    distance_P = 1 - (gram_PKK.sum((1, 2)) - gram_PKK.diagonal(dim1=1, dim2=2).sum(1)) / pairs_P
-    eigenvalues_PK = torch.linalg.eigvalsh(gram_PKK / n_P.clamp(min=1)[:, None, None]).clamp(min=0)
-    share_PK = eigenvalues_PK / eigenvalues_PK.sum(1, keepdim=True).clamp(
-        min=1e-12
-    )  # of answers along the prompt alone
-    vendi_P = torch.special.entr(share_PK).sum(1).exp()
-    figures = {"sbert_prompt_removed": distance_P.clamp(0, 2), "vendi_prompt_removed": vendi_P}
-    return {name: value_P.where(n_P >= 2, torch.nan) for name, value_P in figures.items()}
+    pair_PKK = (mask_PK[:, :, None] & mask_PK[:, None, :]).double()
+    cosine_P = ((gram_PKK * pair_PKK).sum((1, 2)) - n_P) / (n_P * (n_P - 1))
+    return {
+        "sbert_prompt_removed": (1 - cosine_P).clamp(0, 2).where(n_P >= 2, torch.nan),
+        "vendi_prompt_removed": vendi_order1(gram_PKK, mask_PK),
+    }

@@ -9,7 +9,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from divmon.scoring.metrics import Figure, metric
+from divmon.scoring.metrics import Figure, metric, vendi_order1
 
 _ALL_SUBSETS, _DRAWN_SUBSETS = 2000, 256
 # float64 numbers computed at once: on a CPU more leave its cache and cost several times as much.
@@ -90,19 +90,10 @@ def _at_once(values_P: Tensor, numbers: int | None = None) -> int:
 
 def _figures(gram_PKK: Tensor, mask_PK: Tensor, num_samples: int | None, seed: int) -> dict[str, Tensor]:
     return {
-        "vendi": _order1(gram_PKK[:, :num_samples, :num_samples], mask_PK[:, :num_samples]),
+        "vendi": vendi_order1(gram_PKK[:, :num_samples, :num_samples], mask_PK[:, :num_samples]),
         "vendi_at4": _order1_at_size(gram_PKK, mask_PK, 4, seed),
         "vendi2_at8": _order2_at_size(gram_PKK, mask_PK, 8),
     }
-
-
-def _order1(gram_PKK: Tensor, mask_PK: Tensor) -> Tensor:
-    n_P = mask_PK.sum(1)
-    present_PKK = mask_PK[:, :, None] & mask_PK[:, None, :]
-    eigenvalues_PK = torch.linalg.eigvalsh(gram_PKK * present_PKK / n_P.clamp(min=1)[:, None, None])
-    # Rounding leaves eigenvalues of -1e-17; a masked row adds a zero one, which has no entropy.
-    entropy_P = torch.special.entr(eigenvalues_PK.clamp(min=0)).sum(-1)
-    return entropy_P.exp().where(n_P >= 2, torch.nan)
 
 
 def _order1_at_size(gram_PKK: Tensor, mask_PK: Tensor, size: int, seed: int) -> Tensor:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-from divmon.sampling.serving.client import Client, Refused, Unanswered
+from divmon.sampling.serving.client import Refused, Unanswered
+from divmon.sampling.serving.judge import reply
 from divmon.storage.redaction import redacted
 
 logger = logging.getLogger("divmon")
-
-SECONDS = 120.0
-TRIES = 3
-MAX_TOKENS = 2048
 
 _ASK = """Judge how well the answer serves the person who wrote the request: is it helpful, correct, complete and clear?
 {reference}
@@ -69,24 +63,10 @@ def scores_of(
 
 
 def _reply(item: tuple[str, str, str | None], model: str, url: str) -> str:
-    """What the judge says; asked again after a pause where the server is busy or away."""
+    """What the judge says."""
     prompt, answer, reference = item
     told = f"\nA good answer for comparison:\n<reference>\n{reference}\n</reference>\n" if reference else ""
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": [{"role": "user", "content": _ASK.format(prompt=prompt, answer=answer, reference=told)}],
-        "temperature": 0.0,
-        "max_tokens": MAX_TOKENS,
-        "chat_template_kwargs": {"enable_thinking": False},
-    }
-    key = os.environ.get("DIVMON_JUDGE_KEY")
-    client = _client(url, key)
-    return client.ask("/chat/completions", body, lambda answer: str(answer["choices"][0]["message"]["content"]))
-
-
-@functools.cache
-def _client(url: str, key: str | None) -> Client:
-    return Client(url, api_key=key, timeout=SECONDS, retries=TRIES - 1)
+    return reply(url, model, _ASK.format(prompt=prompt, answer=answer, reference=told))
 
 
 def _score(reply: str) -> float:

@@ -217,9 +217,9 @@ class _Allowance:
 
 
 def _with(scorer: Scorer, *, dear: bool) -> Scorer:
-    """The same with the metrics alone that need a model, or that need none."""
+    """The same with the metrics alone that need a model, or that need none; a judge is not asked of rollouts."""
     part = copy.copy(scorer)
-    part.metrics = [metric for metric in scorer.metrics if (metric.cost != "cheap") == dear]
+    part.metrics = [m for m in scorer.metrics if (m.cost != "cheap") == dear and m.cost != "judge"]
     return part
 
 

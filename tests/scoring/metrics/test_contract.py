@@ -38,6 +38,7 @@ def inputs(texts_PK: list[list[str | None]]) -> dict[str, object]:
         "lengths_PK": torch.where(mask_PK, 7.0, torch.nan).double(),
         "likelihood_PKF": torch.where(mask_PK[..., None], torch.tensor([0.4, 0.2, 0.9, 0.5]), torch.nan).double(),
         "stored_nll_PF": torch.where(mask_PK.any(1)[:, None], torch.tensor([2.0, 1.0, 0.5, 1.5]), torch.nan).double(),
+        "judged_PK": [[None if text is None else len(text) % 3 for text in texts] for texts in texts_PK],
         "num_samples": mask_PK.shape[1],
         "vocab_size": 100,
         "classify_nli": lambda pairs: torch.tensor([[float(a != b), 0.0, float(a == b)] for a, b in pairs]).double(),
