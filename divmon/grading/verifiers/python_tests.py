@@ -28,7 +28,7 @@ def python_tests(
     Args:
         texts: answers; the program is taken from a fence, or bare, or as the rest of HumanEval's function.
         prompts: the prompt of each.
-        complete: parallel to `texts`, False where the token limit cut the answer off: a program that no fence closes
+        complete: parallel to `texts`, False where the token limit truncated the answer: a program that no fence closes
             is then no answer.
         allow_unsandboxed_code: run programs without bubblewrap where it cannot be had.
 
