@@ -15,6 +15,7 @@ from support import ROOT
 from support.browsers import browser as browser
 from support.journey import little_base as little_base
 
+from divmon import loggers
 from divmon.scoring import packaged_weights
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -50,10 +51,12 @@ def nothing_old_to_collect() -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_reference_of_another_test() -> None:
-    """A run takes the reference of the run before where nothing differs; the run of another test is not meant."""
+def nothing_of_another_test() -> None:
+    """A process takes the reference of the run before where nothing differs, and says a notice once; the run of another
+    test is not meant."""
     if reuse := sys.modules.get("divmon.training.reference_reuse"):
         reuse._last = None  # type: ignore[attr-defined]
+    loggers._noticed.clear()
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ class ExtractedProgram:
     written: str
     """What the answer itself has of it."""
     closed: bool
-    """A fence closes it; where none does, an answer that was cut off may end in the middle of it."""
+    """A fence closes it; where none does, a truncated answer may end in the middle of it."""
 
 
 def extract(text: str, names: Sequence[str] = (), prompt: str = "") -> ExtractedProgram | None:

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from divmon.loggers.terminal import clean, encodable, said
+from divmon.loggers.terminal import clean, encodable, is_watched, said, write
 from divmon.types import Change, Figure, Probe, Prompt, Sample, Score, Snapshot
 
 logger = logging.getLogger("divmon")
@@ -99,10 +99,24 @@ def say(line: str) -> None:
         logger.info("%s", said(line))
         return
     try:
-        tqdm.write(encodable(said(line), out), file=out)
-        out.flush()
+        if is_watched(sys.stderr):
+            tqdm.write(encodable(said(line), out), file=out)
+            out.flush()
+        else:  # in a file tqdm would draw the trainer's bar anew for each line
+            write(said(line), out)
     except Exception:  # closed, or what a program put in its place
         logger.info("%s", said(line))
+
+
+_noticed: set[tuple[str, str]] = set()
+
+
+def say_once(line: str, about: str) -> None:
+    """`say`, unless this process said the same about the same (a model): a program may train several times, and measure
+    beside it."""
+    if (line, about) not in _noticed:
+        _noticed.add((line, about))
+        say(line)
 
 
 FIRST, REST = "Diversity", "divmon"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from divmon.loggers import by_task, headline, say
-from divmon.loggers.terminal import Table, red
+from divmon.loggers.terminal import Table, is_watched, red
 from divmon.types import TERMS, TRUNCATED_LIMIT, Change, Probe, Snapshot
 
 CLOSING = 3
@@ -160,8 +160,7 @@ def progress_bar(title: str, total: int, *, shown: bool = True) -> Iterator[Call
     """A bar that is gone when done; gives the function that advances it. None where the output goes to a file."""
     from tqdm.auto import tqdm
 
-    seen = sys.stderr is not None and (getattr(sys.stderr, "isatty", bool)() or "ipykernel" in sys.modules)
-    disable = not (shown and seen)
+    disable = not (shown and is_watched(sys.stderr))
     with tqdm(total=total, desc=title, leave=False, disable=disable, dynamic_ncols=True, file=sys.stderr) as bar:
         yield bar.update
 

@@ -145,6 +145,11 @@ def _is_terminal(file: Any) -> bool:
     return bool(getattr(file, "isatty", None) and file.isatty())
 
 
+def is_watched(file: Any) -> bool:
+    """Whether a person sees what is written there as it comes, bars among it: a terminal, or a notebook."""
+    return _is_terminal(file) or "ipykernel" in sys.modules
+
+
 def _spelled(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i] << 8 | units[i + 1]:04x}" for i in range(0, len(units), 2))

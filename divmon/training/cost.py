@@ -21,7 +21,7 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Price:
-    """What a measurement takes: sampling and encoding, the bulk of it."""
+    """What a measurement takes: sampling, grading and scoring."""
 
     completions: int
     tokens: int
@@ -66,6 +66,10 @@ class Plan:
             f"divmon: one measurement = {self.price.completions:,} completions, up to {self.price.tokens:,} tokens:"
             f" {self.price}{of_reference}{self._of_training()}"
         )
+
+    def restated(self) -> str:
+        """The same of an ordinary measurement, once it is known what the reference took."""
+        return f"{self.price}{self._of_training()}"
 
     def _of_training(self) -> str:
         share = self.share(self.looks)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from divmon.grading.users_code import called, limited
-from divmon.loggers import Logger, close_all, show_all
+from divmon.grading import verifiers
+from divmon.grading.users_code import called, is_ours, limited
+from divmon.loggers import Logger, close_all, say, say_once, show_all
 from divmon.loggers.places import own_loggers
 from divmon.options import Options
 from divmon.pipeline import Pipeline
@@ -23,7 +26,6 @@ from divmon.storage.writer import Store
 from divmon.training import reference_reuse
 from divmon.training.alert_actions import Alarms
 from divmon.training.continuation import new_metrics, reference_to_go_on_with
-from divmon.training.cost import Price
 from divmon.training.distributed import Processes
 from divmon.training.process_shares import Spread
 from divmon.training.protocol import Asking
@@ -32,7 +34,7 @@ from divmon.training.setup import make_sampler, make_scorer
 from divmon.training.sharded_models import free_memory, sharding_of, unwrapped, whole
 from divmon.training.stored_texts import StoredTexts, WithStoredTexts
 from divmon.training.timing import Meter
-from divmon.types import Probe, Snapshot
+from divmon.types import Probe, Sample, Snapshot, Verdict
 from divmon.undisturbed import Peak, undisturbed_process
 
 ROOM = 0.7
@@ -183,10 +185,11 @@ class LiveRun:
         assert self.asking is not None
         options = self.options
         self.scorer = make_scorer(options, self.asking, model)
-        for line in [*self.asking.notes(), *self.asking.cannot_judge(), *self.scorer.notes()]:
-            self.say(line)
+        notices = [*self.asking.notes(), *self.asking.cannot_judge(), *self.scorer.notes()]
         drawn_by = self.engine if model is None else unwrapped(model)
         record = manifest(options, self.asking, self.scorer, drawn_by, self.processes.count)
+        for line in notices:
+            say_once(line, record["model"])
         self._record, before = record, None
         if options.reference not in ("first", "ref_model", "base"):
             before, left_out = reference_run(options.reference, record)
@@ -344,14 +347,32 @@ class LiveRun:
                 self._told.add((place, reason))  # a place that is down fails at every step
                 self.store.append("failures", fact)
 
-    def prices(self, model: Any) -> tuple[Price, Price]:
-        """What one measurement costs and what the reference does, timed; every process must call it."""
+    @contextmanager
+    def meter(self, model: Any) -> Iterator[Meter]:
+        """Times what a measurement takes; every process must come here."""
         assert self._sampler is not None and self.asking is not None
         self._sampler.use(unwrapped(model))
-        ordinary, reference = (self.asking.requests(self._num_samples(is_reference)) for is_reference in (False, True))
+        requests = self.asking.requests(self.options.num_samples)
         with self.whole(model):
-            meter = Meter(self._spread(model), ordinary, self.scorer)
-            return meter.price(ordinary), meter.price(reference)
+            yield Meter(self._spread(model), requests, None if self.scorer is None else self._score)
+
+    def _score(self, requests: Sequence[Request], engine: Engine) -> None:
+        """Grades and scores what an engine gives, for nobody to see: no function of the user's own is called for it."""
+        assert self.asking is not None and self.scorer is not None
+        asked = {request.key for request in requests}
+        probes = [
+            replace(probe, prompts=tuple(prompt for prompt in probe.prompts if (probe.name, prompt.id) in asked))
+            for probe in self.probes
+        ]
+        asking = self.asking
+
+        def ours(probe: Probe, samples: Sequence[Sample]) -> list[Verdict]:
+            rule = asking.verifier(probe)
+            return asking.grade(probe, samples) if rule is not None and verifiers.load(rule).is_ours else []
+
+        scorer = copy.copy(self.scorer)
+        scorer.metrics = [metric for metric in scorer.metrics if is_ours(metric.function)]
+        replace(self._pipeline(), scorer=scorer, grader=ours).measure(probes, requests, engine, step=-1)
 
     @property
     def probes(self) -> list[Probe]:
@@ -392,8 +413,6 @@ class LiveRun:
 
     def say(self, line: str) -> None:
         """Shows a person one line."""
-        from divmon.loggers.console import say
-
         say(line)
 
     def _bar(self, step: int, num_samples: int) -> Any:

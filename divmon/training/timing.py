@@ -8,23 +8,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from divmon.sampling import Drawing, Request
-from divmon.scoring.encoders import TextEncoder
-from divmon.scoring.scorer import Scorer
+from divmon.sampling import Drawing, Engine, Request
 from divmon.training.cost import Price
 from divmon.training.process_shares import Spread, having
+from divmon.types import Decoding, Sample
 from divmon.undisturbed import undisturbed
 
 TIMED_STEPS = 4
 """Decoding steps that are timed, fewer where answers are short."""
 TRIED_TOKENS = 32
 """New tokens of the completions that show how soon they end."""
-TIMED_TEXTS = 8
-"""Texts that an encoder is timed on: a batch of it on a CPU."""
-BACKWARD = 3.0
-"""A training step over a forward on the same tokens: the forward, and a backward of about two."""
+TIMED_TEXTS = (2, 8, 16)
+"""Completions of a prompt that scoring is timed on: a few, and K of them within the other two."""
 
 Clock = Callable[[], float]
+Score = Callable[[Sequence[Request], Engine], Any]
+"""Grades and scores what an engine gives for these requests, as a measurement does."""
 
 
 class Meter:
@@ -33,12 +32,12 @@ class Meter:
     Args:
         spread: the sampler with the processes that share its work; inside of what makes the model whole.
         requests: of an ordinary measurement.
-        scorer: None where another process scores.
+        score: None where another process scores.
         clock: seconds.
     """
 
     def __init__(
-        self, spread: Spread, requests: Sequence[Request], scorer: Scorer | None, clock: Clock = time.perf_counter
+        self, spread: Spread, requests: Sequence[Request], score: Score | None, clock: Clock = time.perf_counter
     ) -> None:
         self._spread, self._sampler, self._clock = spread, spread.sampler, clock
         self._sampler.prepare(requests)
@@ -47,23 +46,38 @@ class Meter:
         self._tokens = tried.tokens
         batch = max(self._batches(requests), key=_rows, default=[])
         self._time(batch)
-        self._per_text = 0.0 if scorer is None else self._encoding(scorer, requests[0])
+        self._scoring, self._per_text = (0.0, 0.0) if score is None else self._time_scoring(score, requests)
 
     def price(self, requests: Sequence[Request]) -> Price:
         """Of a measurement with these requests, for the batches in which this process would decode them."""
-        batches = self._batches(requests)
-        prefill = sum(self._prefill * sum(len(r.prompt.input_ids) for r in batch) for batch in batches)
-        steps = sum(self._step * self._weight(batch) * _limit(batch) for batch in batches)
+        prefill, steps, share = self._sampling(requests)
         count = sum(request.num_samples for request in requests)
-        limit = max((_limit(batch) for batch in batches), default=1)
-        share = self._share_of_limit(limit)
-        likely = None if share is None else prefill + (steps + count * self._per_text) * share
+        fixed, by_length = prefill + self._scoring, steps + count * self._per_text
         return Price(
             completions=count,
             tokens=sum(request.num_samples * request.decoding.max_new_tokens for request in requests),
-            seconds=prefill + steps + count * self._per_text,
-            likely=likely,
+            seconds=fixed + by_length,
+            likely=None if share is None else fixed + by_length * share,
         )
+
+    def generating(self, row: Sequence[int], tokens: int, rows: float, like: Request) -> float:
+        """About the seconds that this process takes to sample so many completions of a prompt, as trainers do that
+        learn from samples of their own.
+
+        Args:
+            row: token ids of the prompt; tokens: new ones at most; like: any request.
+        """
+        prompt = replace(like.prompt, input_ids=tuple(row))
+        count = math.ceil(rows * self._spread.processes.count)  # of all processes, of which this one has its share
+        prefill, steps, share = self._sampling([Request(prompt, Decoding(tokens, 1.0, 1.0), count)])
+        return prefill + steps * (1.0 if share is None else share)
+
+    def _sampling(self, requests: Sequence[Request]) -> tuple[float, float, float | None]:
+        """Seconds of the prefills, of the steps to the limit, and how far of it completions go on average."""
+        batches = self._batches(requests)
+        prefill = sum(self._prefill * sum(len(r.prompt.input_ids) for r in batch) for batch in batches)
+        steps = sum(self._step * self._weight(batch) * _limit(batch) for batch in batches)
+        return prefill, steps, self._share_of_limit(max((_limit(batch) for batch in batches), default=1))
 
     def _batches(self, requests: Sequence[Request]) -> list[list[Request]]:
         planned = getattr(self._sampler, "planned", None)
@@ -91,21 +105,19 @@ class Meter:
         self._step = max(several - one, 0.0) / steps
         self._timed_rows = max(1, _rows(batch))
 
-    def _encoding(self, scorer: Scorer, request: Request) -> float:
-        """Seconds by completion for the encoders, on texts as long as the limit allows."""
-        text, ids = request.prompt.text or " ", request.prompt.input_ids
-        characters = math.ceil(request.decoding.max_new_tokens * len(text) / max(1, len(ids)))
-        long = (text * (1 + characters // len(text)))[:characters]
-        seconds = 0.0
-        for cost in sorted({metric.cost for metric in scorer.metrics}):
-            encoder = scorer.resources.models.get(cost)
-            if isinstance(encoder, TextEncoder):
-                encoder.encode(["a text"])
-                began = self._clock()
-                encoder.encode([f"{i} {long}" for i in range(TIMED_TEXTS)]).sum().item()
-                seconds += (self._clock() - began) / TIMED_TEXTS
-        scorer.resources.release()
-        return seconds
+    def _time_scoring(self, score: Score, requests: Sequence[Request]) -> tuple[float, float]:
+        """Seconds of grading and scoring: once, and by completion, on a prompt of each task and texts as long as the
+        limit allows."""
+        first = list({request.prompt.task: request for request in reversed(requests)}.values())
+        few, least, most = TIMED_TEXTS
+        many = min(max(requests[0].num_samples, least), most)
+        seconds = []
+        for count in (few, few, many):  # the first warms up
+            began = self._clock()
+            score([replace(request, num_samples=count) for request in first], _Repeated())
+            seconds.append(self._clock() - began)
+        each = max(seconds[2] - seconds[1], 0.0) / (many - few)
+        return max(seconds[1] - few * each, 0.0), each / len(first)
 
     def _share_of_limit(self, limit: int) -> float | None:
         """How far completions go on average, of the limit, where each token is as likely the last as those tried."""
@@ -123,6 +135,21 @@ class Meter:
 
     def _draw(self, requests: Sequence[Request]) -> Drawing:
         return self._sampler.draw(requests, seed=0, step=-1)
+
+
+class _Repeated:
+    """An engine whose completions are their prompts over again, as long as the limit allows."""
+
+    name, reason = "repeated", "timing"
+
+    def draw(self, requests: Sequence[Request], **_: Any) -> Drawing:
+        return Drawing([sample for request in requests for sample in self._samples(request)])
+
+    def _samples(self, request: Request) -> list[Sample]:
+        text, limit = request.prompt.text or " ", request.decoding.max_new_tokens
+        characters = math.ceil(limit * len(text) / max(1, len(request.prompt.input_ids)))
+        long = (text * (1 + characters // len(text)))[:characters]
+        return [Sample(*request.key, i, f"{i} {long}", "eos", limit) for i in range(request.num_samples)]
 
 
 def _few(requests: Sequence[Request]) -> list[Request]:
@@ -160,21 +187,18 @@ def _longer(request: Request, tokens: int) -> Request:
     return replace(request, prompt=replace(request.prompt, input_ids=(*ids, *more)))
 
 
-def seconds_per_step(model: Any, rows: Sequence[Sequence[int]], rows_per_step: float) -> float | None:
-    """About what one training step takes, from one forward on a row of the training data; None where it cannot be read.
+def forward_seconds(model: Any, rows: Sequence[Sequence[int]]) -> float:
+    """What one forward takes on the row of middle length.
 
     Args:
-        rows: token ids of a few training rows.
-        rows_per_step: rows that this process trains on between two optimizer steps.
+        rows: token ids of a few training rows, at least one.
     """
     import torch
 
-    if not rows:
-        return None
     row = sorted(rows, key=len)[len(rows) // 2]
     ids = torch.tensor([list(row)], device=model.get_input_embeddings().weight.device)
     with undisturbed(model):
         model(input_ids=ids[:, :8])
         began = time.perf_counter()
         model(input_ids=ids).logits[0, -1, 0].item()
-        return (time.perf_counter() - began) * BACKWARD * rows_per_step
+        return time.perf_counter() - began

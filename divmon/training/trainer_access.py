@@ -110,6 +110,17 @@ def readable_rows(dataset: Any, count: int = 8) -> list[list[int]]:
 
     A row of preferences is both of its completions, one after the other, each with the prompt.
     """
+    ids = [_ids_of(row) for row in _first_rows(dataset, count)]
+    return [[int(token) for token in row] for row in ids if row is not None and len(row)]
+
+
+def prompts_of(dataset: Any, count: int = 8) -> list[Any]:
+    """Prompts of the first rows, texts or messages, of a data set as `readable_rows` takes it."""
+    prompts = [row.get("prompt") for row in _first_rows(dataset, count)]
+    return [tuple(prompt) if isinstance(prompt, list) else prompt for prompt in prompts if prompt]
+
+
+def _first_rows(dataset: Any, count: int) -> list[dict[str, Any]]:
     import datasets
 
     if not isinstance(dataset, datasets.Dataset | list | tuple):
@@ -117,12 +128,13 @@ def readable_rows(dataset: Any, count: int = 8) -> list[list[int]]:
     if isinstance(dataset, datasets.Dataset):
         dataset = dataset.with_format(None)  # a user's random transform would move the run's generators
     rows = [dataset[i] for i in range(min(count, len(dataset)))]
-    ids = [_ids_of(row) for row in rows if isinstance(row, dict)]
-    return [[int(token) for token in row] for row in ids if row is not None and len(row)]
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def _ids_of(row: dict[str, Any]) -> Any:
     if "chosen_ids" in row and "rejected_ids" in row:
         prompt = list(row.get("prompt_ids") or [])
         return [*prompt, *row["chosen_ids"], *prompt, *row["rejected_ids"]]
+    if "prompt_ids" in row and "completion_ids" in row:
+        return [*(row["prompt_ids"] or []), *row["completion_ids"]]
     return row.get("input_ids")

@@ -30,16 +30,15 @@ from divmon.training.budget import Budget
 from divmon.training.composition import Composition
 from divmon.training.composition.record import describe
 from divmon.training.composition.rows import parts_of
-from divmon.training.cost import Plan, Price, duration
+from divmon.training.cost import duration
 from divmon.training.distributed import Disconnected
 from divmon.training.likelihood_looks import LikelihoodLooks
 from divmon.training.live_run import LiveRun
 from divmon.training.loop_state import Host, Moment
+from divmon.training.pricing import Pricing
 from divmon.training.rollouts import Rollouts, watch_rollouts
 from divmon.training.schedule import Schedule
-from divmon.training.sharded_models import unwrapped
-from divmon.training.timing import seconds_per_step
-from divmon.training.trainer_access import candidate_model, readable_rows, reference_model
+from divmon.training.trainer_access import candidate_model, reference_model
 from divmon.types import Snapshot
 
 logger = logging.getLogger("divmon")
@@ -92,7 +91,7 @@ class TrainingRun:
         self._tried = -1
         self._latest: Snapshot | None = None
         self._cost = 0.0
-        self._measured = False
+        self._pricing = Pricing(self.live, self.schedule, host.max_steps)
 
     # -- what the loop says, in its order
 
@@ -217,9 +216,9 @@ class TrainingRun:
             live.say("divmon: the reference is the run's before, of the same weights, prompts and decoding")
         elif first:  # the reference samples more than the others
             self._cost *= self.options.num_samples / (self.options.reference_samples or 1)
-        if snapshot is not None and not again and not self._measured:
-            self._say_what_it_took(snapshot, live.seconds - before)
-            self._measured = True
+        if snapshot is not None and not again:
+            training = self._elapsed - live.seconds
+            self._pricing.restate(moment, snapshot, live.seconds - before, self._cost, training)
         if snapshot is not None and not snapshot.samples:
             raise RuntimeError(f"no prompt could be sampled: {next(iter(snapshot.missing.values()), 'no prompts')}")
         self._latest = snapshot
@@ -317,6 +316,10 @@ class TrainingRun:
     def _describe_data(self) -> None:
         self._composition = describe(self.live, self._parts, self._composition, self.host.world_size)
 
+    def _say_price(self, moment: Moment) -> None:
+        self._pricing.begin(moment, self.host)
+        self._cost = self._pricing.expected
+
     def _log_rollouts(self, moment: Moment) -> None:
         assert self._rollouts is not None
         began = time.perf_counter()
@@ -326,47 +329,6 @@ class TrainingRun:
             out = [o for o in self.live.loggers or [] if not isinstance(o, console)]
             self.live.show(snapshot.replace(decomposition={}), self._rollouts.probes, out)
         self.live.charge(time.perf_counter() - began)
-
-    def _say_price(self, moment: Moment) -> None:
-        """What measuring costs, timed by every process, said by the main one."""
-        live, host = self.live, self.host
-        ordinary, reference = live.prices(moment.model)
-        with live.whole(moment.model):
-            rows = readable_rows(host.train_dataset)
-            step = seconds_per_step(unwrapped(moment.model), rows, host.rows_per_step) if host.rows_per_step else None
-        if live.store is None:
-            return
-        assert live.asking is not None
-        shown = live.asking.requests(1)[0].prompt.text  # of this stage: the manifest's is of the line's first
-        live.say(f"divmon: a prompt as the model sees it: {shown!r}")
-        self._cost = ordinary.expected
-        plan = self._plan(moment, ordinary, reference, step)
-        for line in (plan.sentence(), plan.advice(self.options.num_prompts, self.options.num_samples)):
-            if line:
-                live.say(line)
-        said = {**vars(ordinary), "reference": vars(reference), "share_of_training": plan.share(plan.looks)}
-        live.store.update(price=live.store.manifest.get("price") or said)
-        live.store.append("prices", {"step": self._numbered(moment.step), **said})
-
-    def _plan(self, moment: Moment, ordinary: Price, reference: Price, step: float | None) -> Plan:
-        """Of the steps to come; `step` is what one of them takes."""
-        planned = [s for s in self.schedule.planned(self.host.max_steps) if s >= moment.step]
-        begins = self.live.reference is None
-        later = planned[1:] if begins else planned
-        kept = sum(self.schedule.listed(s) or s == self.host.max_steps for s in later)
-        training = None if step is None else step * max(self.host.max_steps - moment.step, 0)
-        budget = self.options.max_overhead
-        return Plan(ordinary, reference if begins else None, len(later), kept, training or None, budget)
-
-    def _say_what_it_took(self, snapshot: Snapshot, seconds: float) -> None:
-        """After the first measurement of this training: real figures in place of the price."""
-        took = snapshot.provenance["seconds"]
-        parts = ", ".join(f"{name} {duration(one)}" for name, one in took.items())
-        whose = "the reference" if snapshot.provenance["num_samples"] > self.options.num_samples else "the measurement"
-        self.live.say(
-            f"divmon: {whose} took {duration(seconds)} ({parts}); from here on one measurement likely takes"
-            f" {duration(self._cost)}"
-        )
 
     def _finish(self) -> None:
         live, elapsed = self.live, self._elapsed

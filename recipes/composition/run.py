@@ -179,7 +179,7 @@ def predict(mixture: Mixture, seed: int) -> dict[str, Any]:
 
 
 def done(results: Path) -> set[tuple[str, int]]:
-    """What the file holds already; a line that a kill cut off counts as missing."""
+    """What the file holds already; a line that a kill left incomplete counts as missing."""
     found = set()
     for line in results.read_text().splitlines() if results.exists() else ():
         try:

@@ -60,7 +60,7 @@ TRAINED: dict[str, Any] = {
 
 def solutions(source: str, file: str | None) -> dict[str, str]:
     """Question -> a solution of this source, without the calculator's annotations (<<2*3=6>>): a small model that is
-    taught them may loop in <<<< until it is cut off."""
+    taught them may loop in <<<< until it is truncated."""
     if file is None:
         rows: Any = load_dataset("openai/gsm8k", source, split="train")
     else:

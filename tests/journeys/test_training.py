@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.journey import read_healthy, run_divmon, run_script
+from support.journey import assert_no_debris, read_healthy, run_divmon, run_script
 
 SFT = """
 from trl import SFTConfig, SFTTrainer
@@ -35,6 +35,7 @@ def test_the_callback_without_options(tmp_path: Path) -> None:
     assert "sbert" in set(run.decomposition.metric)
     assert set(run.scores[run.scores.metric == "ast_distinct"].step) == {0, 4, 8}
     assert "divmon: step 8: starter sbert" in seen
+    assert_no_debris(seen)
 
 
 @pytest.mark.slow
@@ -89,7 +90,7 @@ def test_grpo_with_its_rollouts(tmp_path: Path) -> None:
                           callbacks=[DiversityCallback(every=3, rollouts=True, {FEW})])
     trainer.train()
     """
-    run_script(script, tmp_path)
+    assert_no_debris(run_script(script, tmp_path))
     read_healthy(tmp_path / "runs/grpo", [0, 3, 6])
     rollouts = read_healthy(tmp_path / "runs/grpo/_divmon/rollouts", [2, 4, 6])
     assert {"reward", "reward_std"} <= set(rollouts.scores.metric)

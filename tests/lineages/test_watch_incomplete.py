@@ -68,10 +68,10 @@ def test_a_checkpoint_still_growing_is_not_touched(trained: Path, run: Path) -> 
     ("spoil", "reason"),
     [
         (lambda c: (c / "trainer_state.json").unlink(), "trainer_state.json, which is written last, is not there"),
-        (lambda c: (c / "trainer_state.json").write_text('{"global_'), "trainer_state.json is cut off"),
+        (lambda c: (c / "trainer_state.json").write_text('{"global_'), "trainer_state.json is incomplete"),
         (lambda c: _shard(c)[0].unlink(), "model-00001-of-"),
         (lambda c: _shard(c)[1].write_bytes(b"short"), "model-00002-of-"),
-        (lambda c: (_shard(c), (c / "model.safetensors.index.json").write_text("{")), "index.json is cut off"),
+        (lambda c: (_shard(c), (c / "model.safetensors.index.json").write_text("{")), "index.json is incomplete"),
     ],
 )
 def test_what_is_missing_is_said(trained: Path, run: Path, spoil: Callable[[Path], Any], reason: str) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 
 import pytest
 from support.hosts import PROBE, Measures, snapshot, train
 
-from divmon.loggers import say
+from divmon.loggers import say, say_once
 from divmon.loggers.console import closing_table, console, line, notes, number, progress_bar
 from divmon.scoring.figure_registry import Registry
 from divmon.types import Change, Sample, Score, Snapshot
@@ -140,6 +141,21 @@ def test_the_bar_counts_and_goes(capsys: pytest.CaptureFixture[str], monkeypatch
     with progress_bar("divmon: step 3", 4, shown=False) as done:
         done(4)
     assert capsys.readouterr().err == ""
+
+
+def test_in_a_file_a_line_does_not_draw_the_trainers_bar_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    from tqdm.auto import tqdm
+
+    with tqdm(total=3, file=sys.stderr):
+        capsys.readouterr()
+        say("divmon: a line")
+        assert capsys.readouterr() == ("divmon: a line\n", "")
+
+
+def test_a_notice_is_said_once_of_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    for model in ("a", "a", "b"):
+        say_once("divmon: a notice", model)
+    assert capsys.readouterr().out == "divmon: a notice\n" * 2
 
 
 @pytest.mark.parametrize("output", ["none", "ascii", "closed"])

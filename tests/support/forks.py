@@ -58,7 +58,7 @@ def run(
         }
         programs = [asked | {"env": variables | named} for named in _group(ranks)]
         codes = _ask(programs, timeout, meanwhile)
-        seen = [path.read_text(encoding="utf-8", errors="replace") for path in (out, err)]
+        seen = [path.read_bytes().decode("utf-8", errors="replace") for path in (out, err)]
     return subprocess.CompletedProcess(list(arguments), next(filter(None, codes), 0), *seen)
 
 

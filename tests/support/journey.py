@@ -6,6 +6,7 @@ Only sizes are cut here (steps, prompts, new tokens); a journey that sets any ot
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -77,6 +78,18 @@ def run_python(command: Sequence[str], folder: Path, timeout: float = 280) -> st
     for bad in FAILED:
         assert bad not in seen, seen[-4000:]
     return seen
+
+
+def assert_no_debris(seen: str) -> None:
+    """In the files that one training's output went to: no bar of ours, no carriage return in a line of ours, and none
+    of them twice.
+
+    Raises:
+        AssertionError: there is.
+    """
+    ours = [line for line in seen.split("\n") if "divmon: " in line]
+    assert ours and not [line for line in ours if "\r" in line or re.search(r"divmon: step \d+: +\d+%", line)], seen
+    assert len(set(ours)) == len(ours), seen
 
 
 def read_healthy(folder: Path, steps: Sequence[int]) -> Any:

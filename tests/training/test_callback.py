@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,8 +56,7 @@ def test_curves_stand_in_the_hosts_own_tensorboard_and_its_loss_is_intact(
         assert value == pytest.approx(means[step], rel=1e-6)
     printed = capsys.readouterr().out
     assert "divmon: one measurement = 8 completions, up to 64 tokens: at most" in printed
-    assert "divmon: the reference took" in printed and "one measurement likely takes" in printed
-    assert "% of training at this schedule" in printed
+    assert re.search(r"divmon: the reference took .* from here on one measurement: at most .* % of training", printed)
     assert "a prompt as the model sees it: 'what is 0 plus 0?'" in printed
     assert "divmon: paired change since the reference, at step 30" in printed
     assert tokenizer_seen[0] == tokenizer_seen[1]

@@ -53,7 +53,9 @@ def adapted(model: Any) -> Any:
         ("online_dpo", False, {}),
     ],
 )
-def test_training_is_the_same_run(tmp_path: Path, kind: str, adapter: bool, args: dict[str, Any]) -> None:
+def test_training_is_the_same_run(
+    tmp_path: Path, kind: str, adapter: bool, args: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     def train(callbacks: Any, out: Path) -> Any:
         model = runs.model(attention_dropout=0.1)
         trainer = trainers.trainer(kind, out, callbacks, lora(model) if adapter else model, **args)
@@ -67,6 +69,17 @@ def test_training_is_the_same_run(tmp_path: Path, kind: str, adapter: bool, args
     assert divmon.read_run(tmp_path).steps == [0, 2, 4, 6]
     trains = [(name, p.requires_grad) for name, p in theirs.model.named_parameters()]
     assert [(name, p.requires_grad) for name, p in ours.model.named_parameters()] == trains
+    assert_the_price_is_said(capsys.readouterr().out)
+
+
+def assert_the_price_is_said(printed: str) -> None:
+    """Before the first step, after the reference and after the first steps: each time as a share of the training."""
+    lines = [line for line in printed.splitlines() if "one measurement" in line]
+    begins = ["divmon: one measurement = 8 completions", "divmon: the reference took", "divmon: a training step takes"]
+    assert len(lines) == len(begins) and all(map(str.startswith, lines, begins)), printed
+    assert "; of the reference, 16: at most" in lines[0]
+    assert all("at most" in line and "% of training at this schedule" in line for line in lines), printed
+    assert all("likely" in line for line in lines[1:])
 
 
 def test_a_reward_model_is_left_in_peace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,17 +29,15 @@ def test_the_price_is_that_of_a_measurement_at_the_token_limit(tmp_path: Path) -
     live._sampler.eos_token_ids = []  # type: ignore[attr-defined]
     requests = live.asking.requests(8)
     spread = live._spread(model)
-    said, took, scored = [], [], None
+    said, took = [], []
     for _ in range(2):
-        price = Meter(spread, requests, live.scorer, clock=time.process_time).price(requests)
+        price = Meter(spread, requests, live._score, clock=time.process_time).price(requests)
         began = time.process_time()
-        drawing = spread.draw(requests, seed=0, step=1)
-        texts = [sample.text for sample in drawing.samples]
-        scored = live.scorer.resources.models["encoder"].encode(texts)  # type: ignore[operator, union-attr]
+        measured = live._pipeline().measure(live.probes, requests, spread, step=1)
         said.append(price.seconds)
         took.append(time.process_time() - began)
     live.close()
-    assert scored is not None and drawing.tokens == price.tokens == 4 * 8 * 24 and price.likely is None
+    assert measured.snapshot.provenance["tokens_drawn"] == price.tokens == 4 * 8 * 24 and price.likely is None
     assert 1 / 1.5 < min(said) / min(took) < 1.5
 
 

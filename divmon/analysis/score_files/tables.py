@@ -104,7 +104,7 @@ def _paper(view: dict[str, Any]) -> Table:
 
 
 def _shown(figures: dict[str, Any]) -> dict[str, Any]:
-    """Without what repeats: at k = 1 the accuracy or 1, and where no output was cut off the accuracy again."""
+    """Without what repeats: at k = 1 the accuracy or 1, and where no output was truncated the accuracy again."""
     repeats = (
         {"accuracy_no_answer_wrong"} if figures.get("accuracy_no_answer_wrong") == figures.get("accuracy") else set()
     )

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from divmon.types import Prompt, Verdict
+from divmon.types import TRUNCATED, Prompt, Verdict
 
 _LANGUAGES = frozenset(
     [
@@ -221,7 +221,7 @@ def verdict(text: str, prompt: Prompt, complete: bool, loose: bool = False) -> V
     if not prompt.row or not prompt.row.get("instruction_id_list"):
         return Verdict(None, "no row with 'instruction_id_list' and 'kwargs'")
     if not complete:
-        return Verdict(None, "cut off before its end")
+        return Verdict(None, TRUNCATED)
     broken, unknown = unmet(text, prompt.row, loose)
     if broken:
         return Verdict(False, f"not met: {', '.join(broken)}")

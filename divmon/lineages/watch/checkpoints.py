@@ -57,7 +57,7 @@ class Checkpoint:
         except OSError:
             raise NotWhole(f"{STATE}, which is written last, is not there") from None
         except ValueError:
-            raise NotWhole(f"{STATE} is cut off") from None
+            raise NotWhole(f"{STATE} is incomplete") from None
 
     @property
     def identity(self) -> str:
@@ -91,7 +91,7 @@ class Checkpoint:
                 try:
                     shards = json.loads((self.path / name).read_bytes())["weight_map"].values()
                 except (ValueError, KeyError):
-                    raise NotWhole(f"{name} is cut off") from None
+                    raise NotWhole(f"{name} is incomplete") from None
                 return [self.path / shard for shard in sorted(set(shards))]
         raise Unusable(self._in_pieces() or f"holds no weights: looked for {', '.join((*names, *indexes))}")
 

@@ -106,7 +106,7 @@ class TrainerVLLM:
         return drawing
 
     def _fits(self, request: Request, drawing: Drawing) -> bool:
-        """Whether vLLM's context holds a request; one that it does not is missing, not cut short."""
+        """Whether vLLM's context holds a request; one that it does not is missing, not truncated."""
         vllm = self.trainer.vllm_generation
         limit = vllm.max_model_length
         if limit is None and vllm.mode == "colocate":

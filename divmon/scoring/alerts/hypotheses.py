@@ -183,9 +183,9 @@ def repetition(before: Figures, now: Figures, delta: float) -> Finding | None:
 
 
 def length(before: Figures, now: Figures, delta: float) -> Finding | None:
-    """Null: the share of completions without content or without end rose by at most SHARE. x_p = now - then - SHARE.
+    """Null: the share of completions without content or clipped rose by at most SHARE. x_p = now - then - SHARE.
 
-    Without content: empty. Without end: stopped by the token limit after their answer; those stopped before it are of
+    Without content: empty. Clipped: stopped by the token limit after their answer; those stopped before it are of
     the kind `truncation`. Longer or shorter answers are no fault in themselves.
     """
 

@@ -20,7 +20,7 @@ TITLES = {
 
 _RISEN = {
     "repetition": "of a text that repeats itself",
-    "length": "of completions empty or without end",
+    "length": "of completions empty or at the token limit",
     "truncation": "of completions without an answer",
 }
 

@@ -132,7 +132,7 @@ def rewarded(
 
 
 def _answer(completion: str | list[Message]) -> str | None:
-    """What a completion answers, without its reasoning; None where it was cut off inside it."""
+    """What a completion answers, without its reasoning; None where it was truncated inside it."""
     if not isinstance(completion, str):
         said = [turn.get("content") or "" for turn in completion if turn["role"] == "assistant"]
         last = said[-1] if said else ""

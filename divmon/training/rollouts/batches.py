@@ -65,7 +65,7 @@ def tokenizer_of(trainer: Any) -> Any:
 
 
 def _ends(trainer: Any) -> set[int]:
-    """Tokens that close a completion, as the trainer itself counts those that were cut off."""
+    """Tokens that close a completion, as the trainer itself counts those that were truncated (`clipped_ratio`)."""
     tokenizer = tokenizer_of(trainer)
     return {*(getattr(trainer, "eos_token_ids", None) or [tokenizer.eos_token_id]), tokenizer.pad_token_id}
 
