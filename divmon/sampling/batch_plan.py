@@ -2,9 +2,9 @@
 generated all they may.
 
 A row that ends hands its place in the cache to those that go on. So a batch is sized by the lengths that the same
-prompts had before, where they are known, and not by their limits. Against taking a new prompt's row into each place that
-falls free (continuous batching) this keeps all rows at one position: no mask, and no reading of the longest row's
-length for all. On length distributions of post-trained models it needs 1.3 to 3.2 times fewer steps than limits do.
+prompts had before, where they are known, and not by their limits. Against taking the row of a new prompt into each
+place that falls free (continuous batching) this keeps all rows at one position: no mask, and no reading of the longest
+row's length for all. Where most completions end early it takes up to three times fewer steps than limits do.
 """
 
 from __future__ import annotations

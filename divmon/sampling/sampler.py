@@ -253,7 +253,7 @@ class Sampler:
         self._waits |= decoded.waited
         self._note = decoded.note or self._note
         lengths, ended = decoded.lengths_R.tolist(), decoded.ended_R.tolist()
-        for row, (unit, index) in enumerate((unit, index) for unit in units for index in unit.indices):
+        for row, (unit, index) in enumerate((u, index) for u in units for index in u.indices):
             tokens = decoded.tokens_RT[row, : lengths[row]].tolist()
             finish: Finish = "eos" if ended[row] else "length"
             sample = from_ids(self.renderer, unit.request, index, tokens[:-1] if ended[row] else tokens, finish)
