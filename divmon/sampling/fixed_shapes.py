@@ -50,10 +50,7 @@ class FixedForward:
         self.windows = [layer.window for layer in layers]
         keys = self.rooms[0].rooms[0]
         rows, device = len(keys), keys.device
-        self.capacity = min(room.rooms[0].shape[-2] for room in self.rooms)
-        for room in self.rooms:
-            for states in room.rooms:
-                states[..., length:, :].zero_()  # masked, but not a number times zero is not a number
+        self._clear()
         self.ids = torch.zeros(rows, 1, dtype=torch.long, device=device)
         self.position = torch.zeros(1, dtype=torch.long, device=device)
         self.shape = (rows, self.capacity)
@@ -72,6 +69,8 @@ class FixedForward:
     def __call__(self, token_r: torch.Tensor) -> torch.Tensor:
         """The logits [rows, vocabulary] after one more token in each running row."""
         count = len(token_r)
+        if self.length == self.capacity:
+            self._widen(count)
         self.ids[:count, 0] = token_r
         self.position.fill_(self.length)
         self.length += 1
@@ -91,6 +90,20 @@ class FixedForward:
         for room in self.rooms:
             room.length = self.length
         Room.select_in_all(self.rooms, keep)
+
+    def _widen(self, count: int) -> None:
+        """More tokens for each of the rows that are left; what was captured has the old places."""
+        self.graph, self.ids = None, self.ids[:count]
+        for room in self.rooms:
+            room.length = self.length
+            room.widen(count, self.length + 1)
+        self._clear()
+
+    def _clear(self) -> None:
+        self.capacity = min(room.width for room in self.rooms)
+        for room in self.rooms:
+            for states in room.rooms:
+                states[..., self.length :, :].zero_()  # masked, but not a number times zero is not a number
 
     def _size(self, count: int) -> tuple[int, int]:
         """Rows and length of the next forward, rounded up."""

@@ -13,31 +13,42 @@ import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 
-def growing_cache(config: Any, capacity: int) -> DynamicCache:
-    """A cache for this model with room for `capacity` tokens a row.
+def growing_cache(config: Any, capacity: int, tokens: int | None = None) -> DynamicCache:
+    """A cache for this model with room for `capacity` tokens a row, and for `tokens` in all, where they are fewer: each
+    row then gets its share of them, and a larger one as rows leave.
 
     Layers of kinds other than full and sliding attention (linear attention, quantised, indexed) stay as they are. So
     do windows shorter than half the capacity: keeping all tokens would cost more memory than copying saves time.
     """
     cache = _GrowingCache(config=config)
-    cache.layers = [_with_room(layer, capacity) for layer in cache.layers]
+    cache.layers = [_with_room(layer, capacity, tokens) for layer in cache.layers]
     return cache
 
 
-def _with_room(layer: Any, capacity: int) -> Any:
+def _with_room(layer: Any, capacity: int, tokens: int | None) -> Any:
     if type(layer) is DynamicLayer:
-        return GrowingLayer(capacity)
+        return GrowingLayer(Room(capacity, tokens))
     if type(layer) is DynamicSlidingWindowLayer and capacity <= 2 * layer.sliding_window:
-        return GrowingSlidingLayer(capacity, layer.sliding_window)
+        return GrowingSlidingLayer(Room(capacity, tokens), layer.sliding_window)
     return layer
 
 
 class Room:
-    """Tensors [rows, heads, capacity, dim], in use the first `rows` rows and the first `length` tokens of them."""
+    """Tensors [rows, heads, width, dim], in use the first `rows` rows and the first `length` tokens of them.
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity, self.rows, self.length = capacity, 0, 0
+    Args:
+        capacity: of a row at most.
+        tokens: of all rows; as many as they may come to where None.
+    """
+
+    def __init__(self, capacity: int, tokens: int | None = None) -> None:
+        self.capacity, self.tokens, self.rows, self.length = capacity, tokens, 0, 0
         self.rooms: list[torch.Tensor] = []
+
+    @property
+    def width(self) -> int:
+        """Tokens that a row may have as it is."""
+        return self.rooms[0].shape[-2]
 
     def write(self, states: tuple[torch.Tensor, torch.Tensor]) -> None:
         if not self.rooms:
@@ -46,9 +57,8 @@ class Room:
             self.rows, self.length = len(states[0]), states[0].shape[-2]
             return
         end = self.length + states[0].shape[-2]
-        if end > self.rooms[0].shape[-2]:
-            self.capacity = max(self.capacity, 2 * end)
-            self.repeat(1)
+        if end > self.width:
+            self.widen(self.rows, end)
         for room, state in zip(self.rooms, states, strict=True):
             room[: self.rows, :, self.length : end] = state
         self.length = end
@@ -57,14 +67,37 @@ class Room:
         return [room[: self.rows, :, start : self.length] for room in self.rooms]
 
     def repeat(self, times: int) -> None:
-        """Each row `times` times, in a room of the final length."""
-        repeated = []
-        for part in self.written():
-            rows, heads, length, dim = part.shape
-            room = part.new_empty(rows, times, heads, self.capacity, dim)
-            room[..., :length, :] = part.unsqueeze(1)
-            repeated.append(room.flatten(0, 1))
-        self.rooms, self.rows = repeated, self.rows * times
+        """Each row `times` times, in a room of the final length, or as wide as there is room for."""
+        rows = self.rows * times
+        width = self._share(rows, self.length + 1)
+        for i, part in enumerate(self.written()):
+            room = _laid_out(
+                part.new_empty(max(self.tokens or 0, rows * width) * part[0, :, 0].numel()), part, rows, width
+            )
+            room.unflatten(0, (-1, times))[..., : self.length, :] = part.unsqueeze(1)
+            self.rooms[i] = room
+        self.rows = rows
+
+    def widen(self, rows: int, needed: int) -> None:
+        """Lays the first `rows` rows out anew, each with its share of the same memory.
+
+        Raises:
+            MemoryError: which is less than `needed` tokens, as fewer rows have ended than was expected.
+        """
+        if self.tokens is None:  # more of a prompt than its ids, as soft prompts bring
+            self.capacity = max(self.capacity, 2 * needed)
+        width = self._share(rows, needed)
+        for i, room in enumerate(self.rooms):
+            held = room[:rows, :, : self.length].clone()
+            memory = room if self.tokens is not None else room.new_empty(rows * width * held[0, :, 0].numel())
+            self.rooms[i] = _laid_out(memory, room, rows, width)
+            self.rooms[i][:, :, : self.length] = held
+
+    def _share(self, rows: int, needed: int) -> int:
+        width = self.capacity if self.tokens is None else min(self.capacity, self.tokens // rows)
+        if width < needed:
+            raise MemoryError(f"{rows} rows of {needed} tokens are more than the {self.tokens} that the cache may hold")
+        return width
 
     @staticmethod
     def select_in_all(rooms: Sequence[Room], rows: torch.Tensor) -> None:
@@ -80,6 +113,13 @@ class Room:
             for states in room.rooms if len(to) else ():
                 there, here = to.to(states.device), come.to(states.device)
                 states[there, :, : room.length] = states[here, :, : room.length]
+
+
+def _laid_out(memory: torch.Tensor, like: torch.Tensor, rows: int, width: int) -> torch.Tensor:
+    """A room [rows, heads, width, dim] at the beginning of what lies behind `memory`."""
+    heads, dim = like.shape[1], like.shape[-1]
+    strides = (heads * width * dim, width * dim, dim, 1)
+    return memory.as_strided((rows, heads, width, dim), strides, 0)
 
 
 class _GrowingCache(DynamicCache):
@@ -124,9 +164,9 @@ class _Roomy:
 class GrowingLayer(_Roomy, DynamicLayer):
     """Full attention."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, room: Room) -> None:
         super().__init__()
-        self.room = Room(capacity)
+        self.room = room
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -142,9 +182,9 @@ class GrowingLayer(_Roomy, DynamicLayer):
 class GrowingSlidingLayer(_Roomy, DynamicSlidingWindowLayer):
     """Sliding attention: all tokens are kept, the window's are shown."""
 
-    def __init__(self, capacity: int, sliding_window: int) -> None:
+    def __init__(self, room: Room, sliding_window: int) -> None:
         super().__init__(sliding_window=sliding_window)
-        self.room = Room(capacity)
+        self.room = room
         self.window = sliding_window - 1
 
     def update(

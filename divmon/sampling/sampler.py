@@ -8,20 +8,22 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from divmon.prompts.rendering import Renderer
-from divmon.sampling import Drawing, Request
+from divmon.sampling import Drawing, Request, devices
 from divmon.sampling.batch_memory import cache_token_budget, logit_tokens, most_rows
+from divmon.sampling.batch_plan import Budget, Lengths, Unit, halves
 from divmon.sampling.completions import from_ids
 from divmon.sampling.context_length import context_length, fitting, what_does_not_fit, width_limit
-from divmon.sampling.engines import Batch, DecodeBatch, Lockstep, NonFiniteLogits, TooLate, left_pad
+from divmon.sampling.engines import Batch, DecodeBatch, Drawn, Lockstep, NonFiniteLogits, TooLate, left_pad
 from divmon.sampling.engines.generate import generate
 from divmon.sampling.engines.live import live
 from divmon.sampling.generation_config import put_aside
@@ -33,25 +35,6 @@ from divmon.types import Finish
 from divmon.undisturbed import is_out_of_memory, memory_handed_back, release_memory, undisturbed
 
 logger = logging.getLogger("divmon")
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """Samples `first .. first + count - 1` of a request: what batches are made of."""
-
-    request: Request
-    first: int
-    count: int
-
-    @property
-    def indices(self) -> range:
-        """The numbers of its samples."""
-        return range(self.first, self.first + self.count)
-
-    @property
-    def row_tokens(self) -> int:
-        """That the cache holds of one of them."""
-        return len(self.request.prompt.input_ids) + self.request.decoding.max_new_tokens
 
 
 class Sampler:
@@ -105,6 +88,7 @@ class Sampler:
         self._waits = False
         """Whether a distribution was so flat that tokens are chosen one step at a time."""
         self._checked = how != "auto"
+        self._lengths, self._budget = Lengths(), Budget(sys.maxsize, 0, sys.maxsize, math.inf)
         self._completing = functools.cache(functools.partial(completing_tokens, renderer))
         generation = getattr(model, "generation_config", None)
         self.eos_token_ids = sorted(renderer.eos_token_ids(getattr(generation, "eos_token_id", None)))
@@ -145,10 +129,8 @@ class Sampler:
         copies = weights_cast_once(self.model, self.max_memory_gb)
         with memory_handed_back(), undisturbed(self.model), copies as self._casting:
             self.prepare(requests)
-            batches = list(self._batches(self._units(fit)))
-            for i in range(self._largest(len(batches))):
+            for batch in self._in_step(self._batches(self._units(fit), sized=self._sizes)):
                 late = self._largest(time.monotonic() > self._deadline)
-                batch = batches[i] if i < len(batches) else []
                 if late:
                     drawing.missing |= {unit.request.key: str(TooLate()) for unit in batch}
                 elif batch:
@@ -183,8 +165,8 @@ class Sampler:
         else:
             self._reason = f"greedy tokens equal to generate's{self._aside}"
 
-    def _units(self, requests: Sequence[Request]) -> list[_Unit]:
-        return [_Unit(request, request.first, request.num_samples) for request in requests]
+    def _units(self, requests: Sequence[Request]) -> list[Unit]:
+        return [Unit(request, request.first, request.num_samples) for request in requests]
 
     def planned(self, requests: Sequence[Request]) -> list[list[Request]]:
         """The batches that `draw` would decode, one after the other; of processes in step each must ask."""
@@ -192,26 +174,35 @@ class Sampler:
         batches = self._batches(self._units(fit))
         return [[replace(u.request, first=u.first, num_samples=u.count) for u in batch] for batch in batches]
 
-    def _batches(self, units: list[_Unit]) -> Iterator[list[_Unit]]:
-        """Prompts of like length and number of samples together, as many as the budget holds and as are worth it."""
+    def _batches(self, units: list[Unit], sized: bool = False) -> Iterator[list[Unit]]:
+        """What is decoded together, one after the other.
+
+        Args:
+            sized: by how long completions were before.
+        """
         dtype, beside = self._casting.dtype, 0
-        budget = self.max_batch_tokens
-        if budget is None:
-            budget, beside = cache_token_budget(self.model, self.max_memory_gb, dtype), logit_tokens(self.model, dtype)
-        budget = -self._largest(-budget)
-        rows, widest = most_rows(self.model), width_limit(self.model)
-        units = [part for unit in units for part in _parts(unit, min(rows, budget // (unit.row_tokens + beside)))]
-        batch: list[_Unit] = []
-        for unit in sorted(units, key=lambda u: (u.count, u.row_tokens)):
-            together = [*batch, unit]
-            width, count = _width(together), unit.count * len(together)
-            full = (width + beside) * count > budget or count > rows or width > widest
-            if batch and (full or unit.count != batch[0].count):
-                yield batch
-                together = [unit]
-            batch = together
-        if batch:
-            yield batch
+        tokens = self.max_batch_tokens
+        if tokens is None:
+            tokens, beside = cache_token_budget(self.model, self.max_memory_gb, dtype), logit_tokens(self.model, dtype)
+        tokens = -self._largest(-tokens)
+        self._budget = Budget(tokens, beside, most_rows(self.model), width_limit(self.model))
+        return self._budget.batches(units, self._lengths if sized else None)
+
+    @property
+    def _sizes(self) -> bool:
+        """Whether batches are sized by how long completions were. On a CPU it would be for nothing, as a step takes as
+        long as it has rows; of processes in step none can take a batch apart that does not fit after all."""
+        device = next(self.model.parameters()).device
+        return self.name == "live" and self.together is None and devices.queued(device)
+
+    def _in_step(self, batches: Iterator[list[Unit]]) -> Iterator[list[Unit]]:
+        """The batches, and empty ones while other processes still have some."""
+        if self.together is None:  # made one at a time: what one shows of lengths, the next is sized by
+            yield from batches
+            return
+        planned = list(batches)
+        for i in range(self._largest(len(planned))):
+            yield planned[i] if i < len(planned) else []
 
     def _largest(self, value: int) -> int:
         return int(value) if self.together is None else self.together.largest(int(value))
@@ -221,7 +212,7 @@ class Sampler:
         return generate if self.name == "generate" else live
 
     def _draw_units(
-        self, units: list[_Unit], seed: int, step: int, drawing: Drawing, progress: Callable[[int], None]
+        self, units: list[Unit], seed: int, step: int, drawing: Drawing, progress: Callable[[int], None]
     ) -> None:
         """Decodes a batch; where memory runs out or a row is not finite, its halves, down to one sample, then skips it
         with the reason."""
@@ -245,33 +236,34 @@ class Sampler:
             if len(units) == units[0].count == 1:
                 self._note_too_large(units[0].row_tokens, first_line)
         else:
-            self._waits |= decoded.waited
-            self._note = decoded.note or self._note
-            lengths, ended = decoded.lengths_R.tolist(), decoded.ended_R.tolist()
-            row = 0
-            for unit in units:
-                for index in unit.indices:
-                    tokens = decoded.tokens_RT[row, : lengths[row]].tolist()
-                    finish: Finish = "eos" if ended[row] else "length"
-                    drawn = tokens[:-1] if ended[row] else tokens
-                    sample = from_ids(self.renderer, unit.request, index, drawn, finish)
-                    if decoded.likelihood_RT3 is not None:
-                        sample = replace(sample, likelihood=of_sample(decoded.likelihood_RT3[row, : sample.n_tokens]))
-                    drawing.samples.append(sample)
-                    drawing.tokens += lengths[row]
-                    row += 1
-            progress(row)
+            self._keep(units, decoded, drawing)
+            progress(len(decoded.lengths_R))
             return
         # Out of the except block, so that the traceback no longer holds the batch's tensors.
         release_memory()
         # Of a model that diverged every sample fails: its prompts are told apart, not its samples.
-        halves = [] if whole or (diverged and len(units) == 1) else _halve(units)
-        if not halves:
+        smaller = [] if whole or (diverged and len(units) == 1) else halves(units)
+        if not smaller:
             drawing.missing |= {unit.request.key: reason for unit in units}
-        for half in halves:
+        for half in smaller:
             self._draw_units(half, seed, step, drawing, progress)
 
-    def _that_may_fit(self, units: list[_Unit], drawing: Drawing) -> list[_Unit]:
+    def _keep(self, units: list[Unit], decoded: Drawn, drawing: Drawing) -> None:
+        """Makes samples of what was decoded."""
+        self._waits |= decoded.waited
+        self._note = decoded.note or self._note
+        lengths, ended = decoded.lengths_R.tolist(), decoded.ended_R.tolist()
+        for row, (unit, index) in enumerate((u, index) for u in units for index in u.indices):
+            tokens = decoded.tokens_RT[row, : lengths[row]].tolist()
+            finish: Finish = "eos" if ended[row] else "length"
+            sample = from_ids(self.renderer, unit.request, index, tokens[:-1] if ended[row] else tokens, finish)
+            if decoded.likelihood_RT3 is not None:
+                sample = replace(sample, likelihood=of_sample(decoded.likelihood_RT3[row, : sample.n_tokens]))
+            drawing.samples.append(sample)
+            self._lengths.add(unit, lengths[row : row + 1])
+        drawing.tokens += sum(lengths)
+
+    def _that_may_fit(self, units: list[Unit], drawing: Drawing) -> list[Unit]:
         """Without those that are as long as one that did not fit by itself, which settles it for them."""
         reason = f"out of memory: a single sample of {self._too_large} tokens does not fit"
         drawing.missing |= {unit.request.key: reason for unit in units if unit.row_tokens >= self._too_large}
@@ -287,7 +279,7 @@ class Sampler:
             )
         self._too_large = min(self._too_large, tokens)
 
-    def _batch(self, units: list[_Unit], seed: int, step: int) -> Batch:
+    def _batch(self, units: list[Unit], seed: int, step: int) -> Batch:
         count, decoding = units[0].count, units[0].request.decoding
         ids, mask = left_pad([unit.request.prompt.input_ids for unit in units])
         limits = torch.tensor([unit.request.decoding.max_new_tokens for unit in units]).repeat_interleave(count)
@@ -315,37 +307,11 @@ class Sampler:
             deadline=self._deadline,
             together=self.together,
             waits=self._waits,
+            cache_tokens=self._budget.cache(units) if self._sizes else None,
             likelihood_R=torch.tensor([i < recorded(u.request.num_samples) for u in units for i in u.indices])
             if self.likelihood
             else None,
         )
-
-
-def _width(batch: list[_Unit]) -> int:
-    """Tokens of each row of a batch: all have room for the longest prompt and the longest completion."""
-    prompt = max(len(unit.request.prompt.input_ids) for unit in batch)
-    return prompt + max(unit.request.decoding.max_new_tokens for unit in batch)
-
-
-def _parts(unit: _Unit, most: int) -> list[_Unit]:
-    """A prompt whose samples do not fit a batch together is prefilled more than once."""
-    most = max(1, most)
-    starts = range(0, unit.count, most)
-    return [_Unit(unit.request, unit.first + at, min(most, unit.count - at)) for at in starts]
-
-
-def _halve(units: list[_Unit]) -> list[list[_Unit]]:
-    if len(units) > 1:
-        middle = len(units) // 2
-        return [units[:middle], units[middle:]]
-    unit = units[0]
-    if unit.count == 1:
-        return []
-    left = unit.count // 2
-    return [
-        [_Unit(unit.request, unit.first, left)],
-        [_Unit(unit.request, unit.first + left, unit.count - left)],
-    ]
 
 
 def _idle(together: Lockstep | None, deadline: float) -> Batch:

@@ -98,9 +98,11 @@ def asked(lengths: tuple[int, ...], stop: tuple[str, ...] = ()) -> list[Request]
     return [Request(RenderedPrompt("task", f"p{i}", "", own), decoding, 4) for i, own in enumerate(prompts)]
 
 
-def drawn(model: Any, lengths: tuple[int, ...], stop: tuple[str, ...] = (), **options: Any) -> list[Sample]:
+def drawn(
+    model: Any, lengths: tuple[int, ...], stop: tuple[str, ...] = (), step: int = 0, **options: Any
+) -> list[Sample]:
     sampler = Sampler(model, Renderer(tiny.tokenizer(), chat=False), how="live", **options)
-    return sampler.draw(asked(lengths, stop), seed=0, step=0).samples
+    return sampler.draw(asked(lengths, stop), seed=0, step=step).samples
 
 
 @pytest.mark.parametrize("family", ["olmo3", "gpt2"])
@@ -152,6 +154,46 @@ def test_forwards_at_fixed_shapes_draw_the_same_samples(
     assert sampler.draw(asked((9, 12, 14, 10)), seed=0, step=0).samples == growing
     assert sampler.reason.startswith("asked for by sampler='live'" + reason)
     assert bool(reason) == ("no CUDA graph" in sampler.reason)
+
+
+@pytest.mark.parametrize(("family", "window", "graphs"), [("llama", None, False), ("olmo3", 40, True)])
+def test_a_batch_has_as_many_rows_as_the_cache_holds_by_the_lengths_seen_before(
+    queued: None, family: str, window: int | None, graphs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that end hand their place to those that go on: the same samples in far fewer steps, in the same memory."""
+    monkeypatch.setattr("divmon.sampling.devices.replays", lambda device: graphs)
+    monkeypatch.setattr("divmon.sampling.fixed_shapes.LENGTHS", 16)
+    monkeypatch.setattr("divmon.sampling.fixed_shapes.FEWEST_ROWS", 2)
+    model = tiny.model(family, **({} if window is None else {"sliding_window": window}))
+    model.generation_config.eos_token_id = list(range(5, 20))
+    lengths = (9, 12, 14, 10, 9, 12, 10, 11)
+    room = 4 * (14 + 40) * 4
+    expected = drawn(model, lengths, step=1)
+    sampler = Sampler(model, Renderer(tiny.tokenizer(), chat=False), how="live", max_batch_tokens=room)
+    sizes: list[int] = []
+    hook = model.register_forward_pre_hook(
+        lambda module, args, given: sizes.append(len(given["input_ids"])), with_kwargs=True
+    )
+    steps = []
+    for step in (0, 1):
+        samples = sampler.draw(asked(lengths), seed=0, step=step).samples
+        steps.append(len(sizes))
+        sizes.clear()
+    hook.remove()
+    assert samples == expected
+    assert len({sample.n_tokens for sample in samples}) > 10
+    assert steps[1] < 0.6 * steps[0]
+
+
+def test_rows_that_are_longer_than_seen_before_are_drawn_in_smaller_batches(queued: None) -> None:
+    model = tiny.model("llama")
+    expected = drawn(model, (9, 12, 14, 10))
+    sampler = Sampler(model, Renderer(tiny.tokenizer(), chat=False), how="live", max_batch_tokens=500)
+    for unit in sampler._units(asked((9, 12, 14, 10))):
+        sampler._lengths.add(unit, [1])
+    [*planned] = sampler._batches(sampler._units(asked((9, 12, 14, 10))), sized=True)
+    assert len(planned) == 1
+    assert sampler.draw(asked((9, 12, 14, 10)), seed=0, step=0).samples == expected
 
 
 def test_memory_that_is_reserved_and_not_used_is_handed_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ from support import SUPPORT, tiny
 
 from divmon.prompts.rendering import Renderer
 from divmon.sampling import Request
+from divmon.sampling.batch_plan import Unit
 from divmon.sampling.engines.live import live
-from divmon.sampling.sampler import Sampler, _Unit
+from divmon.sampling.sampler import Sampler
 from divmon.types import Decoding, Prompt, RenderedPrompt, Sample
 
 TEXTS = ["what is one plus two?", "what?", "it is three. what is one plus one plus two plus two?", "is it one?"]
@@ -50,7 +51,7 @@ def test_a_batch_has_room_for_its_longest_prompt_beside_its_longest_completion()
     sampler = Sampler(wide("llama"), Renderer(tiny.tokenizer(TEXTS), chat=False), max_batch_tokens=33_000)
     sizes = [(2000, 50), (2000, 50), (50, 2000), (50, 2000), (10, 10), (10, 10)]
     units = [
-        _Unit(Request(RenderedPrompt("task", str(i), "", (1,) * prompt), Decoding(max_new_tokens=new), 4), 0, 4)
+        Unit(Request(RenderedPrompt("task", str(i), "", (1,) * prompt), Decoding(max_new_tokens=new), 4), 0, 4)
         for i, (prompt, new) in enumerate(sizes)
     ]
     batches = list(sampler._batches(units))

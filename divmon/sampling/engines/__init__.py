@@ -44,6 +44,8 @@ class Batch:
     """Processes that share each layer's parameters, so that all must forward equally often."""
     waits: bool = False
     """Whether to ask the device at each token, which very flat distributions with top-p need."""
+    cache_tokens: int | None = None
+    """That the cache may hold in all, fewer than all rows may come to; what does not fit after all is a MemoryError."""
     likelihood_R: torch.Tensor | None = None
     """Rows whose tokens' `divmon.sampling.likelihood.token_likelihood` is recorded, bool; None for no row."""
 

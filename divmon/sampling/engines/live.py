@@ -45,7 +45,7 @@ def _decode(model: Any, batch: Batch) -> Drawn:
     own_steps = len(prompts.given_SR) + batch.max_new_tokens
     steps = own_steps if batch.together is None else batch.together.largest(own_steps)
     rows, every = Rows(device, batch, prompts.given_SR, steps), devices.check_every(device)
-    logits, cache = forward.prefill(prompts, device, steps)
+    logits, cache = forward.prefill(prompts, steps, batch.cache_tokens)
     logits = logits.repeat_interleave(batch.num_samples, dim=0)
     cache.batch_repeat_interleave(batch.num_samples)
     following, note = _following(forward, cache, prompts, batch, steps)
@@ -149,13 +149,13 @@ class _Forward:
         self.flash = "flash" in self.attention
         self.device = model.get_input_embeddings().weight.device
 
-    def prefill(self, prompts: Prompts, device: torch.device, new_tokens: int) -> tuple[torch.Tensor, Any]:
+    def prefill(self, prompts: Prompts, new_tokens: int, cache_tokens: int | None) -> tuple[torch.Tensor, Any]:
         from divmon.sampling.kv_cache import growing_cache
 
-        cache = growing_cache(self.config, prompts.ids_PL.shape[1] + new_tokens)
-        mask_PL = prompts.mask_PL.to(device)
+        cache = growing_cache(self.config, prompts.ids_PL.shape[1] + new_tokens, cache_tokens)
+        mask_PL = prompts.mask_PL.to(self.device)
         positions = (mask_PL.cumsum(-1) - 1).clamp(min=0)
-        return self(prompts.ids_PL.to(device), mask_PL if prompts.padded else None, positions, cache), cache
+        return self(prompts.ids_PL.to(self.device), mask_PL if prompts.padded else None, positions, cache), cache
 
     def __call__(
         self, ids: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor, cache: Any
