@@ -132,4 +132,4 @@ class Pricing:
 
 def _parts(snapshot: Snapshot) -> list[tuple[str, float]]:
     """What a measurement's time went into, in seconds."""
-    return [(name, s) for name, s in snapshot.provenance["seconds"].items()]
+    return list(snapshot.provenance["seconds"].items())
