@@ -33,7 +33,7 @@ def prompt_removed(embeddings_PKD: Tensor, mask_PK: Tensor, prompt_embeddings_PD
         prompt.
 
     >>> topic, a, b = torch.eye(3)
-    >>> e = normalize(torch.stack([topic + a, topic + b]), dim=-1)[None]
+    >>> e = torch.nn.functional.normalize(torch.stack([topic + a, topic + b]), dim=-1)[None]
     >>> prompt_removed(e, torch.ones(1, 2, dtype=torch.bool), topic[None])["sbert_prompt_removed"].round(decimals=6)
     tensor([1.], dtype=torch.float64)
     """
