@@ -3,6 +3,8 @@
     python recipes/smollm2/train.py base           measures the model before any training
     python recipes/smollm2/train.py sft-one        SFT on one source: GSM8K's solutions
     python recipes/smollm2/train.py sft-mixture    SFT on as many rows of GSM8K's solutions and its socratic dialogs
+    python recipes/smollm2/train.py sft-mostly     the same, four solutions for each dialog
+    python recipes/smollm2/train.py sft-socratic   SFT on the dialogs alone
     python recipes/smollm2/train.py dpo            DPO from sft-mixture: the plain solution before the socratic one
     python recipes/smollm2/train.py grpo           GRPO from sft-mixture, rewarded by the verifier that measures
 
@@ -18,6 +20,7 @@ import json
 import random
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,7 @@ from divmon.lineages.miniature import draw_problem
 from divmon.scoring.packaged_weights import folder
 from divmon.training.rewards import math_answer
 
-STEPS = {"sft-one": 16, "sft-mixture": 16, "dpo": 6, "grpo": 4}
+STEPS = {"sft-one": 16, "sft-mixture": 16, "sft-mostly": 16, "sft-socratic": 16, "dpo": 6, "grpo": 4}
 BATCH = 4
 MEASURED = {
     "num_prompts": 24,
@@ -78,10 +81,13 @@ def said(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
 
 
-def sft_rows(sources: dict[str, dict[str, str]], n: int, rng: random.Random) -> Dataset:
-    """`n` questions that all sources answer, each source as often as the others; equal seeds ask the same questions."""
+def sft_rows(
+    sources: dict[str, dict[str, str]], n: int, rng: random.Random, turn: Sequence[str] | None = None
+) -> Dataset:
+    """`n` questions that all sources answer, by the sources in turn (`turn`: a name as often as it is to come); equal
+    seeds ask the same questions."""
     asked = rng.sample(sorted(set.intersection(*map(set, sources.values()))), n)
-    names = sorted(sources)
+    names = turn or sorted(sources)
     return Dataset.from_list(
         [
             {"prompt": turns(q), "completion": said(sources[names[i % len(names)]][q]), "source": names[i % len(names)]}
@@ -103,9 +109,16 @@ def model_of(stage: str, out: Path, seed: int) -> tuple[Any, Any]:
     return get_peft_model(model, lora), tokenizer
 
 
+def turn_of(stage: str, files: dict[str, str]) -> list[str]:
+    """The sources of a stage, each as often as it comes in a turn."""
+    if stage in ("sft-one", "sft-mostly", "sft-socratic"):
+        return ["main"] * {"sft-one": 1, "sft-mostly": 4}.get(stage, 0) + ["socratic"] * (stage != "sft-one")
+    return ["main", "socratic", *sorted(files.keys() - {"main", "socratic"})]
+
+
 def trainer_of(stage: str, arguments: argparse.Namespace, folder_: Path) -> Any:
     files, seed = dict(pair.split("=", 1) for pair in arguments.data), arguments.seed
-    names = ["main"] if stage == "sft-one" else ["main", "socratic", *sorted(files.keys() - {"main", "socratic"})]
+    names = sorted(set(turn_of(stage, files)))
     model, tokenizer = model_of(stage, arguments.out, seed)
     steps, rng = arguments.steps or STEPS[stage], random.Random(seed)
     settings = {**TRAINED, "output_dir": str(folder_), "max_steps": steps, "seed": seed}
@@ -134,8 +147,9 @@ def trainer_of(stage: str, arguments: argparse.Namespace, folder_: Path) -> Any:
         return DPOTrainer(
             **common, args=DPOConfig(**settings), train_dataset=Dataset.from_list(pairs), callbacks=[callback]
         )
+    rows = sft_rows(sources, BATCH * steps, rng, turn_of(stage, files))
     args = SFTConfig(**settings, learning_rate=5e-4, max_length=384)
-    return SFTTrainer(**common, args=args, train_dataset=sft_rows(sources, BATCH * steps, rng), callbacks=[callback])
+    return SFTTrainer(**common, args=args, train_dataset=rows, callbacks=[callback])
 
 
 def main() -> None:
