@@ -90,14 +90,14 @@ def _across(composition: Any) -> Table:
 
 def _predictors(of: dict[str, float]) -> str:
     """What the data say of the whole mixture, and what they do not."""
-    from divmon.training.composition.predictors import UNKNOWN
+    from divmon.training.composition.predictors import EVIDENCE
 
     same = of["same_prompt"]
     apart = "-" if same is None or math.isnan(same) else f"{same:.3f}"
     return (
         f"the mixture (SBERT of {of['rows']} rows): completions of the same or near prompts {of['conditional']:.3f},"
         f" of the same prompt {apart}, of one source {of['within_source']:.3f}; entropy of the sources"
-        f" {of['teacher_entropy']:.2f} nats\n{UNKNOWN}"
+        f" {of['teacher_entropy']:.2f} nats; form {of['form']:.3f}, form_decoded {of['form_decoded']:.3f}\n{EVIDENCE}"
     )
 
 

@@ -16,11 +16,10 @@ from typing import Any
 sys.path.append(str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parents[1] / "smollm2"))
 import train
-from run import SAMPLED_ROWS, TEMPERATURE, TOP_P
+from run import SAMPLED_ROWS
 
 from divmon import read_run
 from divmon.scoring.encoders import TextEncoder
-from divmon.training.composition.form import form
 from divmon.training.composition.predictors import predictors
 
 STAGES = ("sft-one", "sft-mostly", "sft-mixture", "sft-socratic")
@@ -33,11 +32,7 @@ def said_by_the_data(stage: str, files: dict[str, str], encode: Any) -> dict[str
     rows = train.sft_rows(sources, SAMPLED_ROWS, random.Random(0), turn)
     sample = [(row["source"], row["prompt"][-1]["content"], row["completion"][0]["content"]) for row in rows]
     found = predictors(sample, encode)
-    return {
-        "conditional": found.conditional,
-        "form": form(sample, encode),
-        "form_decoded": form(sample, encode, temperature=TEMPERATURE, top_p=TOP_P),
-    }
+    return {"conditional": found.conditional, "form": found.form, "form_decoded": found.form_decoded}
 
 
 def left(folder: Path) -> dict[str, float]:

@@ -38,8 +38,6 @@ SEEDS = {1: (0, 1, 2), 2: (0, 1)}
 BASE = {1: 0, 2: 1}
 """Which base model a round trains."""
 RESULTS = {1: HERE / "results.jsonl", 2: HERE / "results2.jsonl"}
-TEMPERATURE, TOP_P = 0.6, 0.95
-"""Of all samples."""
 STEPS, TOKENS, LEARNING_RATE = 30, 480, 1e-3
 """Of each training; completion tokens of a step, at least."""
 PROMPTS, SAMPLES = 32, 8
@@ -167,15 +165,10 @@ def encoder() -> Any:
 
 def predict(mixture: Mixture, seed: int) -> dict[str, Any]:
     """What the data alone say."""
-    from divmon.training.composition.form import form
     from divmon.training.composition.predictors import predictors
 
     sample = [(r["source"], r["prompt"], r["completion"]) for r in itertools.islice(rows(mixture, seed), SAMPLED_ROWS)]
-    encode = encoder().encode
-    return predictors(sample, encode).as_dict() | {
-        "form": form(sample, encode),
-        "form_decoded": form(sample, encode, temperature=TEMPERATURE, top_p=TOP_P),
-    }
+    return predictors(sample, encoder().encode).as_dict()
 
 
 def done(results: Path) -> set[tuple[str, int]]:

@@ -12,7 +12,7 @@ import torch
 from divmon.cli import main
 from divmon.training.composition import Composition
 from divmon.training.composition.form import decoded_shares, form, without_content
-from divmon.training.composition.predictors import UNKNOWN, predictors
+from divmon.training.composition.predictors import EVIDENCE, predictors
 from divmon.training.composition.rows import TextRow
 from divmon.training.composition.sources import PROMPTS, Gathered, rows_of_mixture
 
@@ -103,14 +103,12 @@ def test_the_sample_of_a_mixture_has_the_shares_of_its_sources() -> None:
     assert len(asked - {prompt for source, prompt, _ in rows if source == "large"}) <= 1, "the same prompts of both"
 
 
-def test_divmon_data_shows_them_and_says_that_it_does_not_know(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_divmon_data_shows_them_and_what_they_have_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, out = tmp_path / "rows.jsonl", tmp_path / "out.json"
     rows = [{"prompt": f"What is {i // 2} plus 1?", "completion": f"It is {i // 2 + 1}, I say."} for i in range(12)]
     file.write_text("\n".join(map(json.dumps, rows)) + "\n")
     main(["data", str(file), "--embedder", "minilm", "--metrics", "sbert", "--json", str(out)])
     shown = capsys.readouterr().out
     assert "completions of the same or near prompts 0." in shown and "of the same prompt 0.000" in shown
-    assert UNKNOWN in shown
+    assert "form_decoded 0." in shown and EVIDENCE in shown
     assert Composition.read(out).predictors["teachers"] == 1

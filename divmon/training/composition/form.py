@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+TEMPERATURE, TOP_P = 0.6, 0.95
+"""The paper's decoding, which is divmon's default."""
 NEAREST = 16
 """Rows of the nearest prompts that a row's completion is compared with."""
 _WORD = re.compile(r"\w+")
@@ -69,8 +71,6 @@ def form(
     """
     import torch
 
-    from divmon.training.composition.predictors import embedded
-
     if len(rows) < 2:
         raise ValueError(f"expected two rows or more, got {len(rows)}")
     counts = Counter(source for source, *_ in rows)
@@ -83,3 +83,10 @@ def form(
     apart_NM = (1 - said @ said.mT).clamp(min=0).gather(1, nearest_NM)
     weight_NM = weight_N[:, None] * weight_N[nearest_NM]
     return float((weight_NM * apart_NM).sum() / weight_NM.sum()) if weight_NM.sum() > 0 else math.nan
+
+
+def embedded(texts: list[str], encode: Encode) -> Any:
+    """Embeddings [N, D]; each distinct text is read once."""
+    distinct = list(dict.fromkeys(texts))
+    place = {text: i for i, text in enumerate(distinct)}
+    return encode(distinct).double().cpu()[[place[text] for text in texts]]
