@@ -37,8 +37,8 @@ def said_by_the_data(stage: str, files: dict[str, str], encode: Any) -> dict[str
 
 def left(folder: Path) -> dict[str, float]:
     """Of the last measurement of a run, the figures of all prompts."""
-    last = read_run(folder / "_divmon").snapshots[-1]
-    return {score.metric: score.mean for score in last.scores}
+    run = read_run(folder / "_divmon")
+    return {score.metric: score.mean for score in run.read(run.steps[-1], samples=False).scores}
 
 
 def main() -> None:
