@@ -17,15 +17,15 @@ class Lock:
     """Held from its making until `release`. Raises RuntimeError: another process holds it."""
 
     def __init__(self, folder: Path) -> None:
+        self._pid = os.getpid()
         real = os.path.realpath(folder)
         earlier = _HELD.get(real)
         # Of a training that never reached its end: an error in a step, Ctrl-C, a retry after out of memory. A forked
         # child has a copy of its parent's, which is not its own.
-        self.taken_over = earlier is not None and earlier.held and earlier._pid == os.getpid()
+        self.taken_over = earlier is not None and earlier.held and earlier._pid == self._pid
         if earlier is not None and self.taken_over:
             earlier.release()
         self._file = (folder / "lock").open("a+", encoding="utf-8")
-        self._pid = os.getpid()
         if fcntl is not None:
             with contextlib.suppress(OSError):  # some network file systems have no locks; a run there goes on without
                 self._take(folder)
