@@ -97,7 +97,7 @@ def obstacles(first: Settings, second: Settings) -> Iterator[Obstacle]:
             f"{RESCORE}, by the first {fewer} samples of each prompt",
         )
     if first.verifier != second.verifier:
-        yield Obstacle("verifier", first.verifier, second.verifier, f"{RESCORE}, judged by {first.verifier}")
+        yield Obstacle("verifier", first.verifier, second.verifier, f"{RESCORE}, graded by {first.verifier}")
     for cost in sorted(first.models.keys() | second.models.keys()):
         models = first.models.get(cost, "unknown"), second.models.get(cost, "unknown")
         if models[0] != models[1]:

@@ -27,7 +27,7 @@ With --reference:
 Figures that depend on the number of outputs take the first K of each prompt, the most that both files have.
 
 exit code: 0 all was done; 2 wrong usage, or nothing could be scored or compared; 3 some rows or metrics were left out,
-or --task could judge nothing, each named with its reason on stderr, and the rest was done."""
+or --task could grade nothing, each named with its reason on stderr, and the rest was done."""
 
 
 def _sentences(text: str) -> int | None:
@@ -41,12 +41,12 @@ class Flags(Settings):
     FILE.jsonl holds one prompt a line:
       {"id"?, "prompt", "outputs": [...], "correct"?: [true|false|null, ...], "task"?, "gold"?, "row"?}
     "prompt" is text or a list of messages. In "outputs" null stands for a completion without an answer, in "correct"
-    for one that could not be judged. The number of outputs may differ; without an id, line 7 is called "line-7". Rows
+    for one that is ungradable. The number of outputs may differ; without an id, line 7 is called "line-7". Rows
     of the tasks humaneval, mbpp and cruxeval are code; so are rows without a task when a metric of programs is named.
 
-    Verdicts: "correct" is taken as it is, and wins over judging. Rows without it are judged where they or --task name a
-    task with a verifier, by "gold", the right answer, or by "row", the row of the task's data set, for tasks whose gold
-    is more than a text (humaneval, mbpp, ifeval, truthfulqa).
+    Correctness: "correct" is taken as it is, before any verifier. Rows without it are graded where they or --task name
+    a task with a verifier, by "gold", the right answer, or by "row", the row of the task's data set, for tasks whose
+    gold is more than a text (humaneval, mbpp, ifeval, truthfulqa).
 
     With --reference a loss of diversity is split into quality control (wrong answers removed) and narrowing."""
 

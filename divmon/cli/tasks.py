@@ -17,7 +17,7 @@ SHOWN = 5
 """Gold answers that did not pass, listed for each task."""
 
 _EPILOG = """exit code: 0 all is well; 1 a gold answer did not pass; 2 wrong usage; 3 with --check, some rows could not
-be had or some gold answers not judged, each named with its reason."""
+be had or some gold answers not graded, each named with its reason."""
 
 
 @dataclass
@@ -85,7 +85,7 @@ def check(task: Task, source: Path | None, num_prompts: int, allow_unsandboxed_c
     except (OSError, ValueError) as error:
         return PARTLY, str(error).splitlines()[0]
     if task.verifier is None or task.solution is None:
-        why = "nothing judges it" if task.verifier is None else f"no gold answers to try on {task.verifier}"
+        why = "nothing grades it" if task.verifier is None else f"no gold answers to try on {task.verifier}"
         return OK, f"{len(prompts):,} rows read; {why}"
     began = time.perf_counter()
     asked = [prompt for prompt in prompts if prompt.gold or task.gold is None]
@@ -95,7 +95,7 @@ def check(task: Task, source: Path | None, num_prompts: int, allow_unsandboxed_c
     others = [(prompt, v) for prompt, v in zip(asked, verdicts, strict=True) if v.correct is not True]
     lines = [f"{passed:,} of {len(asked):,} gold answers pass {task.verifier} ({time.perf_counter() - began:.1f} s)"]
     lines += [
-        f"  {prompt.id}: {'wrong' if v.correct is False else 'not judged'}: {v.reason}" for prompt, v in others[:SHOWN]
+        f"  {prompt.id}: {'wrong' if v.correct is False else 'ungradable'}: {v.reason}" for prompt, v in others[:SHOWN]
     ]
     if len(others) > SHOWN:
         lines.append(f"  and {len(others) - SHOWN:,} more")

@@ -210,7 +210,7 @@ def test_runs_of_two_verifiers_are_judged_again_by_the_firsts(tmp_path: Path) ->
         changed(pair[-1], verifiers={"sums": rule})
     recorded = divmon.compare(pair, metrics="ead,accuracy")
     (refused,) = recorded.refused.itertuples()
-    assert refused.metrics == "accuracy" and "judged by math_answer" in refused.remedy
+    assert refused.metrics == "accuracy" and "graded by math_answer" in refused.remedy
     again = divmon.compare(pair, metrics="ead,accuracy", rescore=True)
     for comparison, expected in ((recorded, 0.0), (again, 1.0)):
         accuracy = comparison.curves.query("metric == 'accuracy' and step == 20").set_index("run")["mean"]

@@ -1,4 +1,4 @@
-"""`divmon score --task`: outputs graded by the rules of their tasks, and what could not be judged said."""
+"""`divmon score --task`: outputs graded by the rules of their tasks, and what is ungradable said."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_code_is_not_run_without_a_sandbox_unless_it_is_allowed(tmp_path: Path) 
             assert report["correctness"]["ungraded"] == 2 and "without a sandbox" in next(
                 iter(report["correctness"]["reasons"])
             )
-            assert "task mbpp could judge nothing: generated code is not run" in done.stderr
+            assert "task mbpp could grade nothing: generated code is not run" in done.stderr
         else:
             assert report["per_prompt"][0]["correct"] == [True, False] and "2 of 2 outputs graded" in done.stdout
 
@@ -176,7 +176,7 @@ def test_what_cannot_be_judged_is_counted_by_kind_and_still_scored(
     assert code == 0 and report["metrics"]["ead"]["n"] == 7
     assert report["correctness"]["graded"] == 6 and report["correctness"]["ungraded"] == 10
     given = list(report["correctness"]["reasons"])
-    expected = ["'gold' is neither", "'row' is no object", "needs the field 'answer'", "TypeError", "nothing judges"]
+    expected = ["'gold' is neither", "'row' is no object", "needs the field 'answer'", "TypeError", "nothing grades"]
     assert all(any(words in reason for reason in given) for words in expected) and len(given) == 5
     assert "6 of 16 outputs graded, 4 correct; ungraded: 'gold' is neither text nor a number (2)" in (
         capsys.readouterr().out
@@ -195,7 +195,7 @@ def test_reasons_of_one_kind_are_counted_together() -> None:
     ("options", "message"),
     [
         (["--task", "gsm9k"], "task gsm9k: no such task; there are cruxeval, gsm8k, "),
-        (["--task", "prism"], "task prism: nothing judges the task 'prism'; there are "),
+        (["--task", "prism"], "task prism: nothing grades the task 'prism'; there are "),
         (["--reference", "none.jsonl"], "none.jsonl"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import run_dirs
+from support import paper_frames, run_dirs
 from support.compared import STEPS, asked, figures, of, paths, two
 
 import divmon
@@ -29,7 +29,7 @@ def test_a_chain_of_runs_with_the_papers_values_gives_the_papers_table(tmp_path:
         }
         chain[stage] = run_dirs.write(tmp_path / model, [0, 10], values)
     stages = of(divmon.compare(chain, chain=True).stages, task="mean", metric="sbert").set_index("stage")
-    published = paper.stage_attribution().query("lineage == 'Think'").set_index("stage")
+    published = paper_frames.stage_attribution().query("lineage == 'Think'").set_index("stage")
     assert stages.index.tolist() == ["base", "SFT", "DPO", "RL"] and set(stages["tasks"]) == {15}
     assert set(stages["lineage"]) == {"chain"}
     for column in ("change_percent", "kept_percent"):

@@ -143,7 +143,7 @@ def test_gold_answers_are_tried_on_their_verifiers(folder: Path, capsys: pytest.
         assert f"1 of 1 gold answers pass {verifier}" in lines[name]
     assert "20 of 20 gold answers pass math_answer" in lines["starter"]
     assert "no gold answers to try on ifeval" in lines["ifeval"]
-    assert "nothing judges it" in lines["alpaca"]
+    assert "nothing grades it" in lines["alpaca"]
 
 
 def test_a_gold_answer_that_does_not_pass_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

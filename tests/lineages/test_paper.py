@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from support import paper_frames
 
 from divmon.lineages.published import paper
 from divmon.scoring.metrics import sbert, vendi
@@ -16,7 +17,7 @@ from divmon.scoring.paper_view import paper_view
 
 def test_stages_take_what_the_paper_says() -> None:
     """Percent of Base SBERT: Think -62, -4, +4 with 38 kept, Instruct -38, -23, -5 with 34 kept, RL-Zero keeps 93."""
-    stages = paper.stage_attribution()
+    stages = paper_frames.stage_attribution()
     rounded = stages.round().astype({"change_percent": int, "kept_percent": int})
     assert rounded.values.tolist() == [
         ["Think", "SFT", -62, 38],
@@ -42,7 +43,7 @@ def test_all_rows_are_there() -> None:
 
 def test_quality_filtered_rows_give_the_share_that_is_left() -> None:
     """Loss of D_c over loss of D_a of the two final models, which the text of the paper does not follow."""
-    table = paper.quality_filtered().set_index(["model", "task"])
+    table = paper_frames.quality_filtered().set_index(["model", "task"])
     assert len(table) == 112
     loss = table.loc["base"] - table.loc[["think", "instruct"]].groupby("task").mean()
     share = (100 * loss["sbert_correct"] / loss["sbert_all"]).round()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import paper_frames
 
 from divmon.lineages.published import catalog as published
 from divmon.lineages.published import paper
@@ -26,7 +27,7 @@ def test_the_papers_models_are_those_of_its_tables() -> None:
     assert len(published.THIRTEEN) == 13 and [c.step for c in published.PAPER] == list(range(16))
     thirteen = [c for c in published.PAPER if c.name in published.THIRTEEN]
     assert len({c.repository for c in thirteen}) == 13, "one repository each; those without thought are three of them"
-    ends = {lineage: [model for _, model in stages] for lineage, stages in paper.LINEAGES.items()}
+    ends = {lineage: [model for _, model in stages] for lineage, stages in paper_frames.LINEAGES.items()}
     for lineage, models in ends.items():
         assert [c.stage for c in published.PAPER if c.lineage == lineage] == models
 

@@ -23,7 +23,7 @@ REAL_TABLE = RESULTS / "protocol_smollm2.txt"
 """The same through a real chat model's tokenizer and template."""
 TEMPLATE = RECIPES / "templates" / "instruct.jinja"
 OWN = {"ifeval": "Yes.", "tldr": " I burnt my tongue.", "alpaca": "Hello Ann"}
-"""Answers to rows that bring no reference answer that a rule could accept, or that nothing judges."""
+"""Answers to rows that bring no reference answer that a rule could accept, or that nothing grades."""
 _HEAD = """\
 What each of the paper's tasks asks, where its answers are cut, and what judges them, in plain text and in chat.
 

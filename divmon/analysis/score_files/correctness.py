@@ -15,7 +15,7 @@ from divmon.types import Prompt, Score, Verdict
 MOST_VOTES = 64
 """Largest majority vote that is computed: exact votes of 128 samples take over a second a prompt."""
 
-UNASKED = Verdict(None, "the row has no 'correct', and no 'gold' or 'row' of a task that is judged")
+UNASKED = Verdict(None, "the row has no 'correct', and no 'gold' or 'row' of a task that is graded")
 
 _PARTICULARS = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|\d+(?:\.\d+)?")
 """What differs between reasons of one kind: quoted text and numbers."""
@@ -37,7 +37,7 @@ def judge_rows(
     """The verdicts on each row's outputs, or None where no row asks for any.
 
     A row asks by `correct`, which is taken as it is, or, where its task has a verifier, by `gold` or `row`. With `task`
-    all rows ask. What cannot be judged is None with its reason.
+    all rows ask. What is ungradable is None with its reason.
 
     Args:
         task: of the rows that name none of divmon's.
@@ -71,9 +71,9 @@ def judge_rows(
 
 
 def _prompt(row: Row, task: tasks.Task) -> Prompt | str:
-    """What the task's verifier is given, or the reason why the row cannot be judged."""
+    """What the task's verifier is given, or the reason why the row is ungradable."""
     if task.verifier is None:
-        return f"nothing judges the task '{task.name}'"
+        return f"nothing grades the task '{task.name}'"
     if row.row is None:
         if row.gold is not None and (isinstance(row.gold, bool) or not isinstance(row.gold, str | int | float)):
             return "'gold' is neither text nor a number"
@@ -110,7 +110,7 @@ def summary(verdicts: Sequence[Sequence[Verdict]]) -> dict[str, Any]:
 
 
 def reasons(verdicts: Iterable[Verdict]) -> dict[str, int]:
-    """Why outputs were not judged, with their number, the commonest first.
+    """Why outputs are ungraded, with their number, the commonest first.
 
     Reasons that differ in quoted text and numbers only are one kind, shown by its first.
 
@@ -125,7 +125,7 @@ def reasons(verdicts: Iterable[Verdict]) -> dict[str, int]:
 def quality_scores(
     task: str, rows: Sequence[Row], verdicts: Sequence[Sequence[Verdict]], num_samples: int
 ) -> list[Score]:
-    """Accuracy, pass@k and the like. Votes and distinct answers are of rows that were judged here: `correct` in a row
+    """Accuracy, pass@k and the like. Votes and distinct answers are of rows that were graded here: `correct` in a row
     says nothing of the answers.
 
     Args:

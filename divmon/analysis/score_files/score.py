@@ -198,7 +198,7 @@ def _is_partial(sides: Sequence[Side], match: Match | None, task: str | None, sa
     """Whether something was left out; what has not been said yet is said."""
     unjudged = [side for side in sides if task and not side.judged]
     for side in unjudged:
-        say(f"{side.name}: task {task} could judge nothing: {'; '.join(summary(side.verdicts or [])['reasons'])}")
+        say(f"{side.name}: task {task} could grade nothing: {'; '.join(summary(side.verdicts or [])['reasons'])}")
     only = match is not None and bool(match.only_now or match.only_reference)
     return only or bool(unjudged) or any(side.left_out for side in sides)
 

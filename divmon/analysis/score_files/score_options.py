@@ -52,7 +52,7 @@ class Settings:
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"{name}: expected a whole number from 1 on, got {value!r}")
         if self.task and self.task not in judged_tasks():
-            what = f"nothing judges the task {self.task!r}" if self.task in tasks.available() else "no such task"
+            what = f"nothing grades the task {self.task!r}" if self.task in tasks.available() else "no such task"
             raise ValueError(f"task {self.task}: {what}; there are {', '.join(judged_tasks())}")
         self.tags()
 

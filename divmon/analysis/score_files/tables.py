@@ -11,7 +11,7 @@ from divmon.scoring.figure_registry import Registry
 from divmon.types import TERMS
 
 REASONS = 5
-"""Shown of why outputs were not judged, the commonest; the JSON has all."""
+"""Shown of why outputs are ungraded, the commonest; the JSON has all."""
 
 
 def tables(report: dict[str, Any]) -> list[Block]:

@@ -28,7 +28,7 @@ CRASHES = 5
 """Texts in a row on which a child ends, without one graded between them: the verifier is at fault and not the texts.
 No further child is started for the call; the next call tries one text."""
 JOBS_A_WORKER = 64
-"""A further child is started for as many texts: loading its libraries takes as long as judging them."""
+"""A further child is started for as many texts: loading its libraries takes as long as grading them."""
 _CANNOT_START = "the verifier's process could not start: "
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 

@@ -133,7 +133,7 @@ class Replay:
                     monitor.prepare(model, tokenizer, output_dir=self.run_directory, resume_step=self._last())
                 except Exception as error:
                     raise Wrong(str(error)) from error
-                monitor.take(model, step, facts, at_end=True)  # dear metrics each time: the paper has them
+                monitor.take(model, step, facts, at_end=True)  # expensive metrics each time: the paper has them
         finally:
             monitor.close()
             monitor.release()

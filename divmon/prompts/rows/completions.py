@@ -31,7 +31,7 @@ class Row:
     correct: list[bool | None] | None = None
     task: str | None = None
     gold: Any = None
-    """The right answer; whether it can be judged by is for the judge to say, since without a judge any will do."""
+    """The right answer; whether it can be graded by is for the verifier to say, since without one any will do."""
     row: Any = None
     """The upstream data set's row, for tasks whose gold is more than a string."""
 

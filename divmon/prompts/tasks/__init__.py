@@ -147,7 +147,7 @@ def available() -> list[str]:
 
 @functools.cache
 def groups() -> dict[str, list[str]]:
-    """Names that stand for several tasks: "paper", "verifiable" (those of the paper that are judged), each category.
+    """Names that stand for several tasks: "paper", "verifiable" (those of the paper that are graded), each category.
 
     >>> groups()["code"]
     ['cruxeval', 'humaneval', 'mbpp']

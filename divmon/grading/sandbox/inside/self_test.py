@@ -12,31 +12,20 @@ import sys
 from collections.abc import Callable
 
 _CAPABILITY_VERSION_3 = 0x20080522
-_CALLS = {
-    "read the keys of the session": {"x86_64": 250, "aarch64": 219},  # keyctl
-    "add a key to the session": {"x86_64": 248, "aarch64": 217},
-    "ask for a key": {"x86_64": 249, "aarch64": 218},  # request_key
-    "use io_uring": {"x86_64": 425, "aarch64": 425},
-    "hold semaphores": {"x86_64": 64, "aarch64": 190},
-    "hold a queue of messages": {"x86_64": 68, "aarch64": 186},
-    "hold shared memory": {"x86_64": 29, "aarch64": 194},
-    "hold a queue of messages by name": {"x86_64": 240, "aarch64": 180},
-    "hold a file in memory": {"x86_64": 319, "aarch64": 279},
-    "set limits of other processes": {"x86_64": 302, "aarch64": 261},  # prlimit64
+_MACHINES = ("x86_64", "aarch64")
+_CALLS: dict[str, tuple[int, int, tuple[object, ...]]] = {
+    "read the keys of the session": (250, 219, (0, -3, 0)),  # keyctl, KEYCTL_GET_KEYRING_ID of the session's
+    "add a key to the session": (248, 217, (b"user", b"divmon", b"x", 1, -3)),
+    "ask for a key": (249, 218, (b"user", b"divmon", None, -3)),  # request_key
+    "use io_uring": (425, 425, (1, ctypes.create_string_buffer(120))),
+    "hold semaphores": (64, 190, (0, 1, 0o1600)),
+    "hold a queue of messages": (68, 186, (0, 0o1600)),
+    "hold shared memory": (29, 194, (0, 4096, 0o1600)),
+    "hold a queue of messages by name": (240, 180, (b"divmon", os.O_RDWR | os.O_CREAT, 0o600, None)),
+    "hold a file in memory": (319, 279, (b"divmon", 0)),
+    "set limits of other processes": (302, 261, (1, 7, None, ctypes.create_string_buffer(16))),  # prlimit64
 }
-"""What no program may do, and the number of the call that does it."""
-_ARGUMENTS: dict[str, tuple[object, ...]] = {
-    "read the keys of the session": (0, -3, 0),  # KEYCTL_GET_KEYRING_ID of the session's
-    "add a key to the session": (b"user", b"divmon", b"x", 1, -3),
-    "ask for a key": (b"user", b"divmon", None, -3),
-    "use io_uring": (1, ctypes.create_string_buffer(120)),
-    "hold semaphores": (0, 1, 0o1600),
-    "hold a queue of messages": (0, 0o1600),
-    "hold shared memory": (0, 4096, 0o1600),
-    "hold a queue of messages by name": (b"divmon", os.O_RDWR | os.O_CREAT, 0o600, None),
-    "hold a file in memory": (b"divmon", 0),
-    "set limits of other processes": (1, 7, None, ctypes.create_string_buffer(16)),
-}
+"""What no program may do: the number of the call that does it on each of the machines, and its arguments."""
 _AF_VSOCK = 40
 _F_SETOWN, _F_SETPIPE_SZ, _FIOSETOWN = 8, 1031, 0x8901
 _MS_REMOUNT, _MS_BIND, _CLONE_NEWUSER = 32, 4096, 0x10000000
@@ -71,8 +60,9 @@ def _works(try_it: Callable[[], bool]) -> bool:
 
 
 def _called(what: str) -> bool:
-    number = _CALLS[what].get(os.uname().machine)
-    return number is not None and _libc().syscall(number, *_ARGUMENTS[what]) >= 0
+    *numbers, arguments = _CALLS[what]
+    number = dict(zip(_MACHINES, numbers, strict=True)).get(os.uname().machine)
+    return number is not None and _libc().syscall(number, *arguments) >= 0
 
 
 def _libc() -> ctypes.CDLL:
