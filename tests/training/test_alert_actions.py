@@ -110,18 +110,18 @@ def test_a_resumed_run_goes_on_with_its_tests_though_what_is_called_fails(tmp_pa
             raise RuntimeError("no")
 
         callback = DiversityCallback(PROMPTS, **OPTIONS, alerts=broken, at_end=False, progress=False)
-        callbacks = [callback] if resume else [callback, runs.StopAt(40)]
+        callbacks = [callback] if resume else [callback, runs.StopAt(50)]
         trainer = runs.sft(
             tmp_path,
             callbacks,
             rows=NARROW,
-            max_steps=80,
+            max_steps=100,
             learning_rate=1e-2,
             save_strategy="steps",
-            save_steps=40,
+            save_steps=50,
         )
         trainer.train(resume_from_checkpoint=resume)
-        assert trainer.state.global_step == (80 if resume else 40)
+        assert trainer.state.global_step == (100 if resume else 50)
         said.append({(alert.kind, alert.since) for alert in seen if alert.new})
 
     said: list[set[Any]] = []
@@ -131,4 +131,4 @@ def test_a_resumed_run_goes_on_with_its_tests_though_what_is_called_fails(tmp_pa
     train(resume=True)
     assert divmon.read_run(tmp_path).manifest["alerts"] == fixed
     assert said[0] and not said[0] & said[1], "what stood before is not new again"
-    assert divmon.read_run(tmp_path).steps == [0, 20, 40, 60, 80]
+    assert divmon.read_run(tmp_path).steps == [0, 20, 40, 60, 80, 100]
