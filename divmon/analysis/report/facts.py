@@ -26,6 +26,9 @@ def alerts(members: Sequence[Member]) -> tuple[dict[str, list[Alert]], list[str]
 
     found, reasons = {}, []
     for member in members:
+        if member.run.manifest.get("sweep"):
+            reasons.append(f"{member.name} is a sweep between two models: its steps are no course of training")
+            continue
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # damaged files are named once, where samples are read

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from divmon import __version__
 from divmon.analysis.report import chart_rows, charts, facts, samples
+from divmon.analysis.report.chosen import chosen
 from divmon.analysis.report.headline import RULES, Headline, headline, most
 from divmon.analysis.report.wording import TERM_WORDS, what
 from divmon.storage.cache import cache_folder
@@ -70,6 +71,7 @@ def page(comparison: Comparison, groups: str = "auto") -> str:
         covers=html.escape(comparison.covers if len(comparison.groups) > 1 else _ONE_RUN),
         rules=html.escape(RULES),
         notes=_notes(comparison),
+        chosen=chosen(members),
         glance=facts.glance(comparison, head.metric) if head.metric else "",
         rollouts=facts.rollouts(members),
         read=_read(comparison, head, reading, answers, places),
@@ -107,7 +109,7 @@ def _facts(
     return {
         "main": {"task": head.task or tasks[0], "metric": head.metric or sorted(metrics)[0]},
         "by": c.by,
-        "axes": chart_rows.AXES,
+        "axes": chart_rows.AXES | ({"step": "1000 alpha (0: base, 1000: tuned)"} if _sweeps(c) else {}),
         "groups": list(c.groups),
         "runs": [{"name": m.name, "group": m.group} for runs in c.groups.values() for m in runs],
         "tasks": tasks,
@@ -124,6 +126,10 @@ def _facts(
         ],
         "read": places[reading[0]] if reading else None,
     }
+
+
+def _sweeps(c: Comparison) -> bool:
+    return all(m.run.manifest.get("sweep") for runs in c.groups.values() for m in runs)
 
 
 def _failed(member: Member) -> dict[str, str]:
