@@ -31,7 +31,7 @@ def _lines(member: Member) -> list[str]:
     if kept := facts_of(run.folder / BEST, FACTS):
         found.append(f"{member.name}: kept in {BEST}/ while it trained: step {kept.get('step')}; {kept.get('why')}")
     if saved := facts_of(Path(run.folder).parent / MIXTURE, MIXTURE_FACTS) if sweep else {}:
-        found.append(f"{member.name}: saved in {MIXTURE}/: alpha {saved.get('alpha')}; {saved.get('why')}")
+        return [*found, f"{member.name}: saved in {MIXTURE}/: alpha {saved.get('alpha')}; {saved.get('why')}"]
     try:
         points, _ = candidates(run, curves=member.curves)
         trained = [point for point in points if sweep or point.step != run.manifest.get("reference_step", 0)]
