@@ -19,6 +19,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from divmon import __version__
+from divmon.analysis.comparison.homogeneity import sentences
 from divmon.analysis.report import chart_rows, charts, facts, samples
 from divmon.analysis.report.chosen import chosen
 from divmon.analysis.report.headline import RULES, Headline, headline, most
@@ -177,7 +178,8 @@ def _notes(c: Comparison) -> str:
         if count > chart_rows.BARS
     ]
     left = [f"{r.run} is left out of {r.task} ({r.metrics}): {r.reason}. {r.remedy}" for r in c.refused.itertuples()]
-    return "".join(f'<p class="note">{html.escape(note)}</p>' for note in [*left, *c.notes, *drawn])
+    notes = [*left, *c.notes, *drawn, *sentences(c.homogeneity)]
+    return "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
 
 
 def _read(
