@@ -113,7 +113,6 @@ def in_a_run(steps: int) -> str:
 
 
 def main() -> None:
-    live._Rows.record = timed(live._Rows.record)  # type: ignore[method-assign]
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--run", type=int, metavar="STEPS")
@@ -124,6 +123,7 @@ def main() -> None:
     if given.run:
         print(in_a_run(given.run))
         return
+    live.Rows.record = timed(live.Rows.record)  # type: ignore[method-assign]
     print(
         f"{'model':10} {'prompt/new':>12} {'vocab':>8} {'temp':>5} {'top-p':>5}   recorded / draw         stored / draw"
     )
