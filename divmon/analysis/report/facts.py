@@ -49,6 +49,21 @@ def problems(members: Sequence[Member]) -> str:
     return f'<section id="problems" class="problem" role="alert">{"".join(found)}</section>' if found else ""
 
 
+def without_approach(members: Sequence[Member]) -> list[str]:
+    """A line per run with tasks whose answers show no approach, since they hold neither equations nor programs."""
+    lines = []
+    for member in members:
+        scores = member.run.scores
+        of_tasks = scores[scores["metric"] == "approach"].groupby("task")["n"].max()
+        judged = set(scores.loc[scores["metric"] == "judged_approaches", "task"])
+        if undefined := [str(task) for task, n in of_tasks.items() if n == 0 and task not in judged]:
+            lines.append(
+                f"{member.name}: the approaches of answers to {', '.join(undefined)} are undefined: they hold neither"
+                " equations nor Python programs. judge='MODEL@URL' has a language model tell them apart"
+            )
+    return lines
+
+
 def glance(c: Comparison, metric: str) -> str:
     """A line a task and group."""
     head = [

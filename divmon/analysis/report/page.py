@@ -178,7 +178,8 @@ def _notes(c: Comparison) -> str:
         if count > chart_rows.BARS
     ]
     left = [f"{r.run} is left out of {r.task} ({r.metrics}): {r.reason}. {r.remedy}" for r in c.refused.itertuples()]
-    notes = [*left, *c.notes, *drawn, *sentences(c.homogeneity)]
+    members = [m for runs in c.groups.values() for m in runs]
+    notes = [*left, *c.notes, *drawn, *sentences(c.homogeneity), *facts.without_approach(members)]
     return "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
 
 

@@ -52,3 +52,11 @@ def test_a_sweep_is_called_one_and_raises_no_alarm(tmp_path: Path) -> None:
     run(tmp_path / "trained", (0, 250, 500, 1000))
     notes = divmon.compare([tmp_path / "swept", tmp_path / "trained"]).notes
     assert any("swept is a sweep: its steps are 1000 alpha" in line for line in notes)
+
+
+def test_a_task_without_equations_or_programs_points_to_the_judge(tmp_path: Path) -> None:
+    nothing = {("poems", "approach"): np.full((2, 8), np.nan), ("sums", "approach"): np.ones((2, 8))}
+    (line,) = facts.without_approach(members([run_dirs.write(tmp_path / "a", [0, 10], nothing)]))
+    assert "a: the approaches of answers to poems are undefined" in line and "judge='MODEL@URL'" in line
+    judged = nothing | {("poems", "judged_approaches"): np.ones((2, 8))}
+    assert facts.without_approach(members([run_dirs.write(tmp_path / "b", [0, 10], judged)])) == []
