@@ -34,7 +34,7 @@ def put_in_place(folder: Path, facts: dict[str, Any], name: str = BEST, file: st
     """
     new, best, old = being_written(folder, name), folder / name, _before(folder, name)
     if not any(new.glob("*")):
-        raise RuntimeError(f"nothing was written into {new}")
+        raise RuntimeError(f"saving wrote nothing into {new}")
     (new / file).write_bytes(strict_json(plain(facts), indent=1) + b"\n")
     if best.exists():
         best.rename(old)
