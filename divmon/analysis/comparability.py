@@ -101,8 +101,8 @@ def obstacles(first: Settings, second: Settings) -> Iterator[Obstacle]:
     for cost in sorted(first.models.keys() | second.models.keys()):
         models = first.models.get(cost, "unknown"), second.models.get(cost, "unknown")
         if models[0] != models[1]:
-            yield Obstacle(
-                cost, models[0], models[1], f"{RESCORE}, with {models[0]} (--rescore MODEL with another text encoder)"
-            )
+            again = f"{RESCORE}, with {models[0]} (--rescore MODEL with another text encoder)"
+            again = "measure both with one judge: --rescore asks none" if cost == "judge" else again
+            yield Obstacle(cost, models[0], models[1], again)
     if first.vocab_size != second.vocab_size:
         yield Obstacle("vocab_size", first.vocab_size, second.vocab_size, RESCORE)

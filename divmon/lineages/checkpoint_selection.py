@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from divmon.analysis.curves import Curves
+from divmon.analysis.candidates import candidates
 from divmon.lineages.watch.checkpoints import NotWhole, Unusable, found
-from divmon.scoring.best_point import Choice, NoChoice, Point, Rule, choose, point_of
+from divmon.scoring.best_point import Choice, NoChoice, Point, Rule, choose
 from divmon.storage.best import BEST, best_step
 from divmon.storage.reader import FOLDER, WATCH_FOLDER, Run
 
@@ -82,32 +82,6 @@ def select(
         without=None if best.step == choice.point.step else best,
         reference=next((point for point in points if point.step == first and point not in able), None),
     )
-
-
-def candidates(
-    run: Run, metric: str | None = None, tasks: Collection[str] | None = None
-) -> tuple[list[Point], dict[int, str]]:
-    """The evaluations of a run that may be compared, and why others may not, by step.
-
-    Raises:
-        NoChoice: nothing was measured by which to choose, or a task is unknown.
-    """
-    asked = {probe.name for probe in run.probes}
-    if unknown := set(tasks or ()) - asked:
-        raise NoChoice(
-            f"no task named {', '.join(sorted(unknown))} in {run.folder}; there are {_listed(sorted(asked))}"
-        )
-    points, left_out = [], {}
-    troubles = Curves(run).troubles
-    for step in run.steps:
-        why = [reason for (at, task), reason in troubles.items() if at == step and (tasks is None or task in tasks)]
-        if why:
-            left_out[step] = why[0]
-            continue
-        point = point_of(run.read(step, samples=False), metric, tasks)
-        metric = point.figure
-        points.append(point)
-    return points, left_out
 
 
 def weights_of(run: Run, checkpoints: Path | None = None) -> tuple[dict[int, Path], dict[int, str]]:

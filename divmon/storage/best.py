@@ -13,6 +13,8 @@ BEST = "best"
 """Name of the folder in the run directory."""
 FACTS = "divmon_best.json"
 """In the folder: which step it is, and why it was kept."""
+MIXTURE, MIXTURE_FACTS = "model", "divmon_sweep.json"
+"""The same of the model that a sweep chose, beside its run directory."""
 
 
 def being_written(folder: Path, name: str = BEST) -> Path:
@@ -32,7 +34,7 @@ def put_in_place(folder: Path, facts: dict[str, Any], name: str = BEST, file: st
     """
     new, best, old = being_written(folder, name), folder / name, _before(folder, name)
     if not any(new.glob("*")):
-        raise RuntimeError(f"nothing was written into {new}")
+        raise RuntimeError(f"saving wrote nothing into {new}")
     (new / file).write_bytes(strict_json(plain(facts), indent=1) + b"\n")
     if best.exists():
         best.rename(old)
@@ -49,11 +51,20 @@ def recover(folder: Path, name: str = BEST) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
+def facts_of(folder: Path, file: str = FACTS) -> dict[str, Any]:
+    """What was noted of the weights in a folder; nothing where there are none."""
+    try:
+        found = json.loads((folder / file).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def best_step(run_directory: Path) -> int | None:
     """The step whose weights are kept; None where there are none."""
     try:
-        return int(json.loads((run_directory / BEST / FACTS).read_bytes())["step"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return int(facts_of(run_directory / BEST)["step"])
+    except (ValueError, KeyError, TypeError):
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -62,7 +63,8 @@ class StoredTexts:
         """Adds what failed since the last call to the run's failures; in the main process."""
         self.failing = bool(self._failures)
         for reason in self._failures:
-            store.append("failures", {"step": step, "reason": reason, "what": WHAT})
+            with contextlib.suppress(OSError):  # a full disk: it was said, and the measurement has still to be stored
+                store.append("failures", {"step": step, "reason": reason, "what": WHAT})
         self._failures = {}
 
     def _failed(self, error: Exception) -> str:

@@ -54,13 +54,14 @@ def said(ratios: list[float]) -> str:
     return f"{statistics.median(ratios):6.3f} [{min(ratios):.3f}, {max(ratios):.3f}]"
 
 
-def timed(record: Callable[..., None]) -> Callable[..., None]:
+def timed(record: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """The engine's noting of a step, with its time added up."""
 
-    def note(*args: object) -> None:
+    def note(*args: object) -> torch.Tensor:
         began = time.process_time()
-        record(*args)
+        tokens = record(*args)
         spent.append(time.process_time() - began)
+        return tokens
 
     return note
 
@@ -113,7 +114,6 @@ def in_a_run(steps: int) -> str:
 
 
 def main() -> None:
-    live._Rows.record = timed(live._Rows.record)  # type: ignore[method-assign]
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--run", type=int, metavar="STEPS")
@@ -124,6 +124,7 @@ def main() -> None:
     if given.run:
         print(in_a_run(given.run))
         return
+    live.Rows.record = timed(live.Rows.record)  # type: ignore[method-assign]
     print(
         f"{'model':10} {'prompt/new':>12} {'vocab':>8} {'temp':>5} {'top-p':>5}   recorded / draw         stored / draw"
     )

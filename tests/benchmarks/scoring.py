@@ -1,6 +1,7 @@
 """Scoring 500 prompts x 16 completions, embeddings given: divmon against plain loops and packages, one thread.
 
     python tests/benchmarks/scoring.py [--device cuda] [--prompts 500]
+    python tests/benchmarks/scoring.py --answers        absolute times of figures that no such loop stands beside
 
 The loops are our own, written as such code usually is, and give the same values (checked first). `pip install
 vendi-score sacrebleu` adds the lines of those packages. CPU seconds (on a device wall seconds of ours, synchronized);
@@ -27,7 +28,12 @@ import scoring_loops as loops
 import torch
 from machine import head
 
+from divmon.analysis.comparison.homogeneity import overlap
+from divmon.scoring import metrics
+from divmon.scoring.embedding_geometry import vendi_order1
 from divmon.scoring.metrics import across, ast_subtree, distinct_n, duplicates, ead, load, sbert, vendi
+from divmon.scoring.quality import quality
+from divmon.types import Sample
 
 SAMPLES, DIMENSIONS, RUNS = 16, 768, 5
 PACKAGES = ("vendi-score", "sacrebleu")
@@ -38,8 +44,6 @@ class Table:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        print("| metric | completions | against | theirs | ours | times as fast | target |")
-        print("|--|--|--|--|--|--|--|")
 
     def line(
         self,
@@ -101,12 +105,14 @@ def embeddings(prompts: int, device: torch.device) -> torch.Tensor:
 
 
 def of_embeddings(table: Table, prompts: int) -> None:
+    print("| metric | completions | against | theirs | ours | times as fast | target |")
+    print("|--|--|--|--|--|--|--|")
     vectors_PKD = embeddings(prompts, table.device)
     mask_PK = torch.ones(vectors_PKD.shape[:2], dtype=torch.bool, device=table.device)
     tensors, arrays = list(vectors_PKD.cpu()), list(vectors_PKD.cpu().numpy())
 
     def order1() -> torch.Tensor:
-        return vendi._order1(vendi._gram(vectors_PKD), mask_PK)
+        return vendi_order1(vendi._gram(vectors_PKD), mask_PK)
 
     def order2() -> torch.Tensor:
         return vendi._order2_at_size(vendi._gram(vectors_PKD), mask_PK, 8)
@@ -196,10 +202,39 @@ def on_device(table: Table, prompts: int) -> None:
     print(f"the interval of across, from it without each prompt: {ms(seconds)}")
 
 
+def of_answers(table: Table, prompts: int) -> None:
+    """What no plain loop stands beside: clusters, approaches, likelihoods, pass@k and cover@n, overlap of runs."""
+    texts = answers.solutions(prompts, SAMPLES, SAMPLES)
+    vectors_PKD = embeddings(prompts, table.device)
+    nothing: list[list[None]] = [[]] * prompts
+    correct = [[(k + p) % 3 > 0 for k in range(SAMPLES)] for p in range(prompts)]
+    final = [[text.split()[-1] for text in row] for row in texts]
+    rows = [[Sample("t", str(p), k, t, "eos", 9) for k, t in enumerate(row)] for p, row in enumerate(texts)]
+    given = {
+        "texts_PK": texts, "embeddings_PKD": vectors_PKD, "prompt_embeddings_PD": vectors_PKD[:, 0],
+        "mask_PK": torch.ones(prompts, SAMPLES, dtype=torch.bool), "prose_PK": texts, "programs_PK": nothing,
+        "likelihood_PKF": torch.rand(prompts, SAMPLES, 4), "lengths_PK": torch.full((prompts, SAMPLES), 9.0),
+        "stored_nll_PF": torch.rand(prompts, 4), "judged_PK": [[k % 3 for k in range(8)]] * prompts,
+    }  # fmt: skip
+
+    def of(name: str) -> Callable[[], Any]:
+        metric = metrics.load(name)
+        return lambda: metric.function(**{key: value for key, value in given.items() if key in metric.takes})
+
+    names = ("answer_clusters", "approach", "prompt_removed", "token_entropy", "cross_entropy", "judge_clusters")
+    runs = {name: of(name) for name in names}
+    runs["pass@k, cover@n and votes"] = lambda: quality(correct, SAMPLES, answers=final)
+    runs["overlap of two runs"] = lambda: overlap(rows, rows)
+    for name, run in runs.items():
+        run()
+        print(f"{name}: {ms(statistics.median(table.timed(run) for _ in range(3)))}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cpu", help='"cuda" times ours there')
     parser.add_argument("--prompts", type=int, default=500)
+    parser.add_argument("--answers", action="store_true", help="only the figures without a loop beside them")
     args = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
@@ -210,6 +245,9 @@ def main() -> None:
     of = "real answers and programs, with variants of them" if answers.are_real() else "generated answers and programs"
     print(f"{args.prompts} prompts x {SAMPLES}, {DIMENSIONS} dimensions; {of}{where}\n")
     assert load("sbert").function is sbert.sbert  # what is timed is what a monitor computes
+    if args.answers:
+        of_answers(Table(device), args.prompts)
+        return
     table = Table(device)
     of_embeddings(table, args.prompts)
     of_texts(table, args.prompts)

@@ -174,7 +174,10 @@ def _notes(read: Sequence[Member], tasks: Sequence[Task]) -> Iterator[str]:
             if first.run.manifest.get(name) != member.run.manifest.get(name):
                 yield f"{first.name} and {member.name} {what}; they are compared all the same"
         steps = [str(entry["step"]) for entry in member.run.manifest.get("resumed", ())]
-        if steps and member.curves.positions["stage"].isna().all():
+        sweep = member.run.manifest.get("sweep")
+        if sweep and not all(m.run.manifest.get("sweep") for m in read):
+            yield f"{member.name} is a sweep: its steps are 1000 alpha and no training steps; compare it by accuracy"
+        if steps and not sweep and member.curves.positions["stage"].isna().all():
             yield f"{member.name} was resumed, from step {', '.join(steps)}"
     for task in tasks:
         rooms = {m.name: settings(m.run, m.last_step(task.name), task.name).reasoning_tokens for m in task.members}

@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from divmon.analysis.comparison.alignment import Task, against_the_first
+from divmon.analysis.comparison.cells import interval
 from divmon.analysis.comparison.members import Member
 from divmon.scoring.intervals import from_replicates
 from divmon.scoring.segmentation import words
 from divmon.types import Sample
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SAMPLES = 16
 """Of a prompt, the first: comparing takes as many times as many pairs."""
@@ -64,6 +68,17 @@ def overlap(first: Sequence[Sequence[Sample]], second: Sequence[Sequence[Sample]
         found = from_replicates(value, rest[:, 0] / rest[:, 1], n=len(sums))
     low = max(found.low, 0.0) if found.low == found.low else found.low
     return {"overlap": found.value, "low": low, "high": found.high, "n": len(sums), "by_answer": by_answer}
+
+
+def sentences(found: pd.DataFrame) -> Iterator[str]:
+    """Whether two runs say the same, a line per row of `homogeneity` whose overlap is defined."""
+    for row in found.dropna(subset="overlap").itertuples():
+        how = "final answers" if row.by_answer == row.n else "words" if not row.by_answer else "answers and words"
+        said = f"{row.overlap:.2f} {interval(row.low, row.high, '.2f')}".strip()
+        yield (
+            f"{row.task}: answers of {row.second} overlap with those of {row.first} by {said} at step {row.step}"
+            f" (1: as alike as within a run; 0: nothing in common; by {how}, {row.n} prompts)"
+        )
 
 
 def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:

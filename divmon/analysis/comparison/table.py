@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from divmon.analysis.comparison.cells import accuracies, bar, interval, p_value, place, signed, wrapped
+from divmon.analysis.comparison.homogeneity import sentences
 from divmon.analysis.comparison.stages import MEAN
 from divmon.loggers.console import number
 from divmon.loggers.terminal import Block, Table, red
@@ -43,7 +44,12 @@ def blocks(comparison: Findings, figures: Sequence[str] | None = None) -> list[B
     blocks: list[Block] = [_problems(c), _left_out(c), *_glance(c, figures)]
     blocks += itertools.chain(*looks) if len(looks) <= MOST_LOOKS else [_too_many(len(looks))]
     blocks += itertools.chain(*(_made_of(c, task.name, figure) for task in c.tasks for figure in figures))
-    blocks += [_homogeneity(c), *_stages(c, figures), _composition(c), wrapped(c.covers) if len(c.groups) > 1 else ""]
+    blocks += [
+        "\n".join(map(wrapped, sentences(c.homogeneity))),
+        *_stages(c, figures),
+        _composition(c),
+        wrapped(c.covers) if len(c.groups) > 1 else "",
+    ]
     return [block for block in blocks if block]
 
 
@@ -97,19 +103,6 @@ def _glance(c: Findings, figures: Sequence[str]) -> list[Block]:
         each = ", ".join(dict.fromkeys(alone))
         lines.append(wrapped(f"  Nothing can be said about change yet of one snapshot that can be compared: {each}"))
     return [Table(head, rows, (0, 1, 2, 8, 9), "", lines)] if rows else ["\n".join(lines)]
-
-
-def _homogeneity(c: Findings) -> str:
-    lines = []
-    for row in c.homogeneity.itertuples():
-        if not math.isnan(row.overlap):
-            how = "final answers" if row.by_answer == row.n else "words" if not row.by_answer else "answers and words"
-            said = f"{row.overlap:.2f} {interval(row.low, row.high, '.2f')}".strip()
-            lines.append(
-                f"{row.task}: answers of {row.second} overlap with those of {row.first} by {said} at step {row.step}"
-                f" (1: as alike as within a run; 0: nothing in common; by {how}, {row.n} prompts)"
-            )
-    return "\n".join(map(wrapped, lines))
 
 
 def _kept(row: dict[str, Any]) -> str:

@@ -26,6 +26,9 @@ def alerts(members: Sequence[Member]) -> tuple[dict[str, list[Alert]], list[str]
 
     found, reasons = {}, []
     for member in members:
+        if member.run.manifest.get("sweep"):
+            reasons.append(f"{member.name} is a sweep between two models: its steps are no course of training")
+            continue
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # damaged files are named once, where samples are read
@@ -44,6 +47,21 @@ def problems(members: Sequence[Member]) -> str:
             listed = "".join(f"<li>{html.escape(reason)}</li>" for reason in reasons)
             found.append(f"<h2>{html.escape(member.name)}: {html.escape(summary)}</h2><ul>{listed}</ul>")
     return f'<section id="problems" class="problem" role="alert">{"".join(found)}</section>' if found else ""
+
+
+def without_approach(members: Sequence[Member]) -> list[str]:
+    """A line per run with tasks whose answers show no approach, since they hold neither equations nor programs."""
+    lines = []
+    for member in members:
+        scores = member.run.scores
+        of_tasks = scores[scores["metric"] == "approach"].groupby("task")["n"].max()
+        judged = set(scores.loc[scores["metric"] == "judged_approaches", "task"])
+        if undefined := [str(task) for task, n in of_tasks.items() if n == 0 and task not in judged]:
+            lines.append(
+                f"{member.name}: the approaches of answers to {', '.join(undefined)} are undefined: they hold neither"
+                " equations nor Python programs. judge='MODEL@URL' has a language model tell them apart"
+            )
+    return lines
 
 
 def glance(c: Comparison, metric: str) -> str:

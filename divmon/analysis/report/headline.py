@@ -224,19 +224,17 @@ def _when(c: Comparison, head: Headline, alerts: Mapping[str, Sequence[Alert]]) 
     runs = c.groups[head.worst]
     since = [step for m in runs if (step := _below(m, head.task, head.metric)) is not None]
     some = "" if len(runs) == 1 else f" in {len(since)} of {len(runs)} runs"
-    said = []
     if since:
         short = f"From step {min(since)} on{some}."
-        said.append(
-            f"From there on the whole 95 % interval of {head.worst}'s change since its reference is below zero."
-        )
+        said = [f"From there on the whole 95 % interval of {head.worst}'s change since its reference is below zero."]
     else:
         short = "At no step for good."
-        said.append(f"{head.worst}'s {head.metric} does not stay below its own reference (whole 95 % interval).")
+        said = [f"{head.worst}'s {head.metric} does not stay below its own reference (whole 95 % interval)."]
     if head.other:
         said.append(_diverging(c, head))
     fired = [a.step for m in runs for a in alerts.get(m.name, ()) if a.task == head.task and a.new]
-    said.append(f"An alert would have fired at step {min(fired)}." if fired else "No alert would have fired.")
+    if any(m.name in alerts for m in runs):
+        said.append(f"An alert would have fired at step {min(fired)}." if fired else "No alert would have fired.")
     return short, " ".join(said)
 
 

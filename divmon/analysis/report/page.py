@@ -19,7 +19,9 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from divmon import __version__
+from divmon.analysis.comparison.homogeneity import sentences
 from divmon.analysis.report import chart_rows, charts, facts, samples
+from divmon.analysis.report.chosen import chosen
 from divmon.analysis.report.headline import RULES, Headline, headline, most
 from divmon.analysis.report.wording import TERM_WORDS, what
 from divmon.storage.cache import cache_folder
@@ -61,6 +63,7 @@ def page(comparison: Comparison, groups: str = "auto") -> str:
         covers=html.escape(comparison.covers if len(comparison.groups) > 1 else _ONE_RUN),
         rules=html.escape(RULES),
         notes=_notes(comparison),
+        chosen=chosen(members),
         glance=facts.glance(comparison, head.metric) if head.metric else "",
         rollouts=facts.rollouts(members),
         read=_read(comparison, head, reading, answers, places),
@@ -95,7 +98,7 @@ def _facts(
     return {
         "main": {"task": head.task or tasks[0], "metric": head.metric or sorted(metrics)[0]},
         "by": c.by,
-        "axes": chart_rows.AXES,
+        "axes": chart_rows.AXES | ({"step": "1000 alpha (0: base, 1000: tuned)"} if _sweeps(c) else {}),
         "groups": list(c.groups),
         "runs": [{"name": m.name, "group": m.group} for runs in c.groups.values() for m in runs],
         "tasks": tasks,
@@ -112,6 +115,10 @@ def _facts(
         ],
         "read": places[reading[0]] if reading else None,
     }
+
+
+def _sweeps(c: Comparison) -> bool:
+    return all(m.run.manifest.get("sweep") for runs in c.groups.values() for m in runs)
 
 
 def _failed(member: Member) -> dict[str, str]:
@@ -159,7 +166,9 @@ def _notes(c: Comparison) -> str:
         if count > chart_rows.BARS
     ]
     left = [f"{r.run} is left out of {r.task} ({r.metrics}): {r.reason}. {r.remedy}" for r in c.refused.itertuples()]
-    return "".join(f'<p class="note">{html.escape(note)}</p>' for note in [*left, *c.notes, *drawn])
+    members = [m for runs in c.groups.values() for m in runs]
+    notes = [*left, *c.notes, *drawn, *sentences(c.homogeneity), *facts.without_approach(members)]
+    return "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
 
 
 def _read(

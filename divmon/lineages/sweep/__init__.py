@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from divmon.lineages.checkpoint_selection import candidates
+from divmon.analysis.candidates import candidates
 from divmon.lineages.sweep.interpolation import Interpolation, check_vocabularies, merged
 from divmon.lineages.watch.checkpoints import Loader, Unusable
 from divmon.scoring.best_point import Choice, NoChoice, Point, Rule, choose, place
@@ -29,7 +28,6 @@ PER_ALPHA = 1000
 COARSE = (0.0, 1.0, 0.5)
 NARROWEST = 1 / 32
 """Adaptive points are no closer together: a cliff is located to that."""
-MODEL, CHOSEN = "model", "divmon_sweep.json"
 
 
 class SweepError(Exception):
@@ -208,14 +206,14 @@ class Sweep:
     def _save(self, found: Frontier) -> None:
         """The chosen model with its tokenizer, put in place whole."""
         assert found.choice is not None
-        best.recover(self.out, MODEL)
-        folder, new = self.out / MODEL, best.being_written(self.out, MODEL)
+        best.recover(self.out, best.MIXTURE)
+        new = best.being_written(self.out, best.MIXTURE)
         facts = {"alpha": found.alpha, "why": found.choice.why, "base": self.base, "tuned": self.tuned}
-        if (folder / CHOSEN).is_file() and json.loads((folder / CHOSEN).read_bytes())["alpha"] == found.alpha:
+        if best.facts_of(self.out / best.MIXTURE, best.MIXTURE_FACTS).get("alpha") == found.alpha:
             return
         self.models.at(found.alpha).save_pretrained(new)
         self._tokenizer(self.tuned).save_pretrained(new)
-        best.put_in_place(self.out, facts, MODEL, CHOSEN)
+        best.put_in_place(self.out, facts, best.MIXTURE, best.MIXTURE_FACTS)
 
 
 def step_of(alpha: float) -> int:

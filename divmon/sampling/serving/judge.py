@@ -127,10 +127,11 @@ class Judge:
                     self.calls, p, len(prompts),
                 )  # fmt: skip
                 break
+            asking = sum(self._open(prompts[q], answers[q]) > 0 for q in wave)
             with ThreadPoolExecutor(len(wave)) as threads:
                 rows = list(threads.map(lambda q: self._of_prompt(prompts[q], answers[q]), wave))
             why = [row for row in rows if isinstance(row, str)]
-            if len(why) == len(wave):
+            if why and len(why) == asking:  # away, or no judge at all: more questions would only take time
                 raise RuntimeError(f"the judge {self.model!r} at {self.url} failed at {len(why)} prompts: {why[0]}")
             failures += why
             for q, row in zip(wave, rows, strict=True):
@@ -146,13 +147,17 @@ class Judge:
         """The first of these prompts that are certain to be finished within so many calls."""
         wave = []
         for q in several:
-            texts = [text for _, text in _judged(answers[q])]
-            pairs = {_key(prompts[q], a, b) for j, b in enumerate(texts) for a in texts[:j] if a.strip() != b.strip()}
-            calls -= len(pairs - self._known.keys())
+            calls -= self._open(prompts[q], answers[q])
             if calls < 0:
                 break
             wave.append(q)
         return wave
+
+    def _open(self, prompt: str, row: Sequence[str | None]) -> int:
+        """Questions that one prompt may take, those without an answer yet."""
+        texts = [text for _, text in _judged(row)]
+        pairs = {_key(prompt, a, b) for j, b in enumerate(texts) for a in texts[:j] if a.strip() != b.strip()}
+        return len(pairs - self._known.keys())
 
     def _of_prompt(self, prompt: str, row: Sequence[str | None]) -> list[int | None] | str:
         """The classes of one prompt's answers, or why there are none."""
@@ -212,7 +217,7 @@ def _yes(said: str) -> bool:
     Raises:
         ValueError: the judge says neither.
     """
-    match = re.search(r'"?same_approach"?\s*:\s*"?(true|false)', said, re.IGNORECASE)
-    if match is None:
+    found: list[str] = re.findall(r'"?same_approach"?\s*:\s*"?(true|false)', said, re.IGNORECASE)
+    if not found:
         raise ValueError(f'expected {{"same_approach": true or false}}, the judge said {said[:100]!r}')
-    return match[1].lower() == "true"
+    return found[-1].lower() == "true"  # the last: it may have weighed both aloud

@@ -28,8 +28,6 @@ from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from divmon.options import from_file
-from divmon.scoring.embedding_geometry import vendi_order1 as vendi_order1
-from divmon.scoring.embedding_geometry import without as without
 from divmon.scoring.partition import effective_number as effective_number
 from divmon.scoring.partition import entropy as entropy
 from divmon.scoring.segmentation import words as words

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from divmon.scoring.metrics import Figure, effective_number, entropy, metric, without, words
+from divmon.scoring.embedding_geometry import without
+from divmon.scoring.metrics import Figure, effective_number, entropy, metric, words
 
 THRESHOLD = 0.7
 """Distance below which two answers say the same, where no final answer tells: `recipes/signals/same.py` has the pairs

@@ -64,11 +64,12 @@ def approach(
 ) -> dict[str, Tensor]:
     """How differently (correct) answers are reached: the steps of a calculation, the build of a program.
 
-    Of prose, the steps are its equations "a + b = c" in order, each as its operation, operands (of + and * in any
-    order) and result; of a program, which types of syntax nodes hold which, how often, without names and values. So
-    another wording of the same steps is the same approach. Two approaches lie 1 - 2 L / (m + n) apart, with L the
-    longest common subsequence of m and n steps, or the overlap of two programs' multisets. Texts that show none are
-    left out, and wrong or ungraded ones where some were graded.
+    Of text with neither equations nor Python it is undefined: there `judge_clusters` has a language model tell
+    approaches apart. Of prose, the steps are its equations "a + b = c" in order, each as its operation, operands (of
+    + and * in any order) and result; of a program, which types of syntax nodes hold which, how often, without names
+    and values. So another wording of the same steps is the same approach. Two approaches lie 1 - 2 L / (m + n) apart,
+    with L the longest common subsequence of m and n steps, or the overlap of two programs' multisets. Texts that show
+    none are left out, and wrong or ungraded ones where some were graded.
 
     Returns:
         `approach` [P]: mean over pairs, which is unbiased for every number of samples. `approaches` [P]: with C the

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from divmon.scoring.metrics import Figure, metric, vendi_order1
+from divmon.scoring.embedding_geometry import vendi_order1
+from divmon.scoring.metrics import Figure, metric
 
 
 def pairwise(code_embeddings_PKD: Tensor, program_mask_PK: Tensor) -> Tensor:

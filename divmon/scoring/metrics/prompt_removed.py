@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from divmon.scoring.metrics import Figure, metric, vendi_order1, without
+from divmon.scoring.embedding_geometry import vendi_order1, without
+from divmon.scoring.metrics import Figure, metric
 
 
 @metric(

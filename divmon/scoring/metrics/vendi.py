@@ -9,7 +9,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from divmon.scoring.metrics import Figure, metric, vendi_order1
+from divmon.scoring.embedding_geometry import vendi_order1
+from divmon.scoring.metrics import Figure, metric
 
 _ALL_SUBSETS, _DRAWN_SUBSETS = 2000, 256
 # float64 numbers computed at once: on a CPU more leave its cache and cost several times as much.

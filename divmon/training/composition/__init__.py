@@ -172,16 +172,9 @@ def compose(
     """
     parts = data if isinstance(data, list) and data and isinstance(data[0], Part) else parts_of(data, source_column)
     gathered: dict[str, Gathered] = {}
-    total = 0
+    fingerprint = 0
     for rows in _batches(parts):
-        counts = _lengths([row.text for row in rows], tokenizer)
-        answers = _lengths([row.completion or "" for row in rows], tokenizer)
-        for row, tokens, answer in zip(rows, counts, answers, strict=True):
-            digest = hashlib.blake2b(
-                f"{row.source}\0{row.prompt}\0{row.text}".encode("utf-8", "surrogatepass"), digest_size=16
-            )
-            total = (total + int.from_bytes(digest.digest(), "big")) % 2**128
-            gathered.setdefault(row.source, Gathered(row.source, num_samples, seed)).add(row, tokens, answer)
+        fingerprint += _gather(gathered, rows, tokenizer, num_samples, seed)
         progress(len(rows))
     sources = sorted((one.source for one in gathered.values()), key=lambda source: (-source.tokens, source.name))
     for one in gathered.values():
@@ -191,7 +184,7 @@ def compose(
         prompts=len(set().union(*(one.prompts_seen for one in gathered.values()))),
         tokens=sum(source.tokens for source in sources),
         unit="characters" if tokenizer is None else "tokens",
-        fingerprint=f"{total:032x}",
+        fingerprint=f"{fingerprint % 2**128:032x}",
         sources=sources,
         tokenizer=tokenizer and (getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__),
         seed=seed,
@@ -207,6 +200,17 @@ def compose(
     if len(sampled) > 1:
         composition.predictors = predictors(sampled, scorer.resources.models["encoder"].encode).as_dict()
     return composition
+
+
+def _gather(gathered: dict[str, Gathered], rows: Sequence[TextRow], tokenizer: Any, num_samples: int, seed: int) -> int:
+    """Adds rows to their sources; gives the sum of their hashes, which is the same in any order of the rows."""
+    counts = _lengths([row.text for row in rows], tokenizer)
+    answers, total = _lengths([row.completion or "" for row in rows], tokenizer), 0
+    for row, tokens, answer in zip(rows, counts, answers, strict=True):
+        text = f"{row.source}\0{row.prompt}\0{row.text}".encode("utf-8", "surrogatepass")
+        total += int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "big")
+        gathered.setdefault(row.source, Gathered(row.source, num_samples, seed)).add(row, tokens, answer)
+    return total
 
 
 def _batches(parts: Sequence[Part]) -> Iterator[list[TextRow]]:

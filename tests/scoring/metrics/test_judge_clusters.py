@@ -15,7 +15,10 @@ import divmon
 from divmon import DiversityMonitor
 from divmon.sampling.serving import client
 from divmon.sampling.serving.judge import QUESTION, Judge
+from divmon.scoring.metric_inputs import Outputs
+from divmon.scoring.metric_selection import select
 from divmon.scoring.model_loading import Unavailable
+from divmon.scoring.resources import Resources
 from divmon.scoring.scorer import Scorer
 
 PATH = "/v1/chat/completions"
@@ -37,7 +40,8 @@ def by_first_word(body: dict[str, Any]) -> Reply:
     assert found is not None
     if "odd" in found[0]:
         return said("Who can tell?")
-    return said(f'Well: {{"same_approach": {str(found[1].split()[0] == found[2].split()[0]).lower()}}}')
+    same, other = ("true", "false") if found[1].split()[0] == found[2].split()[0] else ("false", "true")
+    return said(f'Not {{"same_approach": {other}}}, but {{"same_approach": {same}}}')
 
 
 ROWS = [
@@ -85,7 +89,8 @@ def test_a_prompt_that_it_fails_at_is_undefined_and_a_dead_judge_costs_its_metri
         found = divmon.score(rows, judge=f"m@{server.url}", metrics="ead,judge_clusters")
         assert [row["judged_approaches"] is None for row in found.report["per_prompt"]] == [False, False, True]
         scorer = Scorer("ead,judge_clusters", judge=Judge(f"m@{server.url}"))
-    outputs = divmon.scoring.metric_inputs.Outputs("t", ["1"], ["other"], [["add", "count"]], prompts=["?"])
+    texts = [["add", "count"], ["one"]]
+    outputs = Outputs("t", ["1", "2"], ["other"] * 2, texts, prompts=["?", "?"])
     scored = scorer.score([outputs])
     assert [score.metric for score in scored.scores] == ["ead"]
     assert re.search(r"judge 'm' at http://127.0.0.1:\d+/v1 failed at 1 prompts", scored.left_out["t/judge_clusters"])
@@ -97,7 +102,14 @@ def test_no_judge_is_an_error_before_anything_is_measured() -> None:
     with pytest.raises(ValueError, match=r"judge: expected 'MODEL@URL', such as .*, got 'model'"):
         Judge("model")
     with pytest.raises(Unavailable, match=r"the judge 'm' at http://127.0.0.1:9/v1 does not answer a first question"):
-        Scorer("auto", judge=Judge("m@http://127.0.0.1:9"))
+        Scorer("judge_clusters", judge=Judge("m@http://127.0.0.1:9"))
+
+
+def test_auto_has_it_where_a_judge_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Resources, "load", lambda self, cost: None)  # seconds of an encoder that is not used here
+    named = Resources(judge=Judge("m@http://127.0.0.1:9"))
+    assert "judge_clusters" in [metric.name for metric in select("auto", named)]
+    assert "judge_clusters" not in [metric.name for metric in select("auto", Resources())]
 
 
 def test_a_run_records_the_question_and_its_figures(tmp_path: Path) -> None:

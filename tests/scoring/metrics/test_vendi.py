@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.metric_helpers import close, random_units
 from torch import Tensor
@@ -48,6 +48,7 @@ def test_the_papers_values(embedded: tuple[Tensor, Tensor, Tensor], golden: dict
         assert close(figures[name], golden[name] if golden else naive, 1e-4)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 8))
 def test_it_is_numpys_set_by_set_whatever_the_order(seed: int, samples: int) -> None:
     mask_PK = torch.rand(3, samples, generator=torch.Generator().manual_seed(seed)) < 0.7
@@ -91,6 +92,7 @@ def test_size_four_holds_where_answers_are_copies_or_nearly() -> None:
     assert close(vendi(embeddings_PKD, mask_PK)["vendi_at4"], expected, 1e-9)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 9))
 def test_size_four_of_any_mask_is_the_mean_over_subsets_of_what_is_there(seed: int, samples: int) -> None:
     mask_PK = torch.rand(4, samples, generator=torch.Generator().manual_seed(seed)) < 0.8
