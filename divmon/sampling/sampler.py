@@ -150,16 +150,13 @@ class Sampler:
         if self._checked:
             return
         context = context_length(self.model)
-        prompts = sorted((request.prompt.input_ids for request in fitting(requests, context)[0]), key=len)
-        if not prompts:
+        fit, _ = fitting(requests, context)
+        if not fit:
             return
-        from divmon.sampling.prefix_check import MAX_PROMPT, TOKENS, differs_from_generate
+        from divmon.sampling.prefix_check import compare
 
-        longest = MAX_PROMPT if context is None else max(1, min(MAX_PROMPT, context - TOKENS))
         with undisturbed(self.model):
-            difference = differs_from_generate(
-                self.model, prompts[0][-longest:], prompts[-1][-longest:], self.eos_token_ids
-            )
+            difference, self._unshared = compare(self.model, fit, context, self.eos_token_ids)
         self._checked = True
         if difference:
             self.name, self._reason = "generate", difference + self._aside

@@ -25,8 +25,8 @@ def asked(lengths: tuple[int, ...], new: int, samples: int = 8, **decoding: Any)
     return [Request(RenderedPrompt("task", f"p{i}", "", own), limits, samples) for i, own in enumerate(prompts)]
 
 
-def drawn(model: Any, requests: list[Request]) -> tuple[list[Sample], str]:
-    sampler = Sampler(model, Renderer(tiny.tokenizer(), chat=False), how="live")
+def drawn(model: Any, requests: list[Request], how: str = "live") -> tuple[list[Sample], str]:
+    sampler = Sampler(model, Renderer(tiny.tokenizer(), chat=False), how=how)
     return sampler.draw(requests, seed=0, step=0).samples, sampler.reason
 
 
@@ -100,3 +100,18 @@ def test_models_of_another_attention_keep_a_prompt_per_sample(
     monkeypatch.setattr("divmon.sampling.shared_prefix.SHORTEST", 10**6)
     assert samples == drawn(model, requests)[0]
     assert len(made) == bool(reason), "tried once, where only a forward can tell"
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_that_a_prompt_can_be_kept_once_is_tried_against_generate(
+    right: bool, made: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, attend = tiny.model("llama"), shared_prefix.SharedPrefix.attend
+    expected, _ = drawn(model, asked((18, 18), new=6))
+    if not right:  # an attention of its own that nothing else tells apart
+        monkeypatch.setattr(
+            shared_prefix.SharedPrefix, "attend", lambda self, *args, **kwargs: 2 * attend(self, *args, **kwargs)
+        )
+    samples, reason = drawn(model, asked((18, 18), new=6), how="auto")
+    assert samples == expected
+    assert ("kept once per sample: with a shared cache, greedy token" in reason) != right
