@@ -9,6 +9,8 @@ row's length for all. Where most completions end early it takes up to three time
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,9 @@ import numpy as np
 
 from divmon.sampling import Key, Request
 from divmon.sampling.devices import CHECK_EVERY
+from divmon.sampling.shared_prefix import FEWEST, worth_sharing
+
+logger = logging.getLogger("divmon")
 
 SEEN = 64
 """Lengths that are remembered per prompt."""
@@ -86,6 +91,13 @@ class Budget:
     rows: int
     width: float
     """Tokens of a row."""
+    shared_width: float = 0
+    """Tokens of a row up to which a long prompt is kept once for all its samples."""
+
+    def shares(self, units: Sequence[Unit]) -> bool:
+        """Whether the prompts of a batch are kept once for all their samples."""
+        shortest = min(len(unit.request.prompt.input_ids) for unit in units)
+        return worth_sharing(shortest, units[0].count) and width(units) <= self.shared_width
 
     def batches(self, units: Sequence[Unit], lengths: Lengths | None) -> Iterator[list[Unit]]:
         """Prompts of like length and number of samples together, as many as fit and as are worth it.
@@ -93,12 +105,12 @@ class Budget:
         Args:
             lengths: by which to size a batch, looked up when it is asked for; by limits where None.
         """
-        units = [part for u in units for part in u.parts(min(self.rows, self.tokens // (u.row_tokens + self.beside)))]
+        units = [part for unit in units for part in unit.parts(self._most(unit))]
         batch: list[Unit] = []
         for unit in sorted(units, key=lambda u: (u.count, u.row_tokens)):
             together = [*batch, unit]
             count = unit.count * len(together)
-            full = cache_tokens(together, lengths) + self.beside * count > self.tokens or count > self.rows
+            full = self._tokens(together, lengths) + self.beside * count > self.tokens or count > self.rows
             if batch and (full or width(together) > self.width or unit.count != batch[0].count):
                 yield batch
                 together = [unit]
@@ -107,26 +119,40 @@ class Budget:
             yield batch
 
     def cache(self, units: Sequence[Unit]) -> int:
-        """Tokens of the cache of a batch: of all its rows to their limits, or what there is."""
+        """Tokens for all rows of a batch: to their limits, or what there is; without prompts that are kept once."""
         count = sum(unit.count for unit in units)
-        return max(min(cache_tokens(units, None), self.tokens - self.beside * count), width(units))
+        prompt = _prompt(units)
+        once = prompt * len(units) if self.shares(units) else 0
+        wide = width(units) - (prompt if once else 0)
+        return max(min(wide * count, self.tokens - once - self.beside * count), wide)
+
+    def _most(self, unit: Unit) -> int:
+        """Samples of a prompt that fit a batch."""
+        shared = (self.tokens - _prompt([unit])) // (unit.limit + self.beside)
+        if shared >= FEWEST and self.shares([unit]):
+            return min(self.rows, shared)
+        return min(self.rows, self.tokens // (unit.row_tokens + self.beside))
+
+    def _tokens(self, units: Sequence[Unit], lengths: Lengths | None) -> int:
+        """That a batch holds at its fullest: of the i rows that last longest, each has its prompt and what the shortest
+        of them has generated; of all rows to the limit where lengths are not to be counted on."""
+        count = sum(unit.count for unit in units)
+        prompt = _prompt(units)
+        once, each = (prompt * len(units), 0) if self.shares(units) else (0, prompt)
+        if lengths is None:
+            return once + (each + max(unit.limit for unit in units)) * count
+        longest_first = np.sort(np.concatenate([lengths.expected(unit) for unit in units]))[::-1]
+        return once + int(np.ceil((np.arange(1, count + 1) * (each + longest_first)).max()))
 
 
-def cache_tokens(units: Sequence[Unit], lengths: Lengths | None) -> int:
-    """That a batch holds at its fullest: of the i rows that last longest, each has its prompt and what the shortest of
-    them has generated; of all rows to the limit where lengths are not to be counted on."""
-    count = sum(unit.count for unit in units)
-    if lengths is None:
-        return width(units) * count
-    prompt = max(len(unit.request.prompt.input_ids) for unit in units)
-    longest_first = np.sort(np.concatenate([lengths.expected(unit) for unit in units]))[::-1]
-    return int(np.ceil((np.arange(1, count + 1) * (prompt + longest_first)).max()))
+def _prompt(units: Sequence[Unit]) -> int:
+    """Tokens of the longest prompt."""
+    return max(len(unit.request.prompt.input_ids) for unit in units)
 
 
 def width(units: Sequence[Unit]) -> int:
     """Tokens of each row of a batch: all have room for the longest prompt and the longest completion."""
-    prompt = max(len(unit.request.prompt.input_ids) for unit in units)
-    return prompt + max(unit.limit for unit in units)
+    return _prompt(units) + max(unit.limit for unit in units)
 
 
 def halves(units: Sequence[Unit]) -> list[list[Unit]]:
@@ -136,3 +162,30 @@ def halves(units: Sequence[Unit]) -> list[list[Unit]]:
         return [list(units[:middle]), list(units[middle:])]
     unit = units[0]
     return [] if unit.count == 1 else [[part] for part in unit.parts((unit.count + 1) // 2)]
+
+
+@dataclass
+class TooLarge:
+    """The smallest sample that did not fit the memory by itself, which settles it for all as long."""
+
+    tokens: float = math.inf
+
+    def reason(self, units: Sequence[Unit], error: BaseException) -> str:
+        """Of a batch that did not fit."""
+        words = next(iter(str(error).splitlines()), "")
+        if len(units) == units[0].count == 1:
+            if self.tokens == math.inf:
+                logger.warning(
+                    "divmon: a single sample of %d tokens does not fit the memory, so prompts of that length are left"
+                    " out of this measurement: %s",
+                    units[0].row_tokens,
+                    words,
+                )
+            self.tokens = min(self.tokens, units[0].row_tokens)
+        return f"out of memory: {words} (a single sample does not fit)"
+
+    def leave_out(self, units: list[Unit], missing: dict[Key, str]) -> list[Unit]:
+        """The units that may fit; the others are missing."""
+        reason = f"out of memory: a single sample of {self.tokens} tokens does not fit"
+        missing |= {unit.request.key: reason for unit in units if unit.row_tokens >= self.tokens}
+        return [unit for unit in units if unit.row_tokens < self.tokens]

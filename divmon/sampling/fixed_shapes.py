@@ -13,6 +13,7 @@ import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from divmon.sampling.kv_cache import GrowingLayer, GrowingSlidingLayer, Room
+from divmon.sampling.shared_prefix import SharedPrefix, attended
 
 FEWEST_ROWS = 16
 """Sizes are this times a power of two."""
@@ -35,21 +36,30 @@ class FixedForward:
         model: called with ids, masks of four dimensions, positions and a cache.
         cache: of `growing_cache`, its rows repeated; taken over.
         arguments: of every forward, besides.
-        length: tokens in the cache; the same for all rows.
+        lengths_R1: tokens before the next one; the same for all rows but where they are kept apart.
+        shared: the prompts that are kept apart, so that the cache is empty.
 
     Raises:
         Unfit: the model or its cache is not made for it.
     """
 
-    def __init__(self, model: Any, cache: DynamicCache, arguments: dict[str, Any], length: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        cache: DynamicCache,
+        arguments: dict[str, Any],
+        lengths_R1: torch.Tensor,
+        shared: SharedPrefix | None = None,
+    ) -> None:
         layers = [layer for layer in cache.layers if isinstance(layer, GrowingLayer | GrowingSlidingLayer)]
         if other := {type(layer).__name__ for layer in cache.layers} - {type(layer).__name__ for layer in layers}:
             raise Unfit(f"no CUDA graphs: its cache has layers of another kind ({', '.join(sorted(other))})")
-        self.model, self.arguments, self.length = model, arguments, length
+        self.model, self.arguments, self.shared = model, arguments, shared
         self.rooms = [layer.room for layer in layers]
         self.windows = [layer.window for layer in layers]
-        keys = self.rooms[0].rooms[0]
-        rows, device = len(keys), keys.device
+        rows, device, self.length = len(lengths_R1), lengths_R1.device, self.rooms[0].length
+        self.before = lengths_R1 - self.length
+        """Tokens that are not in the cache."""
         self._clear()
         self.ids = torch.zeros(rows, 1, dtype=torch.long, device=device)
         self.position = torch.zeros(1, dtype=torch.long, device=device)
@@ -60,9 +70,10 @@ class FixedForward:
         """The shape that was captured, the graph, and where it leaves the logits."""
         self.note = ""
         if device.type == "cuda":
-            self.length, self.shape = length + 1, self._size(rows)
+            self.length += 1
+            self.shape = self._size(rows)
             self._capture()
-            self.length = length
+            self.length -= 1
         if self.note:
             raise Unfit(self.note)
 
@@ -90,6 +101,9 @@ class FixedForward:
         for room in self.rooms:
             room.length = self.length
         Room.select_in_all(self.rooms, keep)
+        self.before[: len(keep)] = self.before[keep]
+        if self.shared is not None:
+            self.shared.select(keep)
 
     def _widen(self, count: int) -> None:
         """More tokens for each of the rows that are left; what was captured has the old places."""
@@ -121,10 +135,13 @@ class FixedForward:
         }
         layer_types = getattr(self.model.config.get_text_config(), "layer_types", None)
         mask = kinds if layer_types and len(set(layer_types)) > 1 else masks[self.windows[0]]
-        out = self.model(
-            input_ids=self.ids[:rows], attention_mask=mask, position_ids=self.position.expand(rows, 1),
-            past_key_values=self.cache, use_cache=True, **self.arguments,
-        )  # fmt: skip
+        given = {
+            "input_ids": self.ids[:rows],
+            "attention_mask": mask,
+            "position_ids": self.position + self.before[:rows],
+        }
+        with attended(self.shared) as more:
+            out = self.model(**given, past_key_values=self.cache, use_cache=True, **self.arguments, **more)
         logits: torch.Tensor = out.logits[:, -1]
         return logits
 

@@ -68,15 +68,25 @@ class Room:
 
     def repeat(self, times: int) -> None:
         """Each row `times` times, in a room of the final length, or as wide as there is room for."""
-        rows = self.rows * times
-        width = self._share(rows, self.length + 1)
-        for i, part in enumerate(self.written()):
-            room = _laid_out(
-                part.new_empty(max(self.tokens or 0, rows * width) * part[0, :, 0].numel()), part, rows, width
-            )
+        parts = self._empty(self.rows * times)
+        for room, part in zip(self.rooms, parts, strict=True):
             room.unflatten(0, (-1, times))[..., : self.length, :] = part.unsqueeze(1)
-            self.rooms[i] = room
+
+    def part(self, times: int) -> list[torch.Tensor]:
+        """Gives the prompts' keys and values away, and makes room for what each of their samples generates."""
+        self.capacity -= self.length
+        parts = self._empty(self.rows * times, empty=True)
+        self.length = 0
+        return parts
+
+    def _empty(self, rows: int, empty: bool = False) -> list[torch.Tensor]:
+        """Rooms for so many rows in place of those that were, which are returned."""
+        parts, width = self.written(), self._share(rows, 1 if empty else self.length + 1)
+        for i, part in enumerate(parts):
+            memory = part.new_empty(max(self.tokens or 0, rows * width) * part[0, :, 0].numel())
+            self.rooms[i] = _laid_out(memory, part, rows, width)
         self.rows = rows
+        return parts
 
     def widen(self, rows: int, needed: int) -> None:
         """Lays the first `rows` rows out anew, each with its share of the same memory.
@@ -84,8 +94,6 @@ class Room:
         Raises:
             MemoryError: which is less than `needed` tokens, as fewer rows have ended than was expected.
         """
-        if self.tokens is None:  # more of a prompt than its ids, as soft prompts bring
-            self.capacity = max(self.capacity, 2 * needed)
         width = self._share(rows, needed)
         for i, room in enumerate(self.rooms):
             held = room[:rows, :, : self.length].clone()
@@ -94,7 +102,11 @@ class Room:
             self.rooms[i][:, :, : self.length] = held
 
     def _share(self, rows: int, needed: int) -> int:
-        width = self.capacity if self.tokens is None else min(self.capacity, self.tokens // rows)
+        if self.tokens is None:
+            if needed > self.capacity:  # more of a prompt than its ids, as soft prompts bring
+                self.capacity = 2 * needed
+            return self.capacity
+        width = min(self.capacity, self.tokens // rows)
         if width < needed:
             raise MemoryError(f"{rows} rows of {needed} tokens are more than the {self.tokens} that the cache may hold")
         return width
@@ -126,17 +138,17 @@ class _GrowingCache(DynamicCache):
     """Rows leave all layers at once."""
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        roomy = [layer for layer in self.layers if isinstance(layer, _Roomy)]
+        roomy = [layer for layer in self.layers if isinstance(layer, Roomy)]
         Room.select_in_all([layer.room for layer in roomy], indices)
         layers: list[Any] = self.layers
         for layer in layers:
-            if isinstance(layer, _Roomy):
+            if isinstance(layer, Roomy):
                 layer._show()
             else:
                 layer.batch_select_indices(indices)
 
 
-class _Roomy:
+class Roomy:
     """What both kinds of layer do when a prompt's samples part, and when finished rows leave."""
 
     room: Room
@@ -148,6 +160,12 @@ class _Roomy:
     def batch_repeat_interleave(self, repeats: int) -> None:
         self.room.repeat(repeats)
         self._show()
+
+    def part(self, samples: int) -> list[torch.Tensor]:
+        """Gives the prompts' keys and values away; from here on it holds what each of their samples generates."""
+        prompts = self.room.part(samples)
+        self._show()
+        return prompts
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         Room.select_in_all([self.room], indices)
@@ -161,7 +179,7 @@ class _Roomy:
         self.keys, self.values = self.room.written(self._seen_from(self.room.length))
 
 
-class GrowingLayer(_Roomy, DynamicLayer):
+class GrowingLayer(Roomy, DynamicLayer):
     """Full attention."""
 
     def __init__(self, room: Room) -> None:
@@ -179,7 +197,7 @@ class GrowingLayer(_Roomy, DynamicLayer):
         return keys, values
 
 
-class GrowingSlidingLayer(_Roomy, DynamicSlidingWindowLayer):
+class GrowingSlidingLayer(Roomy, DynamicSlidingWindowLayer):
     """Sliding attention: all tokens are kept, the window's are shown."""
 
     def __init__(self, room: Room, sliding_window: int) -> None:

@@ -5,13 +5,17 @@ Linear-attention and hybrid caches, soft prompts and custom code may not survive
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from divmon.sampling import Request
 from divmon.sampling.engines import Batch, NonFiniteLogits, left_pad
 from divmon.sampling.engines.generate import generate
 from divmon.sampling.engines.live import live
+from divmon.sampling.shared_prefix import widest_shared, worth_sharing
 from divmon.undisturbed import is_out_of_memory
 
 TOKENS = 24
@@ -22,11 +26,33 @@ TIE = 0.02
 """Two tokens whose logits differ by less than this share of the logits' spread are a tie: rounding may pick either."""
 
 
-def differs_from_generate(model: Any, short: tuple[int, ...], long: tuple[int, ...], eos: list[int]) -> str:
+def compare(model: Any, requests: Sequence[Request], context: int | None, eos: list[int]) -> tuple[str, str]:
+    """Decodes the shortest and the longest prompt as `live` does and as `generate` does; inside `undisturbed`.
+
+    Returns:
+        How a cache that is copied for each sample differs, and how one that is kept once does, where prompts are long
+        enough for that; empty where they do not.
+    """
+    prompts = sorted((request.prompt.input_ids for request in requests), key=len)
+    longest = MAX_PROMPT if context is None else max(1, min(MAX_PROMPT, context - TOKENS))
+    short, long = prompts[0][-longest:], prompts[-1][-longest:]
+    difference = differs_from_generate(model, short, long, eos)
+    worth = any(worth_sharing(len(request.prompt.input_ids), request.num_samples) for request in requests)
+    if difference or not worth or len(long) + TOKENS > widest_shared(model):
+        return difference, ""
+    return "", differs_from_generate(model, short, long, eos, shares=True)
+
+
+def differs_from_generate(
+    model: Any, short: tuple[int, ...], long: tuple[int, ...], eos: list[int], shares: bool = False
+) -> str:
     """Decodes two prompts of at most `MAX_PROMPT` tokens greedily both ways; inside `undisturbed`.
 
     The two are padded together, each with two samples of which one leaves half way: the batch that `live` decodes
     exercises all that sharing needs, against `generate` on each prompt alone.
+
+    Args:
+        shares: each prompt is kept once for its samples, where it is copied for each otherwise.
 
     Returns:
         Empty where the tokens are equal; else what differed, in words.
@@ -34,7 +60,7 @@ def differs_from_generate(model: Any, short: tuple[int, ...], long: tuple[int, .
     prompts = [list(short), list(long)]
     limits = [TOKENS, TOKENS // 2]
     try:
-        shared = live(model, _greedy(prompts, limits, eos))
+        shared = live(model, replace(_greedy(prompts, limits, eos), shares=shares))
     except Exception as error:
         if is_out_of_memory(error) or isinstance(error, NonFiniteLogits):
             raise  # of this moment, not of the architecture: asked again at the next measurement

@@ -20,15 +20,16 @@ import torch
 from divmon.prompts.rendering import Renderer
 from divmon.sampling import Drawing, Request, devices
 from divmon.sampling.batch_memory import cache_token_budget, logit_tokens, most_rows
-from divmon.sampling.batch_plan import Budget, Lengths, Unit, halves
+from divmon.sampling.batch_plan import Budget, Lengths, TooLarge, Unit, halves
 from divmon.sampling.completions import from_ids
 from divmon.sampling.context_length import context_length, fitting, what_does_not_fit, width_limit
-from divmon.sampling.engines import Batch, DecodeBatch, Drawn, Lockstep, NonFiniteLogits, TooLate, left_pad
+from divmon.sampling.engines import Batch, DecodeBatch, Drawn, Lockstep, NonFiniteLogits, TooLate, idle, left_pad
 from divmon.sampling.engines.generate import generate
 from divmon.sampling.engines.live import live
 from divmon.sampling.generation_config import put_aside
 from divmon.sampling.inverse_cdf import uniforms
 from divmon.sampling.likelihood import of_sample, recorded
+from divmon.sampling.shared_prefix import widest_shared
 from divmon.sampling.stop_strings import StopStrings, completing_tokens
 from divmon.sampling.weight_copies import Casting, weights_cast_once
 from divmon.types import Finish
@@ -75,9 +76,7 @@ class Sampler:
         self.timeout = timeout
         self.together = together
         self.likelihood = likelihood
-        self._deadline = math.inf
-        self._too_large = math.inf
-        """Tokens of the smallest sample that did not fit the memory by itself, in this draw."""
+        self._deadline, self._too_large = math.inf, TooLarge()
         self._said = ""
         self.name = "generate" if how == "generate" else "live"
         aside = put_aside(model)
@@ -85,6 +84,8 @@ class Sampler:
         self._reason = f"asked for by sampler={how!r}{self._aside}" if how != "auto" else ""
         self._casting = Casting()
         self._note = ""
+        self._unshared = ""
+        """Why prompts are kept once per sample."""
         self._waits = False
         """Whether a distribution was so flat that tokens are chosen one step at a time."""
         self._checked = how != "auto"
@@ -95,7 +96,8 @@ class Sampler:
 
     @property
     def reason(self) -> str:
-        return "; ".join(filter(None, (self._reason, self._casting.words, self._note)))
+        unshared = f"long prompts are kept once per sample: {self._unshared}" if self._unshared else ""
+        return "; ".join(filter(None, (self._reason, self._casting.words, self._note, unshared)))
 
     def use(self, model: Any) -> None:
         """Samples from this model from now on."""
@@ -125,7 +127,7 @@ class Sampler:
             self._said = said
             logger.warning("divmon: %s", said)
         drawing = Drawing(missing=missing)
-        self._deadline, self._too_large = time.monotonic() + self.timeout, math.inf
+        self._deadline, self._too_large = time.monotonic() + self.timeout, TooLarge()
         copies = weights_cast_once(self.model, self.max_memory_gb)
         with memory_handed_back(), undisturbed(self.model), copies as self._casting:
             self.prepare(requests)
@@ -136,7 +138,7 @@ class Sampler:
                 elif batch:
                     self._draw_units(batch, seed, step, drawing, progress)
                 else:
-                    self._decode(self.model, _idle(self.together, self._deadline))
+                    self._decode(self.model, idle(self.together, self._deadline))
         lost = drawing.missing.keys()
         drawing.samples = [s for s in drawing.samples if (s.task, s.prompt_id) not in lost]
         order = {request.key: i for i, request in enumerate(requests)}
@@ -148,16 +150,13 @@ class Sampler:
         if self._checked:
             return
         context = context_length(self.model)
-        prompts = sorted((request.prompt.input_ids for request in fitting(requests, context)[0]), key=len)
-        if not prompts:
+        fit, _ = fitting(requests, context)
+        if not fit:
             return
-        from divmon.sampling.prefix_check import MAX_PROMPT, TOKENS, differs_from_generate
+        from divmon.sampling.prefix_check import compare
 
-        longest = MAX_PROMPT if context is None else max(1, min(MAX_PROMPT, context - TOKENS))
         with undisturbed(self.model):
-            difference = differs_from_generate(
-                self.model, prompts[0][-longest:], prompts[-1][-longest:], self.eos_token_ids
-            )
+            difference, self._unshared = compare(self.model, fit, context, self.eos_token_ids)
         self._checked = True
         if difference:
             self.name, self._reason = "generate", difference + self._aside
@@ -185,15 +184,20 @@ class Sampler:
         if tokens is None:
             tokens, beside = cache_token_budget(self.model, self.max_memory_gb, dtype), logit_tokens(self.model, dtype)
         tokens = -self._largest(-tokens)
-        self._budget = Budget(tokens, beside, most_rows(self.model), width_limit(self.model))
+        shared = widest_shared(self.model) if self._alone and not self._unshared else 0
+        self._budget = Budget(tokens, beside, most_rows(self.model), width_limit(self.model), shared)
         return self._budget.batches(units, self._lengths if sized else None)
+
+    @property
+    def _alone(self) -> bool:
+        """Whether a batch may fail and be decoded otherwise: of processes in step none can do so by itself."""
+        return self.name == "live" and self.together is None
 
     @property
     def _sizes(self) -> bool:
         """Whether batches are sized by how long completions were. On a CPU it would be for nothing, as a step takes as
-        long as it has rows; of processes in step none can take a batch apart that does not fit after all."""
-        device = next(self.model.parameters()).device
-        return self.name == "live" and self.together is None and devices.queued(device)
+        long as it has rows."""
+        return self._alone and devices.queued(next(self.model.parameters()).device)
 
     def _in_step(self, batches: Iterator[list[Unit]]) -> Iterator[list[Unit]]:
         """The batches, and empty ones while other processes still have some."""
@@ -218,7 +222,7 @@ class Sampler:
         with the reason."""
         whole = self.together is not None  # processes in step cannot take a batch apart on their own
         diverged = False
-        units = units if whole else self._that_may_fit(units, drawing)
+        units = units if whole else self._too_large.leave_out(units, drawing.missing)
         if not units:
             return
         try:
@@ -231,10 +235,7 @@ class Sampler:
         except (RuntimeError, MemoryError) as error:
             if whole or not is_out_of_memory(error):
                 raise
-            first_line = next(iter(str(error).splitlines()), "")
-            reason = f"out of memory: {first_line} (a single sample does not fit)"
-            if len(units) == units[0].count == 1:
-                self._note_too_large(units[0].row_tokens, first_line)
+            reason = self._too_large.reason(units, error)
         else:
             self._keep(units, decoded, drawing)
             progress(len(decoded.lengths_R))
@@ -251,7 +252,7 @@ class Sampler:
     def _keep(self, units: list[Unit], decoded: Drawn, drawing: Drawing) -> None:
         """Makes samples of what was decoded."""
         self._waits |= decoded.waited
-        self._note = decoded.note or self._note
+        self._note, self._unshared = decoded.note or self._note, decoded.unshared or self._unshared
         lengths, ended = decoded.lengths_R.tolist(), decoded.ended_R.tolist()
         for row, (unit, index) in enumerate((u, index) for u in units for index in u.indices):
             tokens = decoded.tokens_RT[row, : lengths[row]].tolist()
@@ -263,37 +264,13 @@ class Sampler:
             self._lengths.add(unit, lengths[row : row + 1])
         drawing.tokens += sum(lengths)
 
-    def _that_may_fit(self, units: list[Unit], drawing: Drawing) -> list[Unit]:
-        """Without those that are as long as one that did not fit by itself, which settles it for them."""
-        reason = f"out of memory: a single sample of {self._too_large} tokens does not fit"
-        drawing.missing |= {unit.request.key: reason for unit in units if unit.row_tokens >= self._too_large}
-        return [unit for unit in units if unit.row_tokens < self._too_large]
-
-    def _note_too_large(self, tokens: int, words: str) -> None:
-        if self._too_large == math.inf:
-            logger.warning(
-                "divmon: a single sample of %d tokens does not fit the memory, so prompts of that length are left out"
-                " of this measurement: %s",
-                tokens,
-                words,
-            )
-        self._too_large = min(self._too_large, tokens)
-
     def _batch(self, units: list[Unit], seed: int, step: int) -> Batch:
         count, decoding = units[0].count, units[0].request.decoding
         ids, mask = left_pad([unit.request.prompt.input_ids for unit in units])
-        limits = torch.tensor([unit.request.decoding.max_new_tokens for unit in units]).repeat_interleave(count)
-        random = [
-            uniforms((seed, step, *unit.request.key, index), int(limits.max()))
-            for unit in units
-            for index in unit.indices
-        ]
-        stops = frozenset(stop for unit in units for stop in unit.request.decoding.stop)
-        stopper = StopStrings(
-            self.renderer,
-            [(unit.request.decoding.stop, unit.request.prompt.in_reasoning) for unit in units for _ in range(count)],
-            self._completing(stops),
-        )
+        limits = torch.tensor([unit.limit for unit in units]).repeat_interleave(count)
+        numbered = [(unit, index) for unit in units for index in unit.indices]
+        random = [uniforms((seed, step, *unit.request.key, index), int(limits.max())) for unit, index in numbered]
+        recording = torch.tensor([index < recorded(unit.request.num_samples) for unit, index in numbered])
         return Batch(
             input_ids_PL=ids,
             attention_mask_PL=mask,
@@ -303,29 +280,16 @@ class Sampler:
             temperature=decoding.temperature,
             top_p=decoding.top_p,
             eos_token_ids=self.eos_token_ids,
-            stopper=stopper if stops else None,
+            stopper=self._stopper(units),
             deadline=self._deadline,
             together=self.together,
             waits=self._waits,
             cache_tokens=self._budget.cache(units) if self._sizes else None,
-            likelihood_R=torch.tensor([i < recorded(u.request.num_samples) for u in units for i in u.indices])
-            if self.likelihood
-            else None,
+            shares=self._alone and self._budget.shares(units),
+            likelihood_R=recording if self.likelihood else None,
         )
 
-
-def _idle(together: Lockstep | None, deadline: float) -> Batch:
-    """One row for one token: forwards for the sake of the processes that still draw."""
-    one = torch.ones(1, 1, dtype=torch.long)
-    return Batch(
-        input_ids_PL=one,
-        attention_mask_PL=one,
-        num_samples=1,
-        limits_R=one[0],
-        uniforms_RT=torch.zeros(1, 1, dtype=torch.float64),
-        temperature=0.0,
-        top_p=1.0,
-        eos_token_ids=(),
-        deadline=deadline,
-        together=together,
-    )
+    def _stopper(self, units: list[Unit]) -> StopStrings | None:
+        stops = frozenset(stop for unit in units for stop in unit.request.decoding.stop)
+        rows = [(u.request.decoding.stop, u.request.prompt.in_reasoning) for u in units for _ in u.indices]
+        return StopStrings(self.renderer, rows, self._completing(stops)) if stops else None

@@ -132,11 +132,16 @@ def _put_back(slots: list[_Slot]) -> None:
 
 
 def _sharded(model: Any) -> bool:
-    """Whether parameters are spread over processes, by FSDP or ZeRO-3, which put them in place themselves."""
-    classes = {base.__name__ for module in model.modules() for base in type(module).__mro__}
-    return bool(classes & {"FullyShardedDataParallel", "FSDPModule"}) or any(
-        hasattr(p, "ds_id") or hasattr(p, "device_mesh") for p in model.parameters()
-    )
+    """Whether parameters lie over processes now: by FSDP or ZeRO-3, outside of where they are put together."""
+    parts = [m for m in model.modules() if type(m).__name__ == "FullyShardedDataParallel"]
+    if any(p._handle is not None and p._handle._training_state.name != "SUMMON_FULL_PARAMS" for p in parts):
+        return True
+    apart = (hasattr(p, "device_mesh") or _not_gathered(p) for p in model.parameters())
+    return any(apart)
+
+
+def _not_gathered(parameter: Any) -> bool:
+    return hasattr(parameter, "ds_id") and parameter.ds_status.name != "AVAILABLE"
 
 
 def _no_room(device: torch.device, needed: int, max_memory_gb: float | None) -> str:

@@ -76,12 +76,11 @@ def whole(model: Any, wrapped: Any = None, has_room: Callable[[int], bool] = lam
     if not kind:
         yield True
         return
-    apart = kind != "fsdp1" or not _has_mixed_precision(model)  # put together, FSDP1 holds full precision only
-    apart = has_room(whole_bytes(model)) and apart
+    apart = has_room(whole_bytes(model))
     if not apart:
         _say_once(
             "divmon: layers gather their parameters at every token, which is slow: put together they do not fit the"
-            " memory that is free in every process, or are FSDP1's with mixed precision (use FSDP2)"
+            " memory that is free in every process"
         )
     around = {"zero3": _whole_zero3, "fsdp1": _whole_fsdp1, "fsdp2": _whole_fsdp2}[kind]
     with around(model, wrapped, apart):
@@ -112,7 +111,7 @@ def _whole_fsdp1(model: Any, wrapped: Any, apart: bool) -> Iterator[None]:
     from torch.distributed.fsdp import FullyShardedDataParallel
 
     inner: list[Any] = FullyShardedDataParallel.fsdp_modules(model) if apart else []
-    with FullyShardedDataParallel.summon_full_params(model, recurse=apart, writeback=False):
+    with FullyShardedDataParallel.summon_full_params(model, recurse=apart, writeback=False), _as_forwarded(inner):
         try:
             for module in inner:  # its own forward would gather and give the parameters away again
                 module.forward = module.module.__call__
@@ -120,6 +119,33 @@ def _whole_fsdp1(model: Any, wrapped: Any, apart: bool) -> Iterator[None]:
         finally:
             for module in inner:
                 del module.forward
+
+
+@contextmanager
+def _as_forwarded(parts: list[Any]) -> Iterator[None]:
+    """Parameters in the type that FSDP1's mixed precision forwards with: put together they are in full precision."""
+    slots = [
+        (module, name, parameter, part.mixed_precision.param_dtype)
+        for part in parts
+        if _low_precision(part) is not None
+        for module in part._handle.flat_param._modules
+        for name, parameter in module._parameters.items()
+        if parameter is not None
+    ]
+    try:
+        copies = {id(p): type(p)(p.detach().to(dtype), requires_grad=False) for _, _, p, dtype in slots}
+        for module, name, parameter, _ in slots:
+            module._parameters[name] = copies[id(parameter)]
+        yield
+    finally:
+        for module, name, parameter, _ in slots:
+            module._parameters[name] = parameter
+
+
+def _low_precision(part: Any) -> Any:
+    """The type that a module of FSDP1 forwards with, where it is another one than that of its parameters."""
+    handle = part._handle
+    return None if handle is None or handle._use_full_prec_in_eval else part.mixed_precision.param_dtype
 
 
 @contextmanager
@@ -149,7 +175,11 @@ def whole_bytes(model: Any) -> int:
 
     parameters = list(model.parameters())
     if sharding_of(model) == "fsdp1":  # each process has its share
-        return sum(p.numel() * p.element_size() for p in parameters) * dist.get_world_size()
+        from torch.distributed.fsdp import FullyShardedDataParallel
+
+        parts = FullyShardedDataParallel.fsdp_modules(model)
+        beside = max((dtype.itemsize for part in parts if (dtype := _low_precision(part)) is not None), default=0)
+        return sum(p.numel() * (p.element_size() + beside) for p in parameters) * dist.get_world_size()
     return sum(getattr(p, "ds_numel", p.numel()) * p.element_size() for p in parameters)
 
 
@@ -159,12 +189,6 @@ def free_memory(model: Any) -> int:
 
     free = free_bytes(next(model.parameters()).device)
     return int(psutil.virtual_memory().available) if free is None else free
-
-
-def _has_mixed_precision(model: Any) -> bool:
-    from torch.distributed.fsdp import FullyShardedDataParallel
-
-    return any(m.mixed_precision.param_dtype is not None for m in FullyShardedDataParallel.fsdp_modules(model))
 
 
 @functools.cache

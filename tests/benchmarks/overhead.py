@@ -31,7 +31,7 @@ STARTS = 21
 """Interpreters started for a median."""
 
 
-def trainer(folder: str, steps: int, callbacks: list[Any]) -> Any:
+def trainer(folder: str, steps: int, callbacks: list[Any], use_cpu: bool = True) -> Any:
     """SFT of the miniature model, ready to train."""
     from datasets import Dataset, disable_progress_bars
     from transformers import PrinterCallback
@@ -44,7 +44,7 @@ def trainer(folder: str, steps: int, callbacks: list[Any]) -> Any:
     made = SFTTrainer(
         model,
         args=SFTConfig(
-            folder, max_steps=steps, per_device_train_batch_size=ROWS, learning_rate=1e-4, use_cpu=True, bf16=False,
+            folder, max_steps=steps, per_device_train_batch_size=ROWS, learning_rate=1e-4, use_cpu=use_cpu, bf16=False,
             report_to="tensorboard", save_strategy="no", disable_tqdm=True, gradient_checkpointing=False,
         ),
         train_dataset=Dataset.from_list(broad(ROWS * 100)),
@@ -55,7 +55,9 @@ def trainer(folder: str, steps: int, callbacks: list[Any]) -> Any:
     return made
 
 
-def run(steps: int, monitored: bool, budget: float | None = None, metrics: str = "auto") -> dict[str, float]:
+def run(
+    steps: int, monitored: bool, budget: float | None = None, metrics: str = "auto", use_cpu: bool = True
+) -> dict[str, float]:
     """One run, in this process."""
     from transformers import TrainerCallback
 
@@ -76,7 +78,8 @@ def run(steps: int, monitored: bool, budget: float | None = None, metrics: str =
     clock = Clock()
     options = {"max_overhead": budget, "metrics": metrics, "embedder": "minilm", "progress": False, "on_error": "raise"}
     with tempfile.TemporaryDirectory() as folder:
-        made = trainer(folder, steps, [clock, *([DiversityCallback(probe(PROMPTS), **options)] if monitored else [])])
+        ours = [DiversityCallback(probe(PROMPTS), **options)] if monitored else []
+        made = trainer(folder, steps, [clock, *ours], use_cpu)
         began = time.perf_counter()
         made.train()
         wall = time.perf_counter() - began

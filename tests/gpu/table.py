@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import overhead
 import roofline
 import scoring
 import torch
@@ -30,6 +31,7 @@ from sampling_work import K, Work, tokenizer
 from support import runs
 
 from divmon import DiversityCallback
+from divmon.options import Options
 from divmon.prompts.rendering import Renderer
 from divmon.sampling import Request
 from divmon.sampling.sampler import Sampler
@@ -69,6 +71,18 @@ def contract_1(cpu: bool) -> Iterator[Line]:
     AcceleratorState._reset_state(True)
     equal = all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(*(w.values() for w in weights), strict=True))
     yield "contract 1, bf16, full_determinism", "bit-equal" if equal else "NOT EQUAL", goal(equal, "bit-equal", cpu)
+
+
+def cadence(cpu: bool) -> Iterator[Line]:
+    """SFT, measured when it is by default, with metrics that need no encoder: the share of the run's time."""
+    steps, most, threads = 10 if cpu else 2000, Options().max_overhead, torch.get_num_threads()
+    assert most is not None
+    with contextlib.redirect_stdout(sys.stderr):
+        found = overhead.run(steps, True, most, "ead,length", use_cpu=cpu)
+    AcceleratorState._reset_state(True)
+    torch.set_num_threads(threads)
+    value = f"{found['share']:.1%} of the run, {found['fixed']:.1%} fixed"
+    yield f"default cadence, SFT of {steps:,} steps", value, goal(found["share"] <= most, f"at most {most:.0%}", cpu)
 
 
 def draw_seconds(work: Work, model: Any, tokens: int, device: str) -> tuple[float, Sampler]:
@@ -188,7 +202,7 @@ def main() -> None:
         raise SystemExit("no CUDA device is available; --cpu runs tiny shapes, to see that the script works")
     print(f"torch {torch.__version__}, {'CPU' if cpu else torch.cuda.get_device_name()}")
     failed, began = 0, time.monotonic()
-    for part in (marked_tests, contract_1, decoding, metrics, memory):
+    for part in (marked_tests, contract_1, cadence, decoding, metrics, memory):
         try:
             for what, value, wanted in part(cpu):
                 print(f"{what:55} {value:38} {wanted}", flush=True)

@@ -19,6 +19,7 @@ def test_every_part_of_the_table_is_made() -> None:
     for part in (
         "tests marked gpu",
         "contract 1",
+        "default cadence",
         "decode Olmo3",
         "unlike lengths",
         "float32 under",

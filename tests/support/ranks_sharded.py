@@ -12,14 +12,18 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecision, fully_shard
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from divmon import DiversityMonitor
+from divmon.prompts.rendering import Renderer
+from divmon.sampling import Request
 from divmon.sampling.sampler import Sampler
 from divmon.training import live_run
+from divmon.training.sharded_models import unwrapped, whole
+from divmon.types import Decoding, RenderedPrompt
 from support import runs, tiny
 
 torch.set_num_threads(1)
@@ -42,13 +46,18 @@ def options(out: Path, name: str) -> dict[str, Any]:
     return {**runs.CHEAP, **limits, "sampler": name, "output_dir": str(out / "_divmon"), "progress": False}
 
 
-def sharded(kind: str) -> Any:
+def sharded(kind: str, bf16: bool = False) -> Any:
+    """As accelerate prepares it: under autocast, and FSDP1 with mixed precision."""
     model = runs.model()
     layer = type(model.model.layers[0])
+    if bf16:
+        model.forward = torch.autocast("cpu", torch.bfloat16)(model.forward)
     if kind == "fsdp1":
+        low = torch.bfloat16 if bf16 else None
         return FullyShardedDataParallel(
-            model, auto_wrap_policy=ModuleWrapPolicy({layer}), use_orig_params=True, device_id=torch.device("cpu")
-        )
+            model, auto_wrap_policy=ModuleWrapPolicy({layer}), use_orig_params=True, device_id=torch.device("cpu"),
+            mixed_precision=MixedPrecision(param_dtype=low, buffer_dtype=low),
+        )  # fmt: skip
     mesh = dist.device_mesh.init_device_mesh("cpu", (dist.get_world_size(),))
     for module in model.modules():
         if isinstance(module, layer):
@@ -126,6 +135,35 @@ def train(out: Path, kind: str, sampler: str | None) -> None:
         (out / "gathers.json").write_text(json.dumps({"decoding": decoding.count, "training": training.count}))
 
 
+def in_bf16(out: Path, kind: str) -> None:
+    """What is seen of a measurement's forwards, and whether training goes on as without it."""
+    ids = torch.tensor([list(range(5, 17))])
+    asked = [Request(RenderedPrompt("task", "p", "", (5, 6, 7)), Decoding(max_new_tokens=4), 2)]
+    finals: list[Any] = []
+    found: dict[str, Any] = {}
+    for looks in (False, True):
+        model = sharded(kind, bf16=True)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        for _ in range(2):
+            if looks:
+                with torch.no_grad():
+                    expected = model(input_ids=ids).logits
+                with whole(model) as found["apart"]:
+                    inner = unwrapped(model)
+                    with torch.no_grad():
+                        found["logits"] = torch.equal(inner(input_ids=ids).logits, expected)
+                    sampler = Sampler(inner, Renderer(tiny.tokenizer(), chat=False), how="live")
+                    found["samples"] = len(sampler.draw(asked, seed=0, step=0).samples)
+                    found["reason"] = sampler.reason
+            model(input_ids=ids, labels=ids).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        finals.append(weights(kind, model))
+    found["weights"] = all(torch.equal(finals[0][name], finals[1][name]) for name in finals[0])
+    if dist.get_rank() == 0:
+        (out / "in_bf16.json").write_text(json.dumps(found))
+
+
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     folder = Path(sys.argv[1])
@@ -135,5 +173,7 @@ if __name__ == "__main__":
         with pytest.MonkeyPatch.context() as patch:  # no room: each layer gathers its own
             patch.setattr(live_run, "ROOM", 0.0)
             train(folder / kind / "in_step", kind, "live")
+        if kind.startswith("fsdp"):
+            in_bf16(folder / kind, kind)
     dist.barrier()
     dist.destroy_process_group()

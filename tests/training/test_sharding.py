@@ -50,6 +50,15 @@ def test_parameters_are_gathered_once_and_not_at_every_token(folder: Path) -> No
     assert without["training"] == live["training"] == in_step["training"] > 0, "training gathers as before"
 
 
+@pytest.mark.parametrize("kind", FSDP)
+def test_in_bf16_weights_are_put_together_and_cast_once(folder: Path, kind: str) -> None:
+    """The logits are those of the sharded forward, bit by bit, and so is the training after it."""
+    found = json.loads((folder / "in_bf16.json").read_text())
+    assert found["apart"] and found["logits"] and found["weights"] and found["samples"] == 2
+    assert "at every token" not in found["reason"]
+    assert ("weights cast to bfloat16 once" in found["reason"]) == (kind == "fsdp2"), "FSDP1 has cast them itself"
+
+
 @pytest.mark.parametrize("kind", [*FSDP, *ZERO])
 @pytest.mark.parametrize("sampler", ["live", "generate", "in_step"])
 def test_training_is_the_same_run(folder: Path, kind: str, sampler: str) -> None:

@@ -46,6 +46,8 @@ class Batch:
     """Whether to ask the device at each token, which very flat distributions with top-p need."""
     cache_tokens: int | None = None
     """That the cache may hold in all, fewer than all rows may come to; what does not fit after all is a MemoryError."""
+    shares: bool = False
+    """Whether each prompt is kept once for all its samples, where the model's attention allows it."""
     likelihood_R: torch.Tensor | None = None
     """Rows whose tokens' `divmon.sampling.likelihood.token_likelihood` is recorded, bool; None for no row."""
 
@@ -67,6 +69,8 @@ class Drawn:
     ended_R: torch.Tensor
     waited: bool = False
     """Whether the device was asked at each token."""
+    unshared: str = ""
+    """Why prompts were kept once per sample though the batch was to keep them once."""
     note: str = ""
     """Why it was not decoded in the quickest way, for the record."""
     likelihood_RT3: torch.Tensor | None = None
@@ -119,3 +123,20 @@ def left_pad(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tens
         ids_PL[row, longest - len(ids) :] = torch.tensor(ids)
         mask_PL[row, longest - len(ids) :] = 1
     return ids_PL, mask_PL
+
+
+def idle(together: Lockstep | None, deadline: float) -> Batch:
+    """One row for one token: forwards for the sake of the processes that still draw."""
+    one = torch.ones(1, 1, dtype=torch.long)
+    return Batch(
+        input_ids_PL=one,
+        attention_mask_PL=one,
+        num_samples=1,
+        limits_R=one[0],
+        uniforms_RT=torch.zeros(1, 1, dtype=torch.float64),
+        temperature=0.0,
+        top_p=1.0,
+        eos_token_ids=(),
+        deadline=deadline,
+        together=together,
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 
@@ -19,6 +19,7 @@ from divmon.sampling.engines import Batch, Drawn, TooLate, check_decoding
 from divmon.sampling.fixed_shapes import FixedForward, Unfit
 from divmon.sampling.inverse_cdf import choose
 from divmon.sampling.prompt_ends import Prompts, part_prompts
+from divmon.sampling.shared_prefix import SharedPrefix, Unshared, attended, widest_shared, worth_sharing
 from divmon.sampling.weight_copies import weights_cast_once
 from divmon.undisturbed import undisturbed
 
@@ -30,6 +31,16 @@ def live(model: Any, batch: Batch) -> Drawn:
         NonFiniteLogits: the model gives NaN.
         TooLate: the batch's deadline is over.
     """
+    unshared = ""
+    if batch.shares:
+        try:
+            return _undecided_again(model, batch)
+        except Unshared as error:
+            batch, unshared = replace(batch, shares=False, cache_tokens=None), str(error)
+    return replace(_undecided_again(model, batch), unshared=unshared)
+
+
+def _undecided_again(model: Any, batch: Batch) -> Drawn:
     if batch.together is None and not batch.waits:
         try:
             return _decode(model, batch)
@@ -47,7 +58,10 @@ def _decode(model: Any, batch: Batch) -> Drawn:
     rows, every = Rows(device, batch, prompts.given_SR, steps), devices.check_every(device)
     logits, cache = forward.prefill(prompts, steps, batch.cache_tokens)
     logits = logits.repeat_interleave(batch.num_samples, dim=0)
-    cache.batch_repeat_interleave(batch.num_samples)
+    if batch.shares:
+        forward.shared = SharedPrefix(model, cache, prompts, batch.num_samples)
+    else:
+        cache.batch_repeat_interleave(batch.num_samples)
     following, note = _following(forward, cache, prompts, batch, steps)
 
     running = True
@@ -78,12 +92,14 @@ def _following(
     note = ""
     if devices.replays(forward.device):
         try:
-            if batch.together is not None or prompts.padded or forward.attention != "sdpa":
-                why = "processes in step" if batch.together else "padding" if prompts.padded else forward.attention
+            padded = prompts.padded and forward.shared is None
+            if batch.together is not None or padded or forward.attention != "sdpa":
+                why = "processes in step" if batch.together else "padding" if padded else forward.attention
                 raise Unfit(f"no CUDA graphs: {why or 'an unknown attention'} does not allow fixed shapes")
             if not forward.takes_positions:
                 raise Unfit("no CUDA graphs: the model takes no positions")
-            return FixedForward(forward.model, cache, forward.last, prompts.ids_PL.shape[1]), ""
+            lengths_R1 = prompts.lengths_P1.to(forward.device).repeat_interleave(batch.num_samples, dim=0)
+            return FixedForward(forward.model, cache, forward.last, lengths_R1, forward.shared), ""
         except Unfit as error:
             note = str(error)
     return _Growing(forward, cache, prompts, batch.num_samples, steps), note
@@ -96,7 +112,7 @@ class _Growing:
         self.forward, self.cache, self.length = forward, cache, prompts.ids_PL.shape[1]
         self.position = prompts.lengths_P1.to(forward.device).repeat_interleave(num_samples, dim=0)
         self.mask = None
-        if prompts.padded:
+        if prompts.padded and forward.shared is None:
             mask = prompts.mask_PL.to(forward.device).repeat_interleave(num_samples, dim=0)
             self.mask = torch.nn.functional.pad(mask, (0, steps), value=1)
 
@@ -109,6 +125,9 @@ class _Growing:
 
     def select(self, keep: torch.Tensor) -> None:
         self.cache.batch_select_indices(keep)
+        if self.forward.shared is not None:
+            self.forward.shared.select(keep)
+            self.forward.shared.drop()
         self.position, self.mask = self.position[keep], None if self.mask is None else self.mask[keep]
 
 
@@ -148,6 +167,8 @@ class _Forward:
         self.attention = str(getattr(self.config, "_attn_implementation", ""))
         self.flash = "flash" in self.attention
         self.device = model.get_input_embeddings().weight.device
+        self.shared: SharedPrefix | None = None
+        """The prompts, once they are kept apart."""
 
     def prefill(self, prompts: Prompts, new_tokens: int, cache_tokens: int | None) -> tuple[torch.Tensor, Any]:
         from divmon.sampling.kv_cache import growing_cache
@@ -161,10 +182,20 @@ class _Forward:
         self, ids: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor, cache: Any
     ) -> torch.Tensor:
         positional = {"position_ids": positions} if self.takes_positions else {}
-        out = self.model(
-            input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **positional, **self.last
-        )
-        return out.logits[:, -1]
+        given = {"input_ids": ids, "attention_mask": mask, "past_key_values": cache, "use_cache": True}
+        with attended(self.shared) as more:
+            return self.model(**given, **positional, **self.last, **more).logits[:, -1]
+
+
+class Choice(TypedDict, total=False):
+    """How `sample` chooses tokens, and where it ends."""
+
+    temperature: float
+    """0 is greedy."""
+    top_p: float
+    """In (0, 1]; 1 keeps every token."""
+    eos_token_id: Any
+    """Ids that end a sample; the model's generation config's where not given; None never stops early."""
 
 
 def sample(
@@ -174,10 +205,8 @@ def sample(
     attention_mask: torch.Tensor | None = None,
     num_samples: int,
     max_new_tokens: int,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    eos_token_id: Any = ...,
     generator: torch.Generator | None = None,
+    **choice: Unpack[Choice],
 ) -> torch.Tensor:
     """Draws `num_samples` completions of each prompt: distributed as `model.generate`'s, each prompt prefilled once.
 
@@ -189,49 +218,55 @@ def sample(
         attention_mask: [P, L], 0 on padding; all ones where not given.
         num_samples: K.
         max_new_tokens: T.
-        temperature: 0 is greedy.
-        top_p: in (0, 1]; 1 keeps every token.
-        eos_token_id: ids that end a sample; the model's generation config's where not given; None never stops early.
         generator: where the randomness comes from; a fresh, randomly seeded one where not given, never the global one.
+        choice: `temperature` (1.0), `top_p` (1.0) and `eos_token_id`, as `Choice` has them.
 
     Returns:
         Token ids [P, K, T] on the prompts' device, padded after a sample's end with the end token (0 without one).
 
     Raises:
         ValueError: a shape or a setting is off.
+        TypeError: there is no setting of that name.
         NonFiniteLogits: the model gives NaN.
     """
-    if input_ids_PL.ndim != 2 or input_ids_PL.shape[1] == 0:
-        raise ValueError(f"input_ids_PL: expected shape [prompts, length >= 1], got {tuple(input_ids_PL.shape)}")
-    if attention_mask is not None and attention_mask.shape != input_ids_PL.shape:
-        raise ValueError(
-            f"attention_mask: expected the shape of the prompts, {tuple(input_ids_PL.shape)}, got"
-            f" {tuple(attention_mask.shape)}"
-        )
-    if attention_mask is not None and not bool(attention_mask[:, -1].all()):
-        raise ValueError("attention_mask: the last column holds padding; prompts must be padded on the left")
-    if num_samples < 1 or max_new_tokens < 1:
-        raise ValueError(f"num_samples and max_new_tokens must be at least 1, got {num_samples} and {max_new_tokens}")
+    if unknown := sorted(choice.keys() - Choice.__annotations__.keys()):
+        raise TypeError(f"sample() has no setting {', '.join(unknown)}; there are {', '.join(Choice.__annotations__)}")
+    mask_PL = torch.ones_like(input_ids_PL) if attention_mask is None else attention_mask
+    _check(input_ids_PL, mask_PL, num_samples, max_new_tokens)
+    temperature, top_p = choice.get("temperature", 1.0), choice.get("top_p", 1.0)
     check_decoding(temperature, top_p)
-    if eos_token_id is ...:
-        eos_token_id = model.generation_config.eos_token_id
-    eos = [] if eos_token_id is None else [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id)
+    eos = choice.get("eos_token_id", model.generation_config.eos_token_id)
     if generator is None:
         generator = torch.Generator()
         generator.seed()
-    P, R = len(input_ids_PL), len(input_ids_PL) * num_samples
+    (P, L), R = input_ids_PL.shape, len(input_ids_PL) * num_samples
+    random = torch.rand(R, max_new_tokens, generator=generator, dtype=torch.float64, device=generator.device)
     batch = Batch(
         input_ids_PL=input_ids_PL,
-        attention_mask_PL=torch.ones_like(input_ids_PL) if attention_mask is None else attention_mask,
+        attention_mask_PL=mask_PL,
         num_samples=num_samples,
         limits_R=torch.full((R,), max_new_tokens),
-        uniforms_RT=torch.rand(
-            R, max_new_tokens, generator=generator, dtype=torch.float64, device=generator.device
-        ).cpu(),
+        uniforms_RT=random.cpu(),
         temperature=temperature,
         top_p=top_p,
-        eos_token_ids=eos,
+        eos_token_ids=[] if eos is None else [eos] if isinstance(eos, int) else list(eos),
+        shares=worth_sharing(L, num_samples) and L + max_new_tokens <= widest_shared(model),
     )
     with undisturbed(model), weights_cast_once(model):
         drawn = live(model, batch)
     return drawn.tokens_RT.view(P, num_samples, max_new_tokens).to(input_ids_PL.device)
+
+
+def _check(input_ids_PL: torch.Tensor, mask_PL: torch.Tensor, num_samples: int, max_new_tokens: int) -> None:
+    """Raises ValueError where shapes or numbers are off."""
+    if input_ids_PL.ndim != 2 or input_ids_PL.shape[1] == 0:
+        raise ValueError(f"input_ids_PL: expected shape [prompts, length >= 1], got {tuple(input_ids_PL.shape)}")
+    if mask_PL.shape != input_ids_PL.shape:
+        raise ValueError(
+            f"attention_mask: expected the shape of the prompts, {tuple(input_ids_PL.shape)}, got"
+            f" {tuple(mask_PL.shape)}"
+        )
+    if not bool(mask_PL[:, -1].all()):
+        raise ValueError("attention_mask: the last column holds padding; prompts must be padded on the left")
+    if num_samples < 1 or max_new_tokens < 1:
+        raise ValueError(f"num_samples and max_new_tokens must be at least 1, got {num_samples} and {max_new_tokens}")
