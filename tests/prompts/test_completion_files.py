@@ -92,6 +92,21 @@ def test_long_rows_are_grouped_by_the_id_that_comes_again_else_by_the_prompt() -
     ]
     other = [{"id": i % 2, "prompt": "p", "response": str(i)} for i in range(4)]
     assert [row.outputs for row in read_completions(other).rows] == [["0", "2"], ["1", "3"]]
+    sample_of_each = [{"id": i % 2, "prompt": f"p{i // 2}", "response": str(i)} for i in range(4)]
+    rows = read_completions(sample_of_each).rows
+    assert [row.outputs for row in rows] == [["0", "1"], ["2", "3"]] and len({row.id for row in rows}) == 2
+
+
+def test_a_list_that_a_model_wrote_is_one_completion(tmp_path: Path) -> None:
+    rows = [{"prompt": '["a", "b"] reversed?', "response": said} for said in ('["b", "a"]', '["a"]')]
+    for kind in ("jsonl", "csv"):
+        (row,) = read_completions(write(tmp_path / f"rows.{kind}", rows)).rows
+        assert row.outputs == ['["b", "a"]', '["a"]'] and row.prompt == '["a", "b"] reversed?', kind
+
+
+def test_a_frame_whose_cells_are_arrays(tmp_path: Path) -> None:
+    frame = pd.read_parquet(write(tmp_path / "rows.parquet", WIDE))
+    assert seen(read_completions(frame).rows) == READ
 
 
 USER, SAID = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
@@ -201,6 +216,10 @@ def test_batches(tmp_path: Path) -> None:
     found = read_completions(write(tmp_path / "out.jsonl", rows))
     assert [(row.id, row.outputs) for row in found.rows] == [("a-1", ["4", "four"]), ("a-2", ["4!"])]
     assert "the request failed" in found.problems[0][1] and found.format == "batch output"
+    said = [{"type": "reasoning", "summary": []}, {"type": "message", "role": "assistant", "content": [
+        {"type": "output_text", "text": "4"}]}]  # fmt: skip
+    of_responses = {"custom_id": "r", "response": {"status_code": 200, "body": {"object": "response", "output": said}}}
+    assert [row.outputs for row in read_completions([of_responses]).rows] == [["4"]]
     asked = [
         {"custom_id": name, "method": "POST", "url": "/v1/x", "body": {"messages": [USER]}} for name in ("a-1", "a-2")
     ]
@@ -217,6 +236,8 @@ def test_novelty_bench_and_evalplus() -> None:
         (f"HumanEval/{i}", "humaneval", 2) for i in (0, 1)
     ]
     assert read_completions([{"task_id": "Mbpp/2", "completion": "x"}]).rows[0].task == "mbpp"
+    (own,) = read_completions([{"task_id": 3, "prompt": "why?", "completion": "so"}]).rows
+    assert (own.prompt, own.task) == ("why?", None), "a file of one's own, of the same columns"
 
 
 @pytest.mark.parametrize("kind", ["json", "eval"])

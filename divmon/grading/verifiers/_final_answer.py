@@ -26,9 +26,12 @@ _PHRASE = re.compile(
     r"(?P<answer>[^\n]+?)(?=[.!?](?:\s|$)|\n|$)"
 )
 _MATH = re.compile(r"\$\$(?P<a>[^$]+)\$\$|\\\((?P<b>.+?)\\\)|\\\[(?P<c>.+?)\\\]|\$(?P<d>[^$\n]+)\$", re.DOTALL)
+_TUPLE = r"[(\[]\s*-?[\d./]+(?:\s*,\s*-?[\d./]+)+\s*[)\]]"
 _UNMARKED = re.compile(
-    rf"{_MATH.pattern}|[-\u2212]?[$€£]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+|{POWER_OF_TEN})?(?:/\d+)?%?", re.DOTALL
+    rf"{_MATH.pattern}|{_TUPLE}|[-\u2212]?[$€£]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+|{POWER_OF_TEN})?(?:/\d+)?%?",
+    re.DOTALL,
 )
+_EMPHASIS = re.compile(r"(?<![\w*])(\*{1,3}|__)(?=\S)([^*\n]+?)(?<=\S)\1(?![\w*])")
 _FEW_WORDS = 4  # beside a number, of a line that names an answer and does not work towards it
 _MAX_MARKS = 20  # boxes and tags: each unclosed one is read to the end, and many of them would take quadratic time
 
@@ -59,7 +62,9 @@ def find_answer(text: str, complete: bool = True) -> Found | None:
             if _bare(inside) and not cut and not _leads_on(inside, pattern, rest):
                 marks.append((match.start(), match.end(), _sentence(inside)))
     if marks:
-        return Found(_bare(max(marks)[2]))
+        start, _, answer = max(marks)
+        is_box = text.startswith("\\", start)
+        return Found(_bare(answer, ".,;:" if is_box else ".,;:!"))  # in a box 5! is a factorial
     lines = [line for line in text.splitlines() if re.search(r"\w", line)]
     return _unmarked(lines[-1][-MAX_LENGTH:]) if complete and lines else None
 
@@ -147,6 +152,7 @@ def _braces(text: str, start: int) -> str | None:
 
 
 def _unmarked(line: str) -> Found | None:
+    line = _EMPHASIS.sub(r"\2", line)
     # A box that was never closed, what the answer is not, and a sum that breaks off: "3 * 20 =", "$<<3*20".
     if re.search(r"(?i)boxed|\bnot\b|n['’]t\b|(?:[-=+*/({<^\\]|<<[^>]*)\s*$", line):
         return None
@@ -156,8 +162,8 @@ def _unmarked(line: str) -> Found | None:
     return Found(_bare(last[0]), marked=False) if last and _bare(last[0]) else None
 
 
-def _bare(text: str) -> str:
+def _bare(text: str, ends: str = ".,;:!") -> str:
     """Without what a sentence or markdown puts around an answer; a formula alone, without its dollars."""
-    text = text.strip().strip("*_`\"'").strip().rstrip(".,;:!").strip().strip("*_`\"'").strip()
+    text = text.strip().strip("*_`\"'").strip().rstrip(ends).strip().strip("*_`\"'").strip()
     whole = _MATH.fullmatch(text)
     return next(part for part in whole.groups() if part).strip() if whole else text

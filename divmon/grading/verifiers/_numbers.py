@@ -83,7 +83,7 @@ def _value(token: re.Match[str]) -> Fraction | None:
         if not bottom:
             return None
         top = top / bottom + int(token["whole"] or 0)
-    return -top if "-" in token["sign"] + token["sign2"] else top
+    return -top if (token["sign"] + token["sign2"]).count("-") == 1 else top
 
 
 def _is_unit(word: str, attached: bool, money: bool) -> bool:

@@ -12,7 +12,7 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from divmon.grading.verifiers._final_answer import find_answer
+from divmon.grading.verifiers._final_answer import Found, find_answer
 from divmon.grading.verifiers._numbers import E_NOTATION, Numeral, numeral, plain_digits, readings, without_bases
 from divmon.types import Prompt, Verdict
 
@@ -36,11 +36,12 @@ def math_answer(text: str, prompt: Prompt, complete: bool = True) -> Verdict:
     """
     if not prompt.gold or not prompt.gold.strip():
         return Verdict(None, "no gold answer")
-    found = find_answer(text, complete)
-    if found is None:
-        return Verdict(False, "no answer found")
     in_gold = find_answer(prompt.gold)
     gold = in_gold.text if in_gold and in_gold.marked else prompt.gold.strip()  # a gold may be a worked solution
+    is_gold = complete and len(text) <= _TOO_LONG and _tidy(text) == _tidy(gold)  # "10:30" has two numbers
+    found = Found(gold) if is_gold else find_answer(text, complete)
+    if found is None:
+        return Verdict(False, "no answer found")
     correct = _same(gold, found.text)
     answer = _shared_form(gold if correct else found.text)
     how = "" if found.marked else " (unmarked: the last one of the last line)"
@@ -115,8 +116,9 @@ def _near(gold: Fraction, answer: Fraction) -> bool:
 
 
 def _is_words(gold: str) -> bool:
-    """Compared as text: to a parser "Evelyn" is the product E*v*e*l*y*n, and every anagram would do."""
-    return bool(re.fullmatch(r"[^\W\d_]{3,}(?:[\s'-]*[^\W\d_]{2,})*", _tidy(gold)))
+    """Compared as text: to a parser "Evelyn" is the product E*v*e*l*y*n, and every anagram would do; a date is a
+    difference of numbers."""
+    return bool(re.fullmatch(r"[^\W\d_]{3,}(?:[\s'-]*[^\W\d_]{2,})*|\d{4}-\d\d-\d\d|\d\d?/\d\d?/\d{4}", _tidy(gold)))
 
 
 def _shared_form(answer: str) -> str:
@@ -155,8 +157,21 @@ def _equal(gold: str, answer: str) -> bool:
     right, given = _parsed(gold), _parsed(answer)
     # Its own time limits set the process's alarm, which is the host's where this runs in a host; ours is the worker's.
     # Fifteen digits, its default, take every two values below 1e-15 for equal.
-    equal = verify(right, given, timeout_seconds=None, numeric_precision=_DIGITS)
+    equal = verify(
+        right, given, timeout_seconds=None, numeric_precision=_DIGITS, allow_set_relation_comp=_is_solved(answer)
+    )
     return bool(equal) and not (right and given and _differ_in_scale(right[0], given[0]))
+
+
+_INEQUALITY = re.compile(r"<=?|>=?|≤|≥|\\[lg](?:eq?|t)(?:slant)?(?![a-zA-Z])")
+
+
+def _is_solved(answer: str) -> bool:
+    """Whether it bounds a variable by numbers, `0 < x \\le 1`, and so names an interval; any other inequality may be
+    the question's own."""
+    sides = [re.sub(r"\\[a-zA-Z]+|[\s$]", "", side) for side in _INEQUALITY.split(answer)]
+    names = [side for side in sides if re.search(r"[a-zA-Z]", side)]
+    return len(sides) > 1 and [len(name) for name in names] == [1] and not _RELATION.search(answer)
 
 
 def _differ_in_scale(gold: Any, answer: Any) -> bool:

@@ -9,13 +9,15 @@ from typing import Any
 
 from divmon.prompts.rows.files import parsed
 
-PROMPTS = ("prompt", "question", "problem", "instruction", "query", "input", "messages")
+PROMPTS = ("prompt", "question", "problem", "instruction", "query", "input", "messages", "prompts", "questions")
 """Usual names of the column that asks, the first that is there."""
 OUTPUTS = (
     *("outputs", "completions", "responses", "generations", "output", "completion", "response", "generation"),
     *("generated_text", "model_output", "predictions", "prediction", "choices"),
 )
 """Of the column of completions."""
+OF_ONE = frozenset(name for name in OUTPUTS if not name.endswith("s"))
+"""Those that hold one completion, as a rule."""
 
 
 def first_of(row: Mapping[str, Any], names: Iterable[str], but: str | None = None) -> str | None:
@@ -25,15 +27,23 @@ def first_of(row: Mapping[str, Any], names: Iterable[str], but: str | None = Non
     return next((name for name in found if name is not None), None)
 
 
-def cell_of(value: Any) -> Any:
-    """A list that a table of texts spells as JSON, and numpy's arrays as lists."""
+def cell_of(value: Any, of_texts: bool = True) -> Any:
+    """A list that is spelled as JSON, and numpy's arrays as lists.
+
+    Args:
+        of_texts: a list of texts is one, as a table spells it; else a conversation alone, and any other text is what a
+            model wrote.
+    """
     if isinstance(value, str) and value.startswith(("[", "{")) and value.endswith(("]", "}")):
         try:
             found = parsed(value)
         except ValueError:
             return value
-        ours = isinstance(found, list) and all(item is None or isinstance(item, str | dict | bool) for item in found)
-        return found if ours else value
+        if not isinstance(found, list):
+            return value
+        turns = bool(found) and all(isinstance(item, dict) and "role" in item for item in found)
+        texts = of_texts and all(item is None or isinstance(item, str | dict | bool) for item in found)
+        return found if turns or texts else value
     return value.tolist() if hasattr(value, "tolist") else value
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from divmon.prompts.rendering import Think, split_reasoning
-from divmon.prompts.rows.columns import OUTPUTS, PROMPTS, cell_of, check_known, first_of
-from divmon.prompts.rows.files import Record, read_records, read_table
+from divmon.prompts.rows.columns import OF_ONE, OUTPUTS, PROMPTS, cell_of, check_known, first_of
+from divmon.prompts.rows.files import Record, is_table_of_texts, read_records, read_table
 from divmon.prompts.rows.formats import Format, format_of, text_of
 
 GOLDS = ("gold", "answer", "target", "ground_truth", "reference_answer", "gold_answer")
@@ -81,10 +80,11 @@ def read_completions(
     first = next((record.row for record in records if isinstance(record.row, Mapping)), None)
     own = None if columns.prompt or columns.output or first is None else format_of(first)
     asked = _requests(requests) if requests is not None else {}
-    found = _Gathered(own, is_path and Path(name).suffixes[-1:] == [".csv"], tags)
+    found = _Gathered(own, tags)
+    table = is_path and is_table_of_texts(source)
     for record in records:
         try:
-            found.add(record, _fields(record, own, columns, name, asked))
+            found.add(record, _fields(record, own, columns, name, asked, table))
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             found.problems.append((record.number, _reason(error)))
     if first is not None and own is None and not found.rows and all(isinstance(r.row, Mapping) for r in records):
@@ -95,7 +95,7 @@ def read_completions(
 class _Gathered:
     """Rows as they come: those of one completion each are put together, other ids are used once."""
 
-    def __init__(self, own: Format | None, as_text: bool, tags: Think | None) -> None:
+    def __init__(self, own: Format | None, tags: Think | None) -> None:
         self.problems: list[tuple[int, str]] = []
         self.rows: dict[str, Row] = {}
         self._own, self._tags = own, tags
@@ -120,11 +120,14 @@ class _Gathered:
         """The rows, in the order in which their prompts came first."""
         if not self._long:
             return list(self.rows.values())
-        ids = Counter(str(row.id) for _, _, row in self._long)
-        by_id = max(ids.values()) > 1
+        prompts: dict[str, set[str]] = {}
+        for _, _, row in self._long:
+            prompts.setdefault(str(row.id), set()).add(_spelled(row.prompt))
+        # An id that comes again with another prompt numbers the samples of each.
+        by_id = len(prompts) < len(self._long) and max(map(len, prompts.values())) == 1
         groups: dict[str, Row] = {key: row for key, row in self.rows.items() if not key.startswith("long-")}
         for _, group, row in self._long:
-            key = group or (str(row.id) if by_id else json.dumps(row.prompt, sort_keys=True))
+            key = group or (str(row.id) if by_id else _spelled(row.prompt))
             there = groups.get(f"group {key}")
             if there is None:
                 groups[f"group {key}"] = row
@@ -134,25 +137,39 @@ class _Gathered:
                 row.correct = row.correct or [None] * len(row.outputs)
             there.outputs += row.outputs
             there.correct = None if there.correct is None else [*there.correct, *(row.correct or [])]
-        return list(groups.values())
+        rows = list(groups.values())
+        if len({str(row.id) for row in rows}) < len(rows):
+            rows = [replace(row, id=f"prompt-{place}") for place, row in enumerate(rows)]
+        return rows
+
+
+def _spelled(prompt: Any) -> str:
+    return json.dumps(prompt, sort_keys=True)
 
 
 def _fields(
-    record: Record, own: Format | None, columns: Columns, file: str, asked: Mapping[str, Any]
+    record: Record, own: Format | None, columns: Columns, file: str, asked: Mapping[str, Any], table: bool
 ) -> dict[str, Any]:
-    """What a record says by the names that a `Row` has, unchecked. Raises ValueError: it is no row."""
+    """What a record says by the names that a `Row` has, unchecked.
+
+    Args:
+        table: the cells of the file are texts, lists among them.
+
+    Raises:
+        ValueError: it is no row.
+    """
     if record.problem:
         raise ValueError(record.problem)
     row = record.row
     if not isinstance(row, Mapping):
         raise ValueError(f"expected an object with 'prompt' and 'outputs', got {kind(row)}")
-    row = {name: None if value != value else value for name, value in row.items()}  # pandas' NaN
+    row = {name: None if isinstance(value, float) and value != value else value for name, value in row.items()}
     if own is not None:
         found = own.read(row, file) | {"long": own.long}
         if found.get("id") in asked and own.name == "batch output":
             found |= {"prompt": asked[found["id"]], "long": True, "id": None}
         return found
-    found = _usual(row, columns)
+    found = _usual(row, columns, table)
     if columns.group_by is not None:
         if columns.group_by not in row:
             raise ValueError(f"no '{columns.group_by}'; the row has {_listed(row)}")
@@ -160,12 +177,12 @@ def _fields(
     return found
 
 
-def _usual(row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
+def _usual(row: Mapping[str, Any], columns: Columns, table: bool) -> dict[str, Any]:
     prompt = first_of(row, [columns.prompt] if columns.prompt else PROMPTS)
     output = first_of(row, [columns.output] if columns.output else OUTPUTS, but=prompt)
     if prompt is None:
         raise ValueError(f"no '{columns.prompt or 'prompt'}'; the row has {_listed(row)}")
-    asks = cell_of(row[prompt])
+    asks = cell_of(row[prompt], of_texts=False)
     if output is None:
         said = asks if isinstance(asks, list) else None
         if not said or not isinstance(said[-1], Mapping) or said[-1].get("role") != "assistant":
@@ -173,7 +190,7 @@ def _usual(row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
         asks, gave, output = said[:-1], [said[-1]], prompt
         long = True
     else:
-        gave = cell_of(row[output])
+        gave = cell_of(row[output], of_texts=table and output.lower() not in OF_ONE)
         turns = isinstance(gave, list) and bool(gave) and all(isinstance(g, Mapping) and "role" in g for g in gave)
         long = isinstance(gave, str | Mapping) or (turns and output in ("completion", "response", "output"))
         gave = [gave] if long else gave

@@ -46,6 +46,11 @@ def is_file_of_rows(name: str) -> bool:
     return _kind(Path(name)) in SUFFIXES
 
 
+def is_table_of_texts(path: str | os.PathLike[str]) -> bool:
+    """Whether every cell of a file is text, lists among them."""
+    return _kind(Path(path)) in (".csv", ".tsv")
+
+
 def read_records(path: str | os.PathLike[str]) -> list[Record]:
     """All rows of a file, or of a data set that was saved by `datasets`. Raises FileNotFoundError: there is no such
     file; ValueError: it cannot be read as what its name says, or the folder holds no saved data set."""

@@ -103,15 +103,21 @@ def _lighteval(row: Mapping[str, Any], file: str) -> Fields:
 def _batch(row: Mapping[str, Any], file: str) -> Fields:
     response = row["response"] or {}
     body = response.get("body", response)  # some servers leave the envelope out
-    if row.get("error") or response.get("status_code", 200) != 200 or not body or "choices" not in body:
+    outputs = body.get("choices") or ([body["output"]] if body.get("output") else None)  # output: of /v1/responses
+    if row.get("error") or response.get("status_code", 200) != 200 or outputs is None:
         raise ValueError(f"the request failed: {str(row.get('error') or body or response)[:120]}")
-    return {"id": row["custom_id"], "prompt": f"({row['custom_id']})", "outputs": body["choices"]}
+    return {"id": row["custom_id"], "prompt": f"({row['custom_id']})", "outputs": outputs}
 
 
 def _evalplus(row: Mapping[str, Any], file: str) -> Fields:
     name = str(row["task_id"])
     task = {"humaneval": "humaneval", "mbpp": "mbpp"}.get(name.split("/")[0].lower())
-    return {"id": name, "prompt": name, "outputs": [row.get("solution", row.get("completion"))], "task": task}
+    return {
+        "id": name,
+        "prompt": row.get("prompt") or name,
+        "outputs": [row.get("solution", row.get("completion"))],
+        "task": task,
+    }
 
 
 def _inspect(row: Mapping[str, Any], file: str) -> Fields:
