@@ -38,12 +38,16 @@ class Alarms:
 
     def check(self, processes: int, measuring: str) -> None:
         """Raises ValueError where an alert would save or stop in one of several processes alone, which ends the run."""
-        steering = [action for action in self._actions if action in ("save", "stop")]
-        if steering and processes > 1 and measuring == "main":
+        if self.steering and processes > 1 and measuring == "main":
             raise ValueError(
-                f"alerts: {', '.join(map(str, steering))} must be done by all processes at once, and with"
+                f"alerts: {', '.join(self.steering)} must be done by all processes at once, and with"
                 " processes='main' only one of them measures; expected processes='all', or alerts='log' or a function"
             )
+
+    @property
+    def steering(self) -> list[str]:
+        """The actions that change what training does."""
+        return [str(action) for action in self._actions if action in ("save", "stop")]
 
     def begin(self, reference: Measurement, probes: Sequence[Probe], store: Store) -> None:
         """What is tested is fixed here, and said with what it can see."""

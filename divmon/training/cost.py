@@ -21,7 +21,7 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Price:
-    """What a measurement takes: sampling and encoding, the bulk of it."""
+    """What a measurement takes: sampling, grading and what models say of the texts, the bulk of it."""
 
     completions: int
     tokens: int

@@ -9,18 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 from divmon.sampling import Drawing, Request
-from divmon.scoring.encoders import TextEncoder
-from divmon.scoring.scorer import Scorer
 from divmon.training.cost import Price
 from divmon.training.process_shares import Spread, having
+from divmon.training.scoring_times import ScoringTimes
 from divmon.undisturbed import undisturbed
 
 TIMED_STEPS = 4
 """Decoding steps that are timed, fewer where answers are short."""
 TRIED_TOKENS = 32
 """New tokens of the completions that show how soon they end."""
-TIMED_TEXTS = 8
-"""Texts that an encoder is timed on: a batch of it on a CPU."""
 BACKWARD = 3.0
 """A training step over a forward on the same tokens: the forward, and a backward of about two."""
 
@@ -33,35 +30,43 @@ class Meter:
     Args:
         spread: the sampler with the processes that share its work; inside of what makes the model whole.
         requests: of an ordinary measurement.
-        scorer: None where another process scores.
+        scoring: None where another process scores.
         clock: seconds.
     """
 
     def __init__(
-        self, spread: Spread, requests: Sequence[Request], scorer: Scorer | None, clock: Clock = time.perf_counter
+        self,
+        spread: Spread,
+        requests: Sequence[Request],
+        scoring: ScoringTimes | None,
+        clock: Clock = time.perf_counter,
     ) -> None:
-        self._spread, self._sampler, self._clock = spread, spread.sampler, clock
+        self._spread, self._sampler, self._clock, self._scoring = spread, spread.sampler, clock, scoring
         self._sampler.prepare(requests)
         tried = self._draw(_limited(_few(requests), TRIED_TOKENS))  # warms up too
         self._ended = sum(sample.finish != "length" for sample in tried.samples)
         self._tokens = tried.tokens
         batch = max(self._batches(requests), key=_rows, default=[])
         self._time(batch)
-        self._per_text = 0.0 if scorer is None else self._encoding(scorer, requests[0])
 
-    def price(self, requests: Sequence[Request]) -> Price:
-        """Of a measurement with these requests, for the batches in which this process would decode them."""
+    def price(self, requests: Sequence[Request], at_ends: bool = False) -> Price:
+        """Of a measurement with these requests, for the batches in which this process would decode them.
+
+        Args:
+            at_ends: the first or the last one, where expensive metrics come in.
+        """
         batches = self._batches(requests)
         prefill = sum(self._prefill * sum(len(r.prompt.input_ids) for r in batch) for batch in batches)
         steps = sum(self._step * self._weight(batch) * _limit(batch) for batch in batches)
         count = sum(request.num_samples for request in requests)
         limit = max((_limit(batch) for batch in batches), default=1)
         share = self._share_of_limit(limit)
-        likely = None if share is None else prefill + (steps + count * self._per_text) * share
+        scoring = 0.0 if self._scoring is None else self._scoring.of(requests, at_ends)
+        likely = None if share is None else prefill + (steps + scoring) * share
         return Price(
             completions=count,
             tokens=sum(request.num_samples * request.decoding.max_new_tokens for request in requests),
-            seconds=prefill + steps + count * self._per_text,
+            seconds=prefill + steps + scoring,
             likely=likely,
         )
 
@@ -90,22 +95,6 @@ class Meter:
         self._prefill = one / max(1, sum(len(request.prompt.input_ids) for request in longer))
         self._step = max(several - one, 0.0) / steps
         self._timed_rows = max(1, _rows(batch))
-
-    def _encoding(self, scorer: Scorer, request: Request) -> float:
-        """Seconds by completion for the encoders, on texts as long as the limit allows."""
-        text, ids = request.prompt.text or " ", request.prompt.input_ids
-        characters = math.ceil(request.decoding.max_new_tokens * len(text) / max(1, len(ids)))
-        long = (text * (1 + characters // len(text)))[:characters]
-        seconds = 0.0
-        for cost in sorted({metric.cost for metric in scorer.metrics}):
-            encoder = scorer.resources.models.get(cost)
-            if isinstance(encoder, TextEncoder):
-                encoder.encode(["a text"])
-                began = self._clock()
-                encoder.encode([f"{i} {long}" for i in range(TIMED_TEXTS)]).sum().item()
-                seconds += (self._clock() - began) / TIMED_TEXTS
-        scorer.resources.release()
-        return seconds
 
     def _share_of_limit(self, limit: int) -> float | None:
         """How far completions go on average, of the limit, where each token is as likely the last as those tried."""

@@ -46,7 +46,10 @@ def failures(run: Path, rank: int) -> list[Any]:
     return json.loads((run / f"failures{rank}.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["three", "one", "main_alone", "failing", "slow", "scoring", "deciding", "hanging"])
+NAMES = ["three", "one", "main_alone", "failing", "slow", "scoring", "deciding", "later", "hanging"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_training_is_the_same_run_whatever_becomes_of_the_measurements(ran: Path, name: str) -> None:
     expected = torch.load(ran / "without" / "weights.pt")
     found = torch.load(ran / name / "weights.pt")
@@ -107,6 +110,16 @@ def test_a_failure_of_the_main_process_costs_that_measurement_only(ran: Path) ->
     assert read(ran / "scoring").steps == [0, 20]
     assert failures(ran / "scoring", 0) == [[10, "RuntimeError: scoring failed"]]
     assert failures(ran / "scoring", 1) == []
+
+
+def test_all_processes_train_while_the_main_one_scores_and_act_on_its_alert_one_step_later(ran: Path) -> None:
+    assert failures(ran / "later", 0) == failures(ran / "later", 1) == []
+    assert [read(ran / "later").read(step).provenance.get("scored_while_training") for step in (0, 10, 20)] == [
+        None, True, None,
+    ]  # fmt: skip
+    assert samples_at(ran / "later", 10) == samples_at(ran / "main_alone", 10)
+    assert [folder.name for folder in (ran / "later").glob("checkpoint-*")] == ["checkpoint-11"]
+    assert len(list((ran / "later" / "checkpoint-11").glob("rng_state_*.pth"))) == 2, "each process saves its own"
 
 
 def test_a_main_process_that_cannot_decide_keeps_nobody_waiting(ran: Path) -> None:
