@@ -31,6 +31,18 @@ LEARNING_RATE = 5e-4
 BATCH_SIZE = 16
 
 
+@dataclass(frozen=True)
+class Common:
+    """What both fine-tunings have in common."""
+
+    tokenizer: Any
+    asked: Any
+    """The probe."""
+    seed: int
+    steps: int
+    num_samples: int
+
+
 class DemoError(Exception):
     """The demo cannot run here; the message says why and what to do."""
 
@@ -92,16 +104,16 @@ def run(
     torch.set_num_threads(1)  # on shared cores two threads are slower, and sums in one repeat bit for bit
     show(f"divmon demo: about three minutes on two quiet cores, one when it has run before; results go to {out}")
     model, tokenizer = _base_model(seed, base)
-    asked = probe(num_prompts, seed)
+    common = Common(tokenizer, probe(num_prompts, seed), seed, steps, num_samples)
     runs = {}
     for i, (name, what) in enumerate(RUNS.items(), 2):
         show(f"\n[{i}/3] Fine-tuning it on {what}, {steps} steps with TRL's SFTTrainer and the DiversityCallback")
-        _fine_tune(out / name, name, copy.deepcopy(model), tokenizer, asked, seed, steps, num_samples)
+        _fine_tune(out / name, name, copy.deepcopy(model), common)
         runs[name] = read_run(out / name)
     picture = out / "curves.png"
     display.draw(runs, picture, num_prompts, num_samples)
     (out / MARKER).write_text(json.dumps({"seed": seed, "steps": steps, "finished": True}))
-    show(display.summary(runs, asked, num_samples))
+    show(display.summary(runs, common.asked, num_samples))
     show(display.where(out, picture, time.perf_counter() - began))
     return runs
 
@@ -125,9 +137,7 @@ def _base_model(seed: int, config: BaseConfig | None) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _fine_tune(
-    folder: Path, name: str, model: Any, tokenizer: Any, asked: Any, seed: int, steps: int, num_samples: int
-) -> None:
+def _fine_tune(folder: Path, name: str, model: Any, common: Common) -> None:
     from datasets import Dataset
     from transformers import PrinterCallback
     from trl import SFTConfig, SFTTrainer
@@ -135,7 +145,11 @@ def _fine_tune(
     from divmon.callback import DiversityCallback
     from divmon.lineages.miniature import data
 
+    steps, seed = common.steps, common.seed
     rows = {"narrow": data.narrow, "broad": data.broad}[name](steps * BATCH_SIZE, seed)
+    diversity = DiversityCallback(
+        common.asked, every=max(steps // 4, 1), num_samples=common.num_samples, embedder="minilm", seed=seed
+    )
     trainer = SFTTrainer(
         model,
         args=SFTConfig(
@@ -153,10 +167,8 @@ def _fine_tune(
             disable_tqdm=True,
         ),
         train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-        callbacks=[
-            DiversityCallback(asked, every=max(steps // 4, 1), num_samples=num_samples, embedder="minilm", seed=seed)
-        ],
+        processing_class=common.tokenizer,
+        callbacks=[diversity],
     )
     trainer.remove_callback(PrinterCallback)  # the host's losses go to TensorBoard; the terminal is for the curves
     trainer.train()

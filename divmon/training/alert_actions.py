@@ -21,18 +21,17 @@ class Alarms:
     Args:
         options: `alerts`, `alert_delta` and `on_error` of them.
         say: shows a person one line.
-        planned_looks: measurements after the reference, where that is known: the rate of false alarms is shared out
-            over them.
 
     Raises:
         ValueError: an action is unknown.
     """
 
-    def __init__(self, options: Options, say: Callable[[str], None], planned_looks: int = 0) -> None:
+    def __init__(self, options: Options, say: Callable[[str], None]) -> None:
         self.options, self.say = options, say
         self.standing: list[Alert] = []
         """At the last measurement, until they are acted on."""
-        self.planned_looks = planned_looks
+        self.planned_looks = 0
+        """Measurements after the reference, where that is known: the rate of false alarms is shared out over them."""
         self._actions = actions(self.options.alerts)
         self._tests: Alerts | None = None
 

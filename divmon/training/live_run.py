@@ -46,7 +46,6 @@ class LiveRun(Results):
         trainer: where there is one; holds DeepSpeed's engine, its own vLLM.
         reference_model: gives, of the model, the one that the reference is measured on in its place.
         candidate: gives, of the model, one at hand that may be the reference model.
-        planned_looks: measurements that are planned after the reference, 0 where that is not known.
         keep_loggers: leave them open at the end, for the next run.
 
     Raises:
@@ -62,10 +61,9 @@ class LiveRun(Results):
         trainer: Any = None,
         reference_model: Callable[[Any], AbstractContextManager[Any]] | None = None,
         candidate: Callable[[Any], AbstractContextManager[Any]] | None = None,
-        planned_looks: int = 0,
         keep_loggers: bool = False,
     ) -> None:
-        super().__init__(options, loggers, planned_looks)
+        super().__init__(options, loggers)
         self.engine = engine
         self.processes = Processes(alone=True)
         self.texts: StoredTexts | None = None

@@ -37,13 +37,12 @@ class Results:
 
     Args:
         loggers: where the scores go; places of the run's own where None.
-        planned_looks: measurements that are planned after the reference, 0 where that is not known.
 
     Raises:
         ValueError: an action of `alerts` is unknown.
     """
 
-    def __init__(self, options: Options, loggers: Sequence[Logger] | None, planned_looks: int) -> None:
+    def __init__(self, options: Options, loggers: Sequence[Logger] | None) -> None:
         self.options = options
         self.loggers = list(loggers) if loggers is not None else None
         self.store: Store | None = None
@@ -51,7 +50,7 @@ class Results:
         self.scorer: Scorer | None = None
         self.seconds = 0.0
         """Spent in measurements so far, and in what training waited for besides (`charge`)."""
-        self.alarms = Alarms(options, self.say, planned_looks)
+        self.alarms = Alarms(options, self.say)
         self._told: set[tuple[str, str]] = set()
         self._reference: Measurement | None = None
         self._record: dict[str, Any] = {}

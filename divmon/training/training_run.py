@@ -58,9 +58,9 @@ class TrainingRun:
             trainer=host.trainer,
             reference_model=reference_model(options.reference, host.trainer, model) if named else None,
             candidate=candidate_model(options.reference, host.trainer, model),
-            planned_looks=max(len(self.schedule.planned(host.max_steps)) - 1, 0),
             keep_loggers=host.keep_loggers,
         )
+        self.live.alarms.planned_looks = max(len(self.schedule.planned(host.max_steps)) - 1, 0)
         self.live.alarms.check(host.world_size, options.processes)
         best_checkpoint.check(options, host.world_size)
         self._composition, self._parts = training_data(options)
@@ -131,6 +131,7 @@ class TrainingRun:
 
     def stopped(self, moment: Moment) -> None:
         """An early stop that was asked for after `step_end`: the end is measured while loggers are still open."""
+        self._settle(moment, wait=True)
         if self.schedule.at_end:
             self._measure(moment)
 
@@ -221,8 +222,7 @@ class TrainingRun:
             self._act(moment)
 
     def _settled(self, wait: bool) -> None:
-        before = self.live.seconds
-        snapshot = self.live.settle(wait=wait)
+        before, snapshot = self.live.seconds, self.live.settle(wait=wait)
         self._account.took(self._account.cost + self.live.seconds - before, snapshot)
         _check_samples(snapshot)
 

@@ -96,11 +96,18 @@ def test_an_error_of_the_thread_is_that_measurements_failure(
     assert read.steps == [0, 4] and "no luck here" in "\n".join(read.problems.lines())
 
 
-def test_a_training_that_is_broken_off_loses_no_measurement(tmp_path: Path, beside: None) -> None:
+@pytest.mark.parametrize("early", [True, False])
+def test_a_training_that_stops_early_or_is_broken_off_loses_no_measurement(
+    tmp_path: Path, beside: None, early: bool
+) -> None:
     run = trained(tmp_path, steps=2, metrics="ead")
     assert run.live.pending == 2
-    run.abandon()
-    assert divmon.read_run(tmp_path).steps == [0, 2]
+    if early:
+        run.stopped(Moment(2, None, last=True))
+        assert run.live.store is not None, "loggers are still open"
+    else:
+        run.abandon()
+    assert run.live.pending is None and divmon.read_run(tmp_path).steps == [0, 2]
 
 
 @pytest.mark.parametrize(("end", "steps"), [("killed", [0]), ("raises", [0, 2])])
