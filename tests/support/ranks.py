@@ -112,7 +112,8 @@ def later(patch: Patch) -> None:
         step_end(self, moment)
 
     def look(self: Any, snapshot: Any) -> None:
-        self.standing = [Alert("diversity", "prompts", 10, 10, "lost", -1.0, -1.0, -1.0, 3)] * (snapshot.step == 10)
+        if snapshot.step == 10:
+            self.standing = [Alert("narrowing", "prompts", 10, 10, "lost", -1.0, -1.0, -1.0, 3, (), -9.0, -2.0)]
 
     patch(results, "leaves_cores", lambda model: True)
     patch(Pipeline, "scored", wait)
