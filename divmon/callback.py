@@ -15,12 +15,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from divmon.loggers import Logger, say
 from divmon.loggers.places import host_loggers
 from divmon.scoring.alerts import actions
-from divmon.training.config import OptionsDict, check_probes, given_options
+from divmon.training.config import OptionsDict, check_probes, given_options, training_data
 from divmon.training.live_run import LiveRun
 from divmon.training.loop_state import Host, Moment, close_given
 from divmon.training.sharded_models import unwrapped
 from divmon.training.trainer_access import find_trainer, is_training
-from divmon.training.training_run import TrainingRun, training_data
+from divmon.training.training_run import TrainingRun
 
 
 class DiversityCallback(TrainerCallback):

@@ -9,15 +9,30 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-from divmon.sampling import Engine, Key, Request
+from divmon.sampling import Drawing, Engine, Key, Request
 from divmon.scoring import quality, soundness
-from divmon.scoring.metric_inputs import Outputs
+from divmon.scoring.metric_inputs import Inputs, Outputs
 from divmon.scoring.reference import Correct, Measurement, by_prompt, compare
-from divmon.scoring.scorer import Scorer, score
+from divmon.scoring.scorer import Scored, Scorer, score, score_inputs
 from divmon.types import Probe, Prompt, Sample, Score, Snapshot, Verdict
 
 Grader = Callable[[Probe, Sequence[Sample]], list[Verdict]]
 """Gives a verdict for each sample of a task; none at all where nothing grades it."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What one measurement has sampled: all that the model is needed for."""
+
+    step: int
+    drawing: Drawing
+    num_samples: int
+    """N, of every prompt."""
+    provenance: dict[str, Any]
+    """How it was sampled."""
+    seconds: float
+    embedded: Sequence[Inputs] | None = None
+    """What encoders say of the texts, on the CPU, where scoring is not to ask them."""
 
 
 @dataclass(frozen=True)
@@ -50,63 +65,122 @@ class Pipeline:
             reference: what changes are relative to; None where this measurement is the reference.
             at_ends: this is the first or the last measurement, where expensive metrics are measured too.
         """
+        return self.scored(probes, self.sample(requests, engine, step, progress), reference, at_ends=at_ends)
+
+    def sample(
+        self,
+        requests: Sequence[Request],
+        engine: Engine,
+        step: int,
+        progress: Callable[[int], None] = lambda samples: None,
+    ) -> Sampled:
+        """The first half of a measurement, which needs the model."""
         began = time.perf_counter()
         wide = max((request.num_samples for request in requests), default=self.num_samples)
         drawing = engine.draw(requests, seed=self.seed, step=step, progress=progress)
-        sampled = time.perf_counter()
-        graded = {probe.name: self._graded(probe, drawing.samples) for probe in probes}
+        provenance: dict[str, Any] = {
+            "num_samples": wide,
+            "seed": self.seed,
+            "decoding": {request.prompt.task: vars(request.decoding) for request in requests},
+            "vocab_size": self.scorer.resources.vocab_size,
+            "sampler": engine.name,
+            "sampler_reason": engine.reason,
+            "tokens_drawn": drawing.tokens,
+        }
+        if drawing.fewer:
+            provenance["fewer_samples"] = {"/".join(key): why for key, why in drawing.fewer.items()}
+        return Sampled(step, drawing, wide, provenance, time.perf_counter() - began)
+
+    def embedded(self, probes: Sequence[Probe], sampled: Sampled) -> Sampled:
+        """The same, its texts read by the encoders: the second half then runs on the CPU alone.
+
+        Raises:
+            Exception: what an encoder raised.
+        """
+        began = time.perf_counter()
+        own = {probe.name: samples_of(probe, sampled.drawing.samples) for probe in probes}
+        answers = self._outputs(probes, own, {}, sampled)
+        tasks = self.scorer.embedded(answers, self.num_samples)
+        return replace(sampled, embedded=tasks, seconds=sampled.seconds + time.perf_counter() - began)
+
+    def scored(
+        self, probes: Sequence[Probe], sampled: Sampled, reference: Measurement | None, *, at_ends: bool = False
+    ) -> Measurement:
+        """The second half: grades, scores and compares.
+
+        Args:
+            reference, at_ends: as of `measure`.
+        """
+        began = time.perf_counter()
+        graded = {probe.name: self._graded(probe, sampled.drawing.samples) for probe in probes}
         decided = time.perf_counter()
         correct = {
-            probe.name: by_prompt(probe, graded[probe.name], attrgetter("correct"), wide)
+            probe.name: by_prompt(probe, graded[probe.name], attrgetter("correct"), sampled.num_samples)
             for probe in probes
             if any(sample.verdict for sample in graded[probe.name])
         }
-        answers = [outputs(probe, graded[probe.name], wide, correct.get(probe.name)) for probe in probes]
-        answers = [with_stored_nll(answer, drawing.stored_nll) for answer in answers]
-        if self.full:
-            answers += [outputs_in_full(probe, graded[probe.name], wide) for probe in probes]
+        answers = self._outputs(probes, graded, correct, sampled)
         # Of the reference always: from its distances alerts tell what they can see.
-        distances = bool(correct) or reference is None
-        scored = self.scorer.score(answers, self.num_samples, distances=distances, at_ends=at_ends)
-        scores = list(scored.scores)
-        for probe in probes:
-            scores += [
-                *soundness.rates(probe, graded[probe.name]),
-                *quality_scores(probe, graded[probe.name], wide, self.num_samples),
-            ]
-        scores = self.scorer.figures.bounded(scores)
-        samples = [sample for own in graded.values() for sample in own]
-        snapshot = Snapshot(
-            step=step,
-            samples=samples,
-            scores=scores,
-            missing=drawing.missing,
-            provenance={
-                "num_samples": wide,
-                "seed": self.seed,
-                "decoding": {request.prompt.task: vars(request.decoding) for request in requests},
-                "vocab_size": self.scorer.resources.vocab_size,
-                "sampler": engine.name,
-                "sampler_reason": engine.reason,
-                "tokens_drawn": drawing.tokens,
-                "left_out": scored.left_out,
-                "suspicion": soundness.suspicion(samples),
-                "completions": len(samples),
-                **(
-                    {"fewer_samples": {"/".join(key): why for key, why in drawing.fewer.items()}}
-                    if drawing.fewer
-                    else {}
-                ),
-            },
-            figures=self.scorer.figures.of(score.metric for score in scores),
-        )
-        now = Measurement(snapshot, scored.distances, correct)
+        scored = self._figures(answers, sampled, distances=bool(correct) or reference is None, at_ends=at_ends)
+        now = Measurement(self._snapshot(probes, graded, scored, sampled), scored.distances, correct)
         if reference is not None:
             ids = {task.task: list(task.prompt_ids) for task in answers}
             compare(now, reference, scored, self.scorer, ids, self.num_samples)
-        seconds = {"sampling": sampled - began, "grading": decided - sampled, "scoring": time.perf_counter() - decided}
-        snapshot.provenance["seconds"] = seconds
+        scoring = time.perf_counter() - decided
+        now.snapshot.provenance["seconds"] = {
+            "sampling": sampled.seconds,
+            "grading": decided - began,
+            "scoring": scoring,
+        }
         return now
+
+    def _outputs(
+        self,
+        probes: Sequence[Probe],
+        samples: Mapping[str, Sequence[Sample]],
+        correct: Mapping[str, Correct],
+        sampled: Sampled,
+    ) -> list[Outputs]:
+        """The samples of each task, by its name, as the metrics take them; then those of each task in full."""
+        wide, nll = sampled.num_samples, sampled.drawing.stored_nll
+        answers = [outputs(probe, samples[probe.name], wide, correct.get(probe.name)) for probe in probes]
+        answers = [with_stored_nll(answer, nll) for answer in answers]
+        if self.full:
+            answers += [outputs_in_full(probe, samples[probe.name], wide) for probe in probes]
+        return answers
+
+    def _figures(self, answers: Sequence[Outputs], sampled: Sampled, *, distances: bool, at_ends: bool) -> Scored:
+        if sampled.embedded is None:
+            return self.scorer.score(answers, self.num_samples, distances=distances, at_ends=at_ends)
+        for task, answer in zip(sampled.embedded, answers, strict=True):
+            task.outputs = answer  # graded since
+        return score_inputs(sampled.embedded, self.scorer.metrics, distances=distances)
+
+    def _snapshot(
+        self, probes: Sequence[Probe], graded: Mapping[str, list[Sample]], scored: Scored, sampled: Sampled
+    ) -> Snapshot:
+        scores = list(scored.scores)
+        for probe in probes:
+            own = graded[probe.name]
+            scores += [
+                *soundness.rates(probe, own),
+                *quality_scores(probe, own, sampled.num_samples, self.num_samples),
+            ]
+        scores = self.scorer.figures.bounded(scores)
+        samples = [sample for own in graded.values() for sample in own]
+        of_the_samples = {
+            "left_out": scored.left_out,
+            "suspicion": soundness.suspicion(samples),
+            "completions": len(samples),
+        }
+        return Snapshot(
+            step=sampled.step,
+            samples=samples,
+            scores=scores,
+            missing=sampled.drawing.missing,
+            provenance={**sampled.provenance, **of_the_samples},
+            figures=self.scorer.figures.of(score.metric for score in scores),
+        )
 
     def stored(self, snapshot: Snapshot, graded: Sequence[Probe]) -> Measurement:
         """A stored snapshot as the reference of a resumed run; its pair distances are computed again from its texts.
@@ -117,7 +191,7 @@ class Pipeline:
         wide = int(snapshot.provenance["num_samples"])
         answers, correct = [], {}
         for probe in graded:
-            samples = [sample for sample in snapshot.samples if sample.task == probe.name]
+            samples = samples_of(probe, snapshot.samples)
             if samples:
                 correct[probe.name] = by_prompt(probe, samples, attrgetter("correct"), wide)
                 answers.append(outputs(probe, samples, wide, correct[probe.name]))
@@ -142,8 +216,13 @@ class Pipeline:
 
     def _graded(self, probe: Probe, samples: Sequence[Sample]) -> list[Sample]:
         """A task's samples with their verdicts."""
-        own = [sample for sample in samples if sample.task == probe.name]
+        own = samples_of(probe, samples)
         return with_verdicts(own, self.grader(probe, own))
+
+
+def samples_of(probe: Probe, samples: Sequence[Sample]) -> list[Sample]:
+    """Those of one task."""
+    return [sample for sample in samples if sample.task == probe.name]
 
 
 def with_verdicts(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[Sample]:

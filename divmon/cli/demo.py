@@ -31,6 +31,18 @@ LEARNING_RATE = 5e-4
 BATCH_SIZE = 16
 
 
+@dataclass(frozen=True)
+class Common:
+    """What both fine-tunings have in common."""
+
+    tokenizer: Any
+    asked: Any
+    """The probe."""
+    seed: int
+    steps: int
+    num_samples: int
+
+
 class DemoError(Exception):
     """The demo cannot run here; the message says why and what to do."""
 
@@ -92,16 +104,16 @@ def run(
     torch.set_num_threads(1)  # on shared cores two threads are slower, and sums in one repeat bit for bit
     show(f"divmon demo: about three minutes on two quiet cores, one when it has run before; results go to {out}")
     model, tokenizer = _base_model(seed, base)
-    asked = probe(num_prompts, seed)
+    common = Common(tokenizer, probe(num_prompts, seed), seed, steps, num_samples)
     runs = {}
     for i, (name, what) in enumerate(RUNS.items(), 2):
         show(f"\n[{i}/3] Fine-tuning it on {what}, {steps} steps with TRL's SFTTrainer and the DiversityCallback")
-        _fine_tune(out / name, name, copy.deepcopy(model), tokenizer, asked, seed, steps, num_samples)
+        _fine_tune(out / name, name, copy.deepcopy(model), common)
         runs[name] = read_run(out / name)
     picture = out / "curves.png"
     display.draw(runs, picture, num_prompts, num_samples)
     (out / MARKER).write_text(json.dumps({"seed": seed, "steps": steps, "finished": True}))
-    show(display.summary(runs, asked, num_samples))
+    show(display.summary(runs, common.asked, num_samples))
     show(display.where(out, picture, time.perf_counter() - began))
     return runs
 
@@ -125,15 +137,13 @@ def _base_model(seed: int, config: BaseConfig | None) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _fine_tune(
-    folder: Path, name: str, model: Any, tokenizer: Any, asked: Any, seed: int, steps: int, num_samples: int
-) -> None:
+def _fine_tune(folder: Path, name: str, model: Any, common: Common) -> None:
     from divmon.callback import DiversityCallback
 
-    every = max(steps // 4, 1)
-    callback = DiversityCallback(asked, every=every, num_samples=num_samples, embedder="minilm", seed=seed)
+    steps, seed, many = common.steps, common.seed, common.num_samples
+    callback = DiversityCallback(common.asked, every=max(steps // 4, 1), num_samples=many, embedder="minilm", seed=seed)
     settings = {"logging_steps": max(steps // 12, 1), "report_to": "tensorboard"}
-    sft_trainer(folder, name, model, tokenizer, seed, steps, callbacks=[callback], **settings).train()
+    sft_trainer(folder, name, model, common.tokenizer, seed, steps, callbacks=[callback], **settings).train()
 
 
 def sft_trainer(

@@ -19,6 +19,9 @@ from divmon.scoring.resources import Resources
 OF_THE_MODEL = ("likelihood_PKF", "stored_nll_PF")
 """Inputs that only a model in this process gives."""
 
+EMBEDDED = ("embeddings_PKD", "prompt_embeddings_PD", "code_embeddings_PKD")
+"""Inputs that an encoder gives."""
+
 
 @dataclass
 class Outputs:
@@ -104,6 +107,19 @@ class Inputs:
         if missing:
             raise ValueError(f"it needs {', '.join(missing)}, which these outputs do not have")
         return found if metric.uses_all_samples else {n: _cut(n, value, self.num_samples) for n, value in found.items()}
+
+    def hold_on_cpu(self, metrics: Sequence[Metric]) -> None:
+        """Computes what these metrics ask of encoders, and holds it on the CPU, where all else is computed from now on.
+
+        Raises:
+            Exception: what an encoder raised.
+        """
+        asked = {name for metric in metrics if self.concern(metric) for name in metric.takes}
+        found = {name: getattr(self, name) for name in EMBEDDED if name in asked}
+        vars(self).update({name: rows if rows is None else rows.cpu() for name, rows in found.items()})
+        for name in ("mask_PK", "program_mask_PK"):
+            vars(self).pop(name, None)
+        self._device = torch.device("cpu")
 
     def concern(self, metric: Metric) -> bool:
         """A metric of programs has nothing to say of prose, nor one of prose of programs, nor one of the model's own

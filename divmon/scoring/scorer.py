@@ -114,6 +114,22 @@ class Scorer:
         finally:
             self.resources.release()
 
+    def embedded(self, outputs: Sequence[Outputs], num_samples: int) -> list[Inputs]:
+        """These outputs with what encoders say of them, on the CPU: the metrics of every snapshot (`score_inputs`) then
+        ask no model, but for those that classify.
+
+        Raises:
+            Exception: what an encoder raised.
+        """
+        tasks = [Inputs(task, self.resources, num_samples) for task in outputs]
+        try:
+            embed_together(tasks, self.metrics)
+            for task in tasks:
+                task.hold_on_cpu(self.metrics)
+        finally:
+            self.resources.release()
+        return tasks
+
     def changes(
         self,
         now: Sequence[Score],
@@ -141,21 +157,27 @@ def score(
         num_samples: K; only metrics that are unbiased for every number of samples are given more. All where None.
         distances: also give the distances between a prompt's samples, which the decomposition splits.
     """
-    scored = Scored()
     classified: dict[tuple[str, str], Tensor] = {}
     tasks = [Inputs(task, resources, num_samples, classified) for task in outputs]
     embed_together(tasks, metrics)
     classify_together(tasks, metrics)
-    for task, inputs in zip(outputs, tasks, strict=True):
+    return score_inputs(tasks, metrics, distances=distances)
+
+
+def score_inputs(tasks: Sequence[Inputs], metrics: Sequence[Metric], *, distances: bool = False) -> Scored:
+    """As `score`, of tasks whose texts models have read as far as they are held already."""
+    scored = Scored()
+    for inputs in tasks:
+        task = inputs.outputs.task
         for metric in metrics:
             if not inputs.concern(metric):
                 continue
             try:
                 scored.scores += _across(metric, inputs) if metric.across_prompts else _per_prompt(metric, inputs)
                 if distances and metric.pairwise is not None:
-                    scored.distances[task.task, metric.name] = _pairwise(metric, inputs)
+                    scored.distances[task, metric.name] = _pairwise(metric, inputs)
             except Exception as error:  # whatever a metric raises, training goes on and the record says why
-                scored.leave_out(f"{task.task}/{metric.name}", error)
+                scored.leave_out(f"{task}/{metric.name}", error)
     return scored
 
 
@@ -177,7 +199,8 @@ def _pairwise(metric: Metric, inputs: Inputs) -> Tensor:
         ValueError: the metric gave another shape.
     """
     assert metric.pairwise is not None
-    distance_PKK = torch.as_tensor(_called(metric.pairwise, inputs.given(metric, metric.pairwise))).double()
+    # On the CPU: the reference's are kept as long as the run lasts.
+    distance_PKK = torch.as_tensor(_called(metric.pairwise, inputs.given(metric, metric.pairwise))).double().cpu()
     prompts, wide = len(inputs.outputs.texts), inputs.width
     given = wide if metric.uses_all_samples else min(inputs.num_samples, wide)
     if distance_PKK.shape != (prompts, given, given):

@@ -21,29 +21,32 @@ class Alarms:
     Args:
         options: `alerts`, `alert_delta` and `on_error` of them.
         say: shows a person one line.
-        planned_looks: measurements after the reference, where that is known: the rate of false alarms is shared out
-            over them.
 
     Raises:
         ValueError: an action is unknown.
     """
 
-    def __init__(self, options: Options, say: Callable[[str], None], planned_looks: int = 0) -> None:
+    def __init__(self, options: Options, say: Callable[[str], None]) -> None:
         self.options, self.say = options, say
         self.standing: list[Alert] = []
         """At the last measurement, until they are acted on."""
-        self.planned_looks = planned_looks
+        self.planned_looks = 0
+        """Measurements after the reference, where that is known: the rate of false alarms is shared out over them."""
         self._actions = actions(self.options.alerts)
         self._tests: Alerts | None = None
 
     def check(self, processes: int, measuring: str) -> None:
         """Raises ValueError where an alert would save or stop in one of several processes alone, which ends the run."""
-        steering = [action for action in self._actions if action in ("save", "stop")]
-        if steering and processes > 1 and measuring == "main":
+        if self.steering and processes > 1 and measuring == "main":
             raise ValueError(
-                f"alerts: {', '.join(map(str, steering))} must be done by all processes at once, and with"
+                f"alerts: {', '.join(self.steering)} must be done by all processes at once, and with"
                 " processes='main' only one of them measures; expected processes='all', or alerts='log' or a function"
             )
+
+    @property
+    def steering(self) -> list[str]:
+        """The actions that change what training does."""
+        return [str(action) for action in self._actions if action in ("save", "stop")]
 
     def begin(self, reference: Measurement, probes: Sequence[Probe], store: Store) -> None:
         """What is tested is fixed here, and said with what it can see."""

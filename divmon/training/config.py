@@ -14,6 +14,8 @@ from divmon.options import Options, check_names, checked, current, fits, option_
 from divmon.prompts import tasks
 from divmon.prompts.rows.files import is_file_of_rows
 from divmon.scoring import metrics
+from divmon.training.composition import Composition
+from divmon.training.composition.rows import parts_of
 from divmon.training.yaml_file import read_value, read_yaml
 
 PREFIX = "divmon_"
@@ -211,3 +213,14 @@ def check_probes(options: Options) -> None:
             raise ValueError(f"probes: there is no file {file!r}")
         if not file and name != "eval" and name not in tasks.groups():
             tasks.load(name)
+
+
+def training_data(options: Options) -> tuple[Composition | None, list[Any]]:
+    """What the option `data` names: composed already, or in parts that are still to be read.
+
+    Raises:
+        ValueError, FileNotFoundError: it names nothing that can be read.
+    """
+    if isinstance(options.data, Composition):
+        return options.data, []
+    return None, [] if options.data is None else parts_of(options.data, options.source_column)

@@ -128,12 +128,15 @@ class Processes:
         self._talk(lambda: dist.all_reduce(box, op=dist.ReduceOp.MAX, group=self._group))
         return int(box)
 
-    def wait(self) -> None:
-        """Until the main process has come here too; nothing where the processes have lost each other."""
+    def wait(self, value: T | None = None) -> T | None:
+        """Until the main process has come here too: the value that it brings; one's own where the processes have lost
+        each other."""
         import torch.distributed as dist
 
+        box = [value]
         if not self.lost:
-            self._talk(lambda: dist.broadcast_object_list([None], src=0, group=self._group), SCORING)
+            self._talk(lambda: dist.broadcast_object_list(box, src=0, group=self._group), SCORING)
+        return box[0]
 
     def part(self) -> None:
         """Ends the meeting; the others find out when they next talk."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+from divmon.loggers.console import console
 from divmon.storage.reader import BETWEEN
 from divmon.storage.writer import Store
 from divmon.training.budget import Budget
 from divmon.training.live_run import LiveRun
-from divmon.types import Snapshot
 
 SHARE = 0.01
 """Of the training's time, measurements left aside, that it may take."""
@@ -44,13 +45,20 @@ class LikelihoodLooks:
         training = elapsed - live.seconds + self.seconds
         return self._budget.allows(step, elapsed=training, measuring=self.seconds, cost=live.texts.cost)
 
-    def take(self, model: Any, step: int, facts: dict[str, Any]) -> Snapshot | None:
+    def take(self, model: Any, step: int, facts: dict[str, Any]) -> None:
         """Measures, stores and logs; every process must call it."""
-        live, before = self.live, self.live.seconds
-        snapshot = live.take_stored_texts(model, step)
-        self.seconds += live.seconds - before
+        live, began = self.live, time.perf_counter()
+        assert live.texts is not None
+        with live.guarded():
+            nll = live.texts.of_reference(model)
+            if live.store is not None:
+                live.texts.record_failures(live.store, step)
+        took = time.perf_counter() - began
+        live.charge(took)
+        self.seconds += took
+        snapshot = live.of_stored_texts(nll, live.texts.baseline, step)
         if snapshot is None or live.store is None or not snapshot.scores:
-            return None
+            return
         snapshot.provenance.update(facts)
         if self._store is None:
             kept = {name: live.store.manifest[name] for name in ("probes", "figures")}
@@ -58,7 +66,7 @@ class LikelihoodLooks:
             self._store = Store(folder, say=live.say).open({"kind": BETWEEN, **kept}, resume_step=self._resume)
         if step not in self._store.steps():
             self._store.write(snapshot)
-        return snapshot
+        live.show(snapshot, [], [out for out in live.loggers or [] if not isinstance(out, console)])  # not a line each
 
     def close(self) -> None:
         if self._store is not None:

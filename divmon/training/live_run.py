@@ -1,47 +1,38 @@
-"""LiveRun: one run while it goes on. What its measurements need and leave, from its prompts to its store."""
+"""LiveRun: one run while it goes on, in every process. What its measurements need, from its prompts to its store."""
 
 from __future__ import annotations
 
-import copy
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from divmon.grading import verifiers
-from divmon.grading.users_code import called, is_ours, limited
-from divmon.loggers import Logger, close_all, say, say_once, show_all
-from divmon.loggers.places import own_loggers
+from divmon.grading.users_code import called
+from divmon.loggers import Logger, close_all
+from divmon.loggers.console import progress_bar
 from divmon.options import Options
-from divmon.pipeline import Pipeline
+from divmon.pipeline import Sampled
 from divmon.sampling import Engine, Request, TrainingEngine
 from divmon.sampling.sampler import Sampler
-from divmon.scoring.reference import Measurement, reference_run
-from divmon.scoring.scorer import Scorer
-from divmon.storage.reader import FOLDER
-from divmon.storage.writer import Store
 from divmon.training import reference_reuse
-from divmon.training.alert_actions import Alarms
-from divmon.training.continuation import new_metrics, reference_to_go_on_with
 from divmon.training.distributed import Processes
 from divmon.training.process_shares import Spread
 from divmon.training.protocol import Asking
-from divmon.training.run_record import manifest
-from divmon.training.setup import make_sampler, make_scorer
+from divmon.training.results import Results
+from divmon.training.scoring_times import ScoringTimes
+from divmon.training.setup import make_sampler
 from divmon.training.sharded_models import free_memory, sharding_of, unwrapped, whole
 from divmon.training.stored_texts import StoredTexts, WithStoredTexts
 from divmon.training.timing import Meter
-from divmon.types import Probe, Sample, Snapshot, Verdict
-from divmon.undisturbed import Peak, undisturbed_process
+from divmon.types import Snapshot
+from divmon.undisturbed import Peak
 
 ROOM = 0.7
 """Share of a process's free memory that the parameters of a sharded model may take; the rest is for a batch."""
 
 
-class LiveRun:
+class LiveRun(Results):
     """Samples, grades, scores, stores and logs on request, for as long as one run lasts.
 
     With several processes every one of them calls `take`; each samples a share of the prompts, and the main one scores,
@@ -54,7 +45,6 @@ class LiveRun:
         trainer: where there is one; holds DeepSpeed's engine, its own vLLM.
         reference_model: gives, of the model, the one that the reference is measured on in its place.
         candidate: gives, of the model, one at hand that may be the reference model.
-        planned_looks: measurements that are planned after the reference, 0 where that is not known.
         keep_loggers: leave them open at the end, for the next run.
 
     Raises:
@@ -70,28 +60,19 @@ class LiveRun:
         trainer: Any = None,
         reference_model: Callable[[Any], AbstractContextManager[Any]] | None = None,
         candidate: Callable[[Any], AbstractContextManager[Any]] | None = None,
-        planned_looks: int = 0,
         keep_loggers: bool = False,
     ) -> None:
-        self.options = options
-        self.loggers = list(loggers) if loggers is not None else None
+        super().__init__(options, loggers)
         self.engine = engine
-        self.store: Store | None = None
-        self.asking: Asking | None = None
-        self.scorer: Scorer | None = None
         self.processes = Processes(alone=True)
-        self.seconds = 0.0
-        """Spent in measurements so far, and in what training waited for besides (`charge`)."""
-        self.alarms = Alarms(options, self.say, planned_looks)
-        self._trainer, self._reference_model, self._keep_loggers = trainer, reference_model, keep_loggers
-        self._prepared = False
-        self._told: set[tuple[str, str]] = set()
-        self._sampler: TrainingEngine | None = None
-        self._reference: Measurement | None = None
-        self._candidate = candidate
         self.texts: StoredTexts | None = None
         """The likelihood of stored completions, where it is measured."""
-        self._record: dict[str, Any] = {}
+        self.pending: int | None = None
+        """Step of the measurement that is scored beside training, in every process."""
+        self._trainer, self._reference_model, self._keep_loggers = trainer, reference_model, keep_loggers
+        self._candidate = candidate
+        self._prepared = False
+        self._sampler: TrainingEngine | None = None
 
     def prepare(
         self,
@@ -124,7 +105,7 @@ class LiveRun:
                         options, model, self.asking.renderer, self.processes, self._trainer, max(sizes)
                     )
                 if self.processes.is_main:
-                    self._prepare_main(model, Path(output_dir), resume_step)
+                    self._open(model, self.engine, self.processes.count, Path(output_dir), resume_step)
 
         self.processes.all_or_none(here)
         self._ask_the_model(model)
@@ -147,27 +128,6 @@ class LiveRun:
         if self._reference is not None:
             self.texts.remember(self.asking.requests(1), self._reference.snapshot)
 
-    def take_stored_texts(self, model: Any, step: int) -> Snapshot | None:
-        """Scores the reference's completions alone, with what changed; every process must call it, the main one gets
-        the snapshot, which has no samples."""
-        assert self.texts is not None
-        with self.guarded():
-            began = time.perf_counter()
-            nll = self.texts.of_reference(model)
-            if self.store is not None:
-                self.texts.record_failures(self.store, step)
-            self.seconds += time.perf_counter() - began
-        if self._reference is None or not nll:
-            return None
-        four = {key: (now, self.texts.baseline.get(key, math.nan), math.nan, math.nan) for key, now in nll.items()}
-        return self._pipeline().of_stored_texts(self.probes, four, step, self._reference)
-
-    @contextmanager
-    def guarded(self) -> Iterator[None]:
-        """What to be inside of to run code that is not ours: it is limited in time, and the process is as it was."""
-        with undisturbed_process(), limited(self.options.user_timeout):
-            yield
-
     @contextmanager
     def whole(self, model: Any) -> Iterator[None]:
         """What to be inside of to call a model whose parameters are sharded."""
@@ -180,51 +140,21 @@ class LiveRun:
                 self._sampler.together = None if apart else self.processes
             yield
 
-    def _prepare_main(self, model: Any, output_dir: Path, resume_step: int) -> None:
-        """What the main process alone does: score, store and log."""
-        assert self.asking is not None
-        options = self.options
-        self.scorer = make_scorer(options, self.asking, model)
-        notices = [*self.asking.notes(), *self.asking.cannot_judge(), *self.scorer.notes()]
-        drawn_by = self.engine if model is None else unwrapped(model)
-        record = manifest(options, self.asking, self.scorer, drawn_by, self.processes.count)
-        for line in notices:
-            say_once(line, record["model"])
-        self._record, before = record, None
-        if options.reference not in ("first", "ref_model", "base"):
-            before, left_out = reference_run(options.reference, record)
-            for line in left_out:
-                self.say(line)
-        self.store = Store(output_dir, max_samples_mb=options.max_samples_mb, say=self.say).open(
-            record, resume_step=resume_step
-        )
-        if before is not None:
-            self._reference = self._restored(before)
-        else:
-            self._reference = reference_to_go_on_with(self.store, record, resume_step, self._restored)
-        if line := new_metrics(self.store.manifest, self.scorer.names):
-            self.say(line)
-        if self._reference is not None:
-            self.alarms.go_on(self._reference, self.probes, self.store)
-        if self.loggers is None:
-            # Beside a folder of the usual name; folders of other names may lie side by side: each has its own curves.
-            beside = output_dir.name.startswith(FOLDER)
-            where = output_dir.parent if beside else output_dir
-            self.loggers = own_loggers(where, resume_step, options.tensorboard == "all")
-
-    def _restored(self, snapshot: Snapshot) -> Measurement:
-        """A stored snapshot as the reference."""
-        assert self.asking is not None
-        graded = [probe for probe in self.probes if self.asking.verifier(probe) is not None]
-        return self._pipeline().stored(snapshot, graded)
-
     def take(
-        self, model: Any, step: int, facts: dict[str, Any] | None = None, *, at_end: bool = False
+        self,
+        model: Any,
+        step: int,
+        facts: dict[str, Any] | None = None,
+        *,
+        at_end: bool = False,
+        may_score_later: bool = False,
     ) -> Snapshot | None:
         """Measures, stores and logs; `prepare` came before. Every process must call it, the main one gets the snapshot.
 
         Args:
             at_end: the last one, where dear metrics come in.
+            may_score_later: grade and score beside training where that is safe. `pending` tells that it is so, and
+                `settle` then gives the snapshot.
 
         Raises:
             Disconnected: another process did not come; measuring is over.
@@ -236,12 +166,33 @@ class LiveRun:
             try:
                 with self._model_of(model, is_reference) as measured:
                     if self.processes.is_main:
-                        return self._take(measured, step, facts or {}, is_reference, at_end)
+                        later = may_score_later and not is_reference and not at_end and self._can_score_later(model)
+                        return self._take(measured, step, facts or {}, is_reference, at_end, later)
                     self._draw(measured, step, is_reference)
                     return None
             finally:
-                self.processes.wait()
+                self.pending = self.processes.wait(None if self._background is None else step)
                 self.seconds += time.perf_counter() - began
+
+    def settle(self, *, wait: bool) -> Snapshot | None:
+        """Stores and logs the measurement that is `pending`, where its scores are there; every process must call it.
+
+        Args:
+            wait: until they are.
+
+        Raises:
+            Exception: what scoring raised.
+            Disconnected: another process did not come; measuring is over.
+        """
+        began = time.perf_counter()
+        if not wait and not self.processes.tell(self._background is not None and self._background.done):
+            return None
+        try:
+            return self._settled() if self.processes.is_main else None
+        finally:
+            self.processes.wait()
+            self.pending = None
+            self.seconds += time.perf_counter() - began
 
     def _model_of(self, model: Any, is_reference: bool) -> AbstractContextManager[Any]:
         """The model to measure: the reference's own where there is one."""
@@ -255,55 +206,38 @@ class LiveRun:
         requests = self.asking.requests(self._num_samples(is_reference))
         self._engine(model, is_reference).draw(requests, seed=self.options.seed, step=step)
 
-    def _take(self, model: Any, step: int, facts: dict[str, Any], is_reference: bool, at_end: bool) -> Snapshot:
-        assert self.store is not None and self.asking is not None and self.scorer is not None
-        began, options, num_samples = time.perf_counter(), self.options, self._num_samples(is_reference)
-        requests = self.asking.requests(num_samples)
+    def _take(
+        self, model: Any, step: int, facts: dict[str, Any], is_reference: bool, at_end: bool, later: bool
+    ) -> Snapshot | None:
+        began = time.perf_counter()
+        assert self.asking is not None
+        requests = self.asking.requests(self._num_samples(is_reference))
         key = self._fingerprint(model, requests, step) if is_reference else ""
         with Peak() as peak:
             again = reference_reuse.kept(key, step)
             if again is not None and self.texts is not None:
                 self.texts.remember(requests, again.snapshot)
-            measured = again or self._measured(model, requests, step, is_reference, at_end)
-        if self.texts is not None:
+            if (measured := again) is None:
+                sampled = self._sampled(model, requests, step, is_reference)
+                if not (later and self._score_later(sampled)):
+                    measured = self._scored(sampled, is_reference or at_end)
+        if self.texts is not None and self.store is not None:
             self.texts.record_failures(self.store, step)
+        if is_reference and self._reference_model is not None:
+            facts = {**facts, "measured": self.options.reference}
+        facts = {**facts, "peak_memory_added_mb": peak.added_mb}
+        if measured is None:
+            assert self._background is not None
+            self._background.facts.update(facts)
+            return None
         if is_reference and again is None:
             reference_reuse.keep(key, measured)
-        snapshot = measured.snapshot
-        seconds = self.seconds + time.perf_counter() - began
-        snapshot.provenance.update(facts, total_seconds=seconds, peak_memory_added_mb=peak.added_mb)
-        if is_reference and self.store.new_reference:
-            snapshot.provenance["new_reference"] = self.store.new_reference
-        if is_reference and self._reference_model is not None:
-            snapshot.provenance["measured"] = options.reference
-        if not is_reference:
-            self.alarms.look(snapshot)
-        if is_reference and snapshot.samples:  # nothing can be compared with a snapshot of nothing
-            self._reference = measured
-        try:
-            if self._reference is measured:
-                self.store.refer_to(step)  # a resumed run takes no other, should this one not be written
-            self.store.write(snapshot)
-        finally:  # a full disk does not take the curves away too
-            self.show(snapshot, self.probes)
-        if self._reference is measured:
-            self.alarms.begin(measured, self.probes, self.store)
-        return snapshot
+        return self._noted(measured, facts, self.seconds + time.perf_counter() - began)
 
-    def _measured(
-        self, model: Any, requests: Sequence[Request], step: int, is_reference: bool, at_end: bool
-    ) -> Measurement:
-        most = max(request.num_samples for request in requests)
-        with self._bar(step, most) as done:
-            return self._pipeline().measure(
-                self.probes,
-                requests,
-                self._engine(model, is_reference),
-                step,
-                reference=self._reference,
-                at_ends=at_end or is_reference,
-                progress=done,
-            )
+    def _sampled(self, model: Any, requests: Sequence[Request], step: int, is_reference: bool) -> Sampled:
+        completions, shown = sum(request.num_samples for request in requests), self.options.progress
+        with progress_bar(f"divmon: step {step}", completions, shown=shown) as done:
+            return self._pipeline().sample(requests, self._engine(model, is_reference), step, done)
 
     def _fingerprint(self, model: Any, requests: Sequence[Request], step: int) -> str:
         """Of the reference to be measured; "" where the one of the run before is not to be taken."""
@@ -314,12 +248,6 @@ class LiveRun:
             return ""
         args = getattr(self._trainer, "args", None)
         return reference_reuse.fingerprint(self._record, requests, step, unwrapped(model), args)
-
-    def _pipeline(self) -> Pipeline:
-        assert self.asking is not None and self.scorer is not None
-        options = self.options
-        full = options.on == "full"
-        return Pipeline(self.scorer, self.asking.grade, options.num_samples, options.seed, full)
 
     def _num_samples(self, is_reference: bool) -> int:
         assert self.options.reference_samples is not None
@@ -337,56 +265,15 @@ class LiveRun:
         assert self._sampler is not None
         return Spread(self._sampler, self.processes, lambda: self.whole(model), self.options.num_samples)
 
-    def show(self, snapshot: Snapshot, probes: Sequence[Probe], loggers: Sequence[Logger] | None = None) -> None:
-        """Logs to every place, whatever becomes of one; to all the monitor's where none are given."""
-        places = (self.loggers or []) if loggers is None else loggers
-        strict = self.options.on_error == "raise"
-        for place, reason in show_all(places, snapshot, probes, strict=strict, calls=called).items():
-            fact = {"step": snapshot.step, "reason": reason, "what": f"logging to {place}"}
-            if self.store is not None and (place, reason) not in self._told:
-                self._told.add((place, reason))  # a place that is down fails at every step
-                self.store.append("failures", fact)
-
     @contextmanager
     def meter(self, model: Any) -> Iterator[Meter]:
         """Times what a measurement takes; every process must come here."""
         assert self._sampler is not None and self.asking is not None
         self._sampler.use(unwrapped(model))
         requests = self.asking.requests(self.options.num_samples)
+        scoring = None if self.scorer is None else ScoringTimes(self.scorer, self.asking, requests)
         with self.whole(model):
-            yield Meter(self._spread(model), requests, None if self.scorer is None else self._score)
-
-    def _score(self, requests: Sequence[Request], engine: Engine) -> None:
-        """Grades and scores what an engine gives, for nobody to see: no function of the user's own is called for it."""
-        assert self.asking is not None and self.scorer is not None
-        asked = {request.key for request in requests}
-        probes = [
-            replace(probe, prompts=tuple(prompt for prompt in probe.prompts if (probe.name, prompt.id) in asked))
-            for probe in self.probes
-        ]
-        asking = self.asking
-
-        def ours(probe: Probe, samples: Sequence[Sample]) -> list[Verdict]:
-            rule = asking.verifier(probe)
-            return asking.grade(probe, samples) if rule is not None and verifiers.load(rule).is_ours else []
-
-        scorer = copy.copy(self.scorer)
-        scorer.metrics = [metric for metric in scorer.metrics if is_ours(metric.function)]
-        replace(self._pipeline(), scorer=scorer, grader=ours).measure(probes, requests, engine, step=-1)
-
-    @property
-    def probes(self) -> list[Probe]:
-        """What is asked; none before the first measurement is prepared."""
-        return self.asking.probes if self.asking is not None else []
-
-    @property
-    def reference(self) -> Snapshot | None:
-        """What changes are taken against: the first snapshot of the run."""
-        return self._reference.snapshot if self._reference is not None else None
-
-    def charge(self, seconds: float) -> None:
-        """Counts what training waited for besides measurements: loading encoders, timing the price, rollouts."""
-        self.seconds += seconds
+            yield Meter(self._spread(model), requests, scoring)
 
     def release(self) -> None:
         """Lets go of the model last measured, whose memory the next one may need."""
@@ -403,20 +290,10 @@ class LiveRun:
 
     def close(self) -> None:
         """Closes the store and the loggers; a later `measure` opens them again."""
-        self._prepared = False
+        self._prepared, self.pending = False, None
         self.processes.part()
-        if self.store is not None:
-            self.store.close()
-            self.store = None
-        with self.guarded():
-            close_all([] if self._keep_loggers else self.loggers or [], called)
-
-    def say(self, line: str) -> None:
-        """Shows a person one line."""
-        say(line)
-
-    def _bar(self, step: int, num_samples: int) -> Any:
-        from divmon.loggers.console import progress_bar
-
-        prompts = sum(len(probe.prompts) for probe in self.probes)
-        return progress_bar(f"divmon: step {step}", prompts * num_samples, shown=self.options.progress)
+        try:
+            self._close_store()
+        finally:
+            with self.guarded():
+                close_all([] if self._keep_loggers else self.loggers or [], called)

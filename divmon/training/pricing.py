@@ -43,7 +43,7 @@ class Pricing:
         assert live.asking is not None
         ordinary, wide = (live.asking.requests(n or 1) for n in (options.num_samples, options.reference_samples))
         with live.meter(moment.model) as meter:
-            price, reference = meter.price(ordinary), meter.price(wide)
+            price, reference = meter.price(ordinary), meter.price(wide, at_ends=True)
             step = self._seconds_per_step(unwrapped(moment.model), meter, host)
         if live.store is None:
             return

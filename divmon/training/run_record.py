@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from divmon import __version__
@@ -10,6 +11,7 @@ from divmon.options import Options
 from divmon.scoring.scorer import Scorer
 from divmon.scoring.segmentation import SEGMENTATION
 from divmon.storage.redaction import fingerprints
+from divmon.storage.writer import Store
 from divmon.training.protocol import Asking
 
 
@@ -43,6 +45,20 @@ def manifest(options: Options, asking: Asking, scorer: Scorer, model: Any, proce
         "processes": processes,
         "rendered_prompt": asking.requests(1)[0].prompt.text,
     }
+
+
+def record_plan(store: Store, due: Sequence[int], now: int, *, begins: bool) -> None:
+    """The steps that are due, so that a reader sees which measurements are missing.
+
+    Args:
+        due: those of this training.
+        now: the step that it begins or goes on at.
+        begins: it is at its own step 0, which may be due.
+    """
+    before = [step for step in store.manifest.get("planned", ()) if step < now]
+    passed_over = store.manifest.get("passed_over", [])  # a reader sees by it that passing over is recorded
+    planned = [*before, *(step for step in due if step > now or begins)]
+    store.update(planned=planned, passed_over=passed_over, ended=None)
 
 
 def versions() -> dict[str, str]:

@@ -8,22 +8,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from divmon.sampling import Drawing, Engine, Request
+from divmon.sampling import Drawing, Request
 from divmon.training.cost import Price
 from divmon.training.process_shares import Spread, having
-from divmon.types import Decoding, Sample
+from divmon.training.scoring_times import ScoringTimes
+from divmon.types import Decoding
 from divmon.undisturbed import undisturbed
 
 TIMED_STEPS = 4
 """Decoding steps that are timed, fewer where answers are short."""
 TRIED_TOKENS = 32
 """New tokens of the completions that show how soon they end."""
-TIMED_TEXTS = (2, 8, 16)
-"""Completions of a prompt that scoring is timed on: a few, and K of them within the other two."""
 
 Clock = Callable[[], float]
-Score = Callable[[Sequence[Request], Engine], Any]
-"""Grades and scores what an engine gives for these requests, as a measurement does."""
 
 
 class Meter:
@@ -32,32 +29,40 @@ class Meter:
     Args:
         spread: the sampler with the processes that share its work; inside of what makes the model whole.
         requests: of an ordinary measurement.
-        score: None where another process scores.
+        scoring: None where another process scores.
         clock: seconds.
     """
 
     def __init__(
-        self, spread: Spread, requests: Sequence[Request], score: Score | None, clock: Clock = time.perf_counter
+        self,
+        spread: Spread,
+        requests: Sequence[Request],
+        scoring: ScoringTimes | None,
+        clock: Clock = time.perf_counter,
     ) -> None:
-        self._spread, self._sampler, self._clock = spread, spread.sampler, clock
+        self._spread, self._sampler, self._clock, self._scoring = spread, spread.sampler, clock, scoring
         self._sampler.prepare(requests)
         tried = self._draw(_limited(_few(requests), TRIED_TOKENS))  # warms up too
         self._ended = sum(sample.finish != "length" for sample in tried.samples)
         self._tokens = tried.tokens
         batch = max(self._batches(requests), key=_rows, default=[])
         self._time(batch)
-        self._scoring, self._per_text = (0.0, 0.0) if score is None else self._time_scoring(score, requests)
 
-    def price(self, requests: Sequence[Request]) -> Price:
-        """Of a measurement with these requests, for the batches in which this process would decode them."""
+    def price(self, requests: Sequence[Request], at_ends: bool = False) -> Price:
+        """Of a measurement with these requests, for the batches in which this process would decode them.
+
+        Args:
+            at_ends: the first or the last one, where expensive metrics come in.
+        """
         prefill, steps, share = self._sampling(requests)
         count = sum(request.num_samples for request in requests)
-        fixed, by_length = prefill + self._scoring, steps + count * self._per_text
+        scoring = 0.0 if self._scoring is None else self._scoring.of(requests, at_ends)
+        likely = None if share is None else prefill + (steps + scoring) * share
         return Price(
             completions=count,
             tokens=sum(request.num_samples * request.decoding.max_new_tokens for request in requests),
-            seconds=fixed + by_length,
-            likely=None if share is None else fixed + by_length * share,
+            seconds=prefill + steps + scoring,
+            likely=likely,
         )
 
     def generating(self, row: Sequence[int], tokens: int, rows: float, like: Request) -> float:
@@ -105,20 +110,6 @@ class Meter:
         self._step = max(several - one, 0.0) / steps
         self._timed_rows = max(1, _rows(batch))
 
-    def _time_scoring(self, score: Score, requests: Sequence[Request]) -> tuple[float, float]:
-        """Seconds of grading and scoring: once, and by completion, on a prompt of each task and texts as long as the
-        limit allows."""
-        first = list({request.prompt.task: request for request in reversed(requests)}.values())
-        few, least, most = TIMED_TEXTS
-        many = min(max(requests[0].num_samples, least), most)
-        seconds = []
-        for count in (few, few, many):  # the first warms up
-            began = self._clock()
-            score([replace(request, num_samples=count) for request in first], _Repeated())
-            seconds.append(self._clock() - began)
-        each = max(seconds[2] - seconds[1], 0.0) / (many - few)
-        return max(seconds[1] - few * each, 0.0), each / len(first)
-
     def _share_of_limit(self, limit: int) -> float | None:
         """How far completions go on average, of the limit, where each token is as likely the last as those tried."""
         if not self._ended:
@@ -135,21 +126,6 @@ class Meter:
 
     def _draw(self, requests: Sequence[Request]) -> Drawing:
         return self._sampler.draw(requests, seed=0, step=-1)
-
-
-class _Repeated:
-    """An engine whose completions are their prompts over again, as long as the limit allows."""
-
-    name, reason = "repeated", "timing"
-
-    def draw(self, requests: Sequence[Request], **_: Any) -> Drawing:
-        return Drawing([sample for request in requests for sample in self._samples(request)])
-
-    def _samples(self, request: Request) -> list[Sample]:
-        text, limit = request.prompt.text or " ", request.decoding.max_new_tokens
-        characters = math.ceil(limit * len(text) / max(1, len(request.prompt.input_ids)))
-        long = (text * (1 + characters // len(text)))[:characters]
-        return [Sample(*request.key, i, f"{i} {long}", "eos", limit) for i in range(request.num_samples)]
 
 
 def _few(requests: Sequence[Request]) -> list[Request]:

@@ -100,21 +100,22 @@ def first() -> dict[str, float]:
     from divmon import DiversityCallback
     from divmon.lineages.miniature import probe
     from divmon.loggers.tensorboard import tensorboard
-    from divmon.monitor import DiversityMonitor
     from divmon.scoring.encoders import TextEncoder
     from divmon.scoring.scorer import Scorer
     from divmon.storage.writer import Store
+    from divmon.training.account import Account
+    from divmon.training.live_run import LiveRun
 
     spent: dict[str, float] = {}
     for owner, name in (
-        (DiversityMonitor, "prepare"),
+        (LiveRun, "prepare"),
         (TextEncoder, "load"),
-        (DiversityCallback, "_say_price"),
+        (Account, "say_price"),
         (TextEncoder, "encode"),
         (Scorer, "score"),
         (Store, "write"),
         (tensorboard, "log"),
-        (DiversityMonitor, "take"),
+        (LiveRun, "take"),
     ):
         timed(owner, name, spent, time.perf_counter)  # not CPU seconds: answers are judged in other processes
     with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +159,7 @@ def rows(steps: int) -> list[tuple[str, str, str]]:
     shown = {
         "load: the encoder": parts["load"],
         "load: the rest of what is prepared": parts["prepare"] - parts["load"],
-        "price: timed on two prompts": parts["_say_price"],
+        "price: timed on two prompts": parts["say_price"],
         "sample": parts["sampling"],
         "judge": parts["grading"],
         "encode": parts["encode"],
@@ -166,7 +167,7 @@ def rows(steps: int) -> list[tuple[str, str, str]]:
         "write": parts["write"],
         "log to TensorBoard": parts["log"],
     }
-    total = parts["prepare"] + parts["_say_price"] + parts["take"]
+    total = parts["prepare"] + parts["say_price"] + parts["take"]
     shown["not covered"] = total - sum(shown.values())
     found.append(("first measurement, 64 prompts x 64", f"{total:.1f} s", ""))
     found += [(f"  {name}", f"{value:.2f} s ({value / total:.1%})", "") for name, value in shown.items()]

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,9 +22,12 @@ from divmon import DiversityCallback
 from divmon.pipeline import Pipeline
 from divmon.sampling.engines import live as live_module
 from divmon.sampling.sampler import Sampler
+from divmon.scoring.alerts import Alert
 from divmon.storage.writer import Store
 from divmon.training import distributed as processes
-from divmon.training import likelihood_looks
+from divmon.training import likelihood_looks, results
+from divmon.training.alert_actions import Alarms
+from divmon.training.training_run import TrainingRun
 from support import runs
 
 torch.set_num_threads(1)
@@ -60,15 +64,15 @@ def failing_or_slow(patch: Patch) -> None:
 
 def scoring(patch: Patch) -> None:
     """The main process fails at step 6, after all have drawn."""
-    measure = Pipeline.measure
+    scored = Pipeline.scored
 
     def fail(*args: Any, **how: Any) -> Any:
-        measured = measure(*args, **how)
+        measured = scored(*args, **how)
         if measured.snapshot.step == 6:
             raise RuntimeError("scoring failed")
         return measured
 
-    patch(Pipeline, "measure", fail)
+    patch(Pipeline, "scored", fail)
 
 
 def deciding(patch: Patch) -> None:
@@ -98,6 +102,29 @@ def hanging(patch: Patch) -> None:
         patch(Sampler, "draw", hang)
 
 
+def later(patch: Patch) -> None:
+    """Scored in a thread, as on a GPU: what is measured at step 6, a collapse, is scored once step 7 was taken."""
+    scored, step_end, next_step = Pipeline.scored, TrainingRun.step_end, threading.Event()
+
+    def wait(self: Any, probes: Any, sampled: Any, *args: Any, **how: Any) -> Any:
+        assert sampled.step != 6 or next_step.wait(60), "training waits for the scores"
+        return scored(self, probes, sampled, *args, **how)
+
+    def take_step(self: Any, moment: Any) -> None:
+        if moment.step == 7:
+            next_step.set()
+        step_end(self, moment)
+
+    def look(self: Any, snapshot: Any) -> None:
+        if snapshot.step == 6:
+            self.standing = [Alert("narrowing", "prompts", 6, 6, "lost", -1.0, -1.0, -1.0, 3, (), -9.0, -2.0)]
+
+    patch(results, "leaves_cores", lambda model: True)
+    patch(Pipeline, "scored", wait)
+    patch(TrainingRun, "step_end", take_step)
+    patch(Alarms, "look", look)
+
+
 def unlike(patch: Patch) -> None:
     """Process 1 alone finds an option wrong."""
 
@@ -123,6 +150,7 @@ RUNS: dict[str, tuple[Callable[[Patch], None], int, dict[str, Any]]] = {
     "one": (nothing, 1, {}),
     "main_alone": (nothing, 3, {"processes": "main"}),
     "unlucky": (unlucky, 3, {"timeout": 3.0, "every": 2}),
+    "later": (later, 3, {"alerts": "save"}),
     "hanging": (hanging, 3, {"timeout": 1.5}),
     "unlike": (unlike, 3, {}),
 }

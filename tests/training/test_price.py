@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import runs, tiny
+from support import classifiers, runs, tiny
 
 from divmon.options import Options
 from divmon.training.cost import Plan, Price
 from divmon.training.live_run import LiveRun
+from divmon.training.scoring_times import ScoringTimes
 from divmon.training.timing import Meter
 
 ORDINARY = Price(completions=1024, tokens=32_768, seconds=30.0, likely=10.0)
@@ -21,24 +22,29 @@ PLAN = Plan(ORDINARY, REFERENCE, looks=10, kept=2, training=1000.0, max_overhead
 
 def test_the_price_is_that_of_a_measurement_at_the_token_limit(tmp_path: Path) -> None:
     """By the clock of this process, as the machine has other things to do; the better of two tries each."""
-    options = Options(runs.PROBES, num_samples=8, max_new_tokens=24, embedder="minilm", progress=False)
+    nli = classifiers.nli_folder(tmp_path / "nli", ["contradiction", "neutral", "entailment"])
+    graded = {"verifier": "value_match", "metrics": "sbert,nli", "nli_model": str(nli)}
+    options = Options(runs.PROBES, num_samples=8, max_new_tokens=24, embedder="minilm", progress=False, **graded)
     live = LiveRun(options, loggers=[])
     model = runs.model()
     live.prepare(model, tiny.tokenizer(runs.TEXTS), output_dir=tmp_path)
     assert live._sampler is not None and live.asking is not None and live.scorer is not None
     live._sampler.eos_token_ids = []  # type: ignore[attr-defined]
     requests = live.asking.requests(8)
-    spread = live._spread(model)
-    said, took = [], []
-    for _ in range(2):
-        price = Meter(spread, requests, live._score, clock=time.process_time).price(requests)
-        began = time.process_time()
-        measured = live._pipeline().measure(live.probes, requests, spread, step=1)
+    engine, clock = live._engine(model, False), time.process_time
+    said, took, parts = [], [], []
+    for step in range(2):
+        scoring = ScoringTimes(live.scorer, live.asking, requests, clock)
+        price = Meter(live._spread(model), requests, scoring, clock).price(requests, at_ends=True)
+        began = clock()
+        measured = live._pipeline().measure(live.probes, requests, engine, step, at_ends=True)
         said.append(price.seconds)
-        took.append(time.process_time() - began)
+        took.append(clock() - began)
+        parts.append([scoring.of(requests, at_ends=True), scoring._text, scoring._pair, *scoring._grade.values()])
     live.close()
     assert measured.snapshot.provenance["tokens_drawn"] == price.tokens == 4 * 8 * 24 and price.likely is None
-    assert 1 / 1.5 < min(said) / min(took) < 1.5
+    assert 1 / 1.5 < min(said) / min(took) < 1.5, (said, took, parts)
+    assert all(part > 0 for part in parts[0])
 
 
 def test_the_sentence_holds_the_reference_the_likely_figure_and_the_budget() -> None:

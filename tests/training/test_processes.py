@@ -46,7 +46,7 @@ def failures(run: Path, rank: int) -> list[Any]:
     return json.loads((run / f"failures{rank}.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["three", "one", "main_alone", "unlucky", "hanging"])
+@pytest.mark.parametrize("name", ["three", "one", "main_alone", "unlucky", "later", "hanging"])
 def test_training_is_the_same_run_whatever_becomes_of_the_measurements(ran: Path, name: str) -> None:
     expected = torch.load(ran / "without" / "weights.pt")
     found = torch.load(ran / name / "weights.pt")
@@ -110,6 +110,16 @@ def test_a_failure_of_the_main_process_costs_that_measurement_only_and_keeps_nob
     assert read(ran / "unlucky").steps == [0, 2, 4, 10, 12]
     assert failures(ran / "unlucky", 0) == [[6, "RuntimeError: scoring failed"], [8, "OSError: the disk is gone"]]
     assert failures(ran / "unlucky", 1) == []
+
+
+def test_all_processes_train_while_the_main_one_scores_and_act_on_its_alert_one_step_later(ran: Path) -> None:
+    assert failures(ran / "later", 0) == failures(ran / "later", 1) == []
+    assert [read(ran / "later").read(step).provenance.get("scored_while_training") for step in (0, 6, 12)] == [
+        None, True, None,
+    ]  # fmt: skip
+    assert samples_at(ran / "later", 6) == samples_at(ran / "main_alone", 6)
+    assert [folder.name for folder in (ran / "later").glob("checkpoint-*")] == ["checkpoint-7"]
+    assert len(list((ran / "later" / "checkpoint-7").glob("rng_state_*.pth"))) == 2, "each process saves its own"
 
 
 def test_an_option_that_is_wrong_in_one_process_is_an_error_in_all(ran: Path) -> None:

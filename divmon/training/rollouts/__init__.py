@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from divmon.loggers.console import line
+from divmon.loggers.console import console, line
 from divmon.scoring.scorer import Scorer
 from divmon.storage.writer import Store
 from divmon.training.continuation import stored_reference
@@ -260,6 +261,17 @@ class Rollouts:
             "seed": self.seed,
             **decoding_of(trainer),
         }
+
+
+def log_window(rollouts: Rollouts, live: Any, step: int, epoch: float | None) -> None:
+    """Scores what was drawn since the last window, where that is enough, and logs it with those of a `LiveRun`."""
+    began = time.perf_counter()
+    snapshot = rollouts.take(step, epoch=epoch)
+    if snapshot is not None:
+        # Not a line nor a picture at every logging step; the decomposition's terms are among the changes.
+        out = [place for place in live.loggers or [] if not isinstance(place, console)]
+        live.show(snapshot.replace(decomposition={}), rollouts.probes, out)
+    live.charge(time.perf_counter() - began)
 
 
 def watch_rollouts(trainer: Any, monitor: Any, step: int) -> Rollouts:

@@ -61,17 +61,13 @@ class GroupScorer:
     def snapshot(self, drawn: Drawn, step: int, facts: dict[str, Any] | None = None) -> Snapshot:
         """Judges, scores and compares the groups of one window."""
         began = time.perf_counter()
-        groups = list(drawn.by_id.values())
         probe = Probe(TASK, tuple(as_prompt(id, group, self._category) for id, group in drawn.by_id.items()))
-        samples_PG = [samples(id, group, self._opens_reasoning) for id, group in drawn.by_id.items()]
-        rewards_PGF = [_floats(group.rewards) for group in groups]
-        verdicts_PG = self.judge(groups, rewards_PGF, samples_PG, probe.prompts)
-        if verdicts_PG:
-            samples_PG = [with_verdicts(*both) for both in zip(samples_PG, verdicts_PG, strict=True)]
-        judged = time.perf_counter()
+        rewards_PGF = [_floats(group.rewards) for group in drawn.by_id.values()]
+        samples_PG, judged = self._judged(drawn, probe, rewards_PGF)
+        decided = time.perf_counter()
         flat = [sample for row in samples_PG for sample in row]
         size = max(len(row) for row in samples_PG)
-        rows = by_prompt(probe, flat, attrgetter("correct"), size) if verdicts_PG else None
+        rows = by_prompt(probe, flat, attrgetter("correct"), size) if judged else None
         scored, with_models = self._score(probe, flat, rows, size)
         scores = [
             *scored.scores,
@@ -80,36 +76,40 @@ class GroupScorer:
             *_quality(samples_PG, size),
         ]
         scores = self.scorer.figures.bounded(scores)
-        measured = Measurement(
-            Snapshot(
-                step=step,
-                samples=flat,
-                scores=scores,
-                provenance={
-                    "num_samples": size,
-                    "groups": len(groups),
-                    "groups_seen": drawn.seen,
-                    "verdicts": self.judge.how,
-                    "with_encoder": with_models,
-                    "left_out": scored.left_out,
-                    "suspicion": soundness.suspicion(flat),
-                    "completions": len(flat),
-                    "prompts": {id: text_of(group.prompt)[:2000] for id, group in drawn.by_id.items()},
-                    **(facts or {}),
-                },
-                figures=self.scorer.figures.of(score.metric for score in scores),
-            ),
-            scored.distances,
-            {TASK: rows} if rows else {},
-        )
-        changes, decomposition, how = self._since(measured, scored)
-        measured.snapshot.provenance |= {
-            "compared": how,
-            "seconds": {"grading": judged - began, "scoring": time.perf_counter() - judged},
+        figures = self.scorer.figures.of(score.metric for score in scores)
+        provenance = {
+            "num_samples": size,
+            "with_encoder": with_models,
+            "left_out": scored.left_out,
+            **self._provenance(drawn, flat),
+            **(facts or {}),
         }
+        snapshot = Snapshot(step, flat, scores, provenance=provenance, figures=figures)
+        measured = Measurement(snapshot, scored.distances, {TASK: rows} if rows else {})
+        changes, decomposition, how = self._since(measured, scored)
+        seconds = {"grading": decided - began, "scoring": time.perf_counter() - decided}
+        snapshot.provenance |= {"compared": how, "seconds": seconds}
         if self.reference is None:
             self.reference = measured
-        return measured.snapshot.replace(changes=changes, decomposition=decomposition)
+        return snapshot.replace(changes=changes, decomposition=decomposition)
+
+    def _judged(self, drawn: Drawn, probe: Probe, rewards_PGF: list[Any]) -> tuple[list[list[Sample]], bool]:
+        """The samples of each group with their verdicts, and whether there are any."""
+        samples_PG = [samples(id, group, self._opens_reasoning) for id, group in drawn.by_id.items()]
+        verdicts_PG = self.judge(list(drawn.by_id.values()), rewards_PGF, samples_PG, probe.prompts)
+        if not verdicts_PG:
+            return samples_PG, False
+        return [with_verdicts(*both) for both in zip(samples_PG, verdicts_PG, strict=True)], True
+
+    def _provenance(self, drawn: Drawn, flat: list[Sample]) -> dict[str, Any]:
+        return {
+            "groups": len(drawn.by_id),
+            "groups_seen": drawn.seen,
+            "verdicts": self.judge.how,
+            "suspicion": soundness.suspicion(flat),
+            "completions": len(flat),
+            "prompts": {id: text_of(group.prompt)[:2000] for id, group in drawn.by_id.items()},
+        }
 
     def remember(self, snapshot: Snapshot) -> None:
         """Takes a stored first window as the reference of a resumed run; its distances come from its texts again."""
