@@ -24,8 +24,9 @@ SHORTEST = 512
 """Tokens of a prompt from which on it is worth it: below, attention of one kernel is quicker."""
 FEWEST = 8
 """Samples of a prompt, likewise."""
-KNOWN = {"sliding_window", "position_ids", "use_cache", "past_key_values", "is_causal", "cache_position"}
-"""Arguments of attention that change nothing here: all that is in the cache lies within the window."""
+KNOWN = {"sliding_window", "position_ids", "use_cache", "past_key_values", "is_causal", "cache_position", "dropout"}
+"""Arguments of attention that change nothing here: all that is in the cache lies within the window, and a model that
+is sampled is in evaluation mode."""
 
 
 class Unshared(RuntimeError):
@@ -170,7 +171,6 @@ def attention(
     attention_mask: torch.Tensor | None,
     *,
     scaling: float | None = None,
-    dropout: float = 0.0,
     shared_prefix: SharedPrefix,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
