@@ -81,17 +81,16 @@ class ScoringTimes:
         rule = asking.verifier(probe)
         if rule is None or not verifiers.load(rule).is_ours:
             return 0.0
-        prompts = len(probe.prompts)
-        texts = [
-            f"```python\nanswer = {i}\n```" if probe.prompts[i % prompts].category == "code" else f"{i} {self._long}"
-            for i in range(GRADED_TEXTS)
-        ]
-        samples = [
-            Sample(probe.name, probe.prompts[i % prompts].id, i // prompts, text, "length", len(text))
-            for i, text in enumerate(texts)
-        ]
-        asking.grade(probe, samples)  # starts its processes
-        return self._seconds(lambda: asking.grade(probe, samples)) / GRADED_TEXTS
+        short, long = ([self._answer(probe, i, text) for i in range(GRADED_TEXTS)] for text in ("", self._long))
+        asking.grade(probe, short)  # starts its processes
+        return self._seconds(lambda: asking.grade(probe, long)) / GRADED_TEXTS
+
+    def _answer(self, probe: Probe, i: int, text: str) -> Sample:
+        """The answer number `i` of many, to the prompts in turn."""
+        turn, place = divmod(i, len(probe.prompts))
+        prompt = probe.prompts[place]
+        text = f"```python\nanswer = {i}\n```" if prompt.category == "code" else f"{i} {text}"
+        return Sample(probe.name, prompt.id, turn, text, "length", len(text))
 
     def _seconds(self, work: Callable[[], object]) -> float:
         began = self._clock()
