@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from divmon.loggers.terminal import clean, encodable, is_watched, said, write
+from divmon.loggers.terminal import clean, encodable, is_watched, said, share_a_file, write
 from divmon.types import Change, Figure, Probe, Prompt, Sample, Score, Snapshot
 
 logger = logging.getLogger("divmon")
@@ -103,7 +103,8 @@ def say(line: str) -> None:
             tqdm.write(encodable(said(line), out), file=out)
             out.flush()
         else:  # in a file tqdm would draw the trainer's bar anew for each line
-            write(said(line), out)
+            beside_a_bar = bool(getattr(tqdm, "_instances", ())) and share_a_file(out, sys.stderr)
+            write("\n" * beside_a_bar + said(line), out)
     except Exception:  # closed, or what a program put in its place
         logger.info("%s", said(line))
 

@@ -150,6 +150,14 @@ def is_watched(file: Any) -> bool:
     return _is_terminal(file) or "ipykernel" in sys.modules
 
 
+def share_a_file(one: Any, other: Any) -> bool:
+    """Whether two streams end in the same place, as after `2>&1`."""
+    try:
+        return os.path.sameopenfile(one.fileno(), other.fileno())
+    except (OSError, ValueError, AttributeError):  # no file, closed, or none
+        return False
+
+
 def _spelled(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i] << 8 | units[i + 1]:04x}" for i in range(0, len(units), 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import sys
+from pathlib import Path
 
 import pytest
 from support.hosts import PROBE, Measures, snapshot, train
@@ -150,6 +151,20 @@ def test_in_a_file_a_line_does_not_draw_the_trainers_bar_anew(capsys: pytest.Cap
         capsys.readouterr()
         say("divmon: a line")
         assert capsys.readouterr() == ("divmon: a line\n", "")
+
+
+def test_where_both_outputs_share_a_file_a_line_does_not_continue_the_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tqdm.auto import tqdm
+
+    with (tmp_path / "log").open("w") as out:
+        monkeypatch.setattr("sys.stdout", out)
+        monkeypatch.setattr("sys.stderr", out)
+        with tqdm(total=3, file=out):
+            say("divmon: a line")
+    seen = (tmp_path / "log").read_bytes().decode()
+    assert "0/3" in seen.partition("\ndivmon: a line\n")[0] and seen.count("divmon") == 1
 
 
 def test_a_notice_is_said_once_of_a_model(capsys: pytest.CaptureFixture[str]) -> None:
