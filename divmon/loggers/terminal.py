@@ -147,7 +147,7 @@ def _is_terminal(file: Any) -> bool:
 
 def is_watched(file: Any) -> bool:
     """Whether a person sees what is written there as it comes, bars among it: a terminal, or a notebook."""
-    return _is_terminal(file) or "ipykernel" in sys.modules
+    return _is_terminal(file) or type(file).__module__.startswith("ipykernel.")
 
 
 def share_a_file(one: Any, other: Any) -> bool:

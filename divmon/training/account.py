@@ -17,7 +17,7 @@ class Account:
     """The time of one training and of its measurements, from now on."""
 
     def __init__(self, live: LiveRun, host: Host, schedule: Schedule) -> None:
-        self.live, self.schedule, self._options, self._host = live, schedule, live.options, host
+        self.live, self.schedule, self._options = live, schedule, live.options
         self._began = time.perf_counter()
         self._budget = Budget(self._options.max_overhead, schedule.every, host.first_step)
         self._pricing = Pricing(live, schedule, host.max_steps)
@@ -43,9 +43,9 @@ class Account:
         """Loading the encoder, timing the price: training waited for that too."""
         self.live.charge(self.elapsed - self.live.seconds)
 
-    def say_price(self, moment: Moment) -> None:
+    def say_price(self, moment: Moment, host: Host) -> None:
         """What measuring costs, timed by every process, said by the main one."""
-        self._pricing.begin(moment, self._host)
+        self._pricing.begin(moment, host)
         self.cost = self._pricing.expected
 
     def affordable(self, step: int) -> bool:

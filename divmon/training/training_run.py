@@ -104,7 +104,7 @@ class TrainingRun:
         if options.rollouts and live.processes.is_main:
             self._rollouts = watch_rollouts(host.trainer, live, self._numbered(moment.step))
         if self.schedule.planned(host.max_steps):
-            self._safely(moment, lambda: self._account.say_price(moment), "the price")
+            self._safely(moment, lambda: self._account.say_price(moment, host), "the price")
         if (self._parts or self._composition) and host.is_main:
             self._safely(moment, self._describe_data, "what the data are made of")
         self._account.charge_what_came_before()

@@ -24,7 +24,9 @@ import torch
 torch.set_num_threads(1)
 import runs, tiny
 from divmon import DiversityMonitor
+from divmon.sampling import shared_prefix
 
+shared_prefix.SHORTEST = 10**9  # a prompt per sample: that is what is large here
 shape = {"hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 8}
 model = runs.model("llama", **shape, intermediate_size=64, max_position_embeddings=2048)
 probes = ["what is one plus one? " * 40, "what is two plus one? " * 40]
