@@ -102,12 +102,13 @@ def in_a_run(steps: int) -> str:
         trained.train()
         elapsed = time.perf_counter() - began
         run = read_run(folder)
+        looks = len(run.steps)  # read before the folder is gone
         taken = read_run(run.folder / BETWEEN).steps
     assert callback._run is not None
     monitor, between = callback._run.live.seconds, callback._run._between.seconds
     training = elapsed - monitor
     return (
-        f"run of {steps} steps: training {training:.0f} s, {len(run.steps)} measurements {monitor - between:.0f} s,"
+        f"run of {steps} steps: training {training:.0f} s, {looks} measurements {monitor - between:.0f} s,"
         f" stored completions between them {between:.2f} s at steps {', '.join(map(str, taken))}:"
         f" {100 * between / (training + between):.2f} % of the run without its measurements"
     )
