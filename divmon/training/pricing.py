@@ -9,6 +9,7 @@ from divmon.training.cost import Plan, Price, duration
 from divmon.training.live_run import LiveRun
 from divmon.training.loop_state import Host, Moment
 from divmon.training.schedule import Schedule
+from divmon.training.scoring_times import repeated
 from divmon.training.sharded_models import unwrapped
 from divmon.training.timing import Meter, forward_seconds
 from divmon.training.trainer_access import prompts_of, readable_rows
@@ -75,7 +76,9 @@ class Pricing:
             self._plan = replace(self._plan, training=training / steps * left or None)
         if not self._said_again:
             self._plan = self._with_reference(snapshot, took)
-            parts = ", ".join(f"{name} {duration(s)}" for name, s in _parts(snapshot) if s > took / 100)
+            parts = ", ".join(
+                f"{name} {duration(s)}" for name, s in snapshot.provenance["seconds"].items() if s > took / 100
+            )
             whose = "the measurement" if self._plan.reference is None else "the reference"
             said = f"divmon: {whose} took {duration(took)} ({parts}); from here on one measurement: "
         else:
@@ -116,7 +119,7 @@ class Pricing:
                 row = sorted(rows, key=len)[len(rows) // 2]
                 repeats = getattr(host.trainer.args, "num_iterations", 1)
                 sampling = meter.generating(row, tokens, host.rows_per_step / repeats, live.asking.requests(1)[0])
-                rows = [(row * (1 + tokens // max(len(row), 1)))[:tokens] + row]
+                rows = [repeated(row, tokens) + row]
         if not rows or not host.rows_per_step:
             return None
         return forward_seconds(model, rows) * BACKWARD * host.rows_per_step + sampling
@@ -128,8 +131,3 @@ class Pricing:
         if getattr(args, "use_vllm", False) and self._live.options.sampler != "vllm":
             return 0
         return getattr(args, "max_completion_length", None) or getattr(args, "max_new_tokens", None) or 0
-
-
-def _parts(snapshot: Snapshot) -> list[tuple[str, float]]:
-    """What a measurement's time went into, in seconds."""
-    return list(snapshot.provenance["seconds"].items())

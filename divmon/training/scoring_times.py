@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
 
 from divmon.grading import verifiers
 from divmon.sampling import Request
@@ -13,6 +14,8 @@ from divmon.scoring.metrics import EXPENSIVE, Metric
 from divmon.scoring.scorer import Scorer
 from divmon.training.protocol import Asking
 from divmon.types import Probe, Sample
+
+Row = TypeVar("Row", str, list[int], tuple[int, ...])
 
 TIMED_TEXTS = 8
 """Texts, or pairs of sentences, that a model is timed on: a batch of it on a CPU."""
@@ -102,4 +105,9 @@ def _long(request: Request) -> str:
     """A text as long as the limit allows, in the words of the prompt."""
     text, ids = request.prompt.text or " ", request.prompt.input_ids
     characters = math.ceil(request.decoding.max_new_tokens * len(text) / max(1, len(ids)))
-    return (text * (1 + characters // len(text)))[:characters]
+    return repeated(text, characters)
+
+
+def repeated(over: Row, length: int) -> Row:
+    """A text or a row of ids over again, `length` long."""
+    return (over * (1 + length // max(1, len(over))))[:length]

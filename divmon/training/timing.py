@@ -11,7 +11,7 @@ from typing import Any
 from divmon.sampling import Drawing, Request
 from divmon.training.cost import Price
 from divmon.training.process_shares import Spread, having
-from divmon.training.scoring_times import ScoringTimes
+from divmon.training.scoring_times import ScoringTimes, repeated
 from divmon.types import Decoding
 from divmon.undisturbed import undisturbed
 
@@ -159,8 +159,7 @@ def _limited(requests: Sequence[Request], tokens: int) -> list[Request]:
 def _longer(request: Request, tokens: int) -> Request:
     """With a prompt that is longer by so many tokens, its own over again."""
     ids = request.prompt.input_ids
-    more = (ids * (1 + tokens // max(1, len(ids))))[:tokens]
-    return replace(request, prompt=replace(request.prompt, input_ids=(*ids, *more)))
+    return replace(request, prompt=replace(request.prompt, input_ids=(*ids, *repeated(ids, tokens))))
 
 
 def forward_seconds(model: Any, rows: Sequence[Sequence[int]]) -> float:

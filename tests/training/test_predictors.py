@@ -11,7 +11,7 @@ import torch
 
 from divmon.cli import main
 from divmon.training.composition import Composition
-from divmon.training.composition.form import decoded_shares, form, without_content
+from divmon.training.composition.form import decoded_shares, embedded, form, without_content
 from divmon.training.composition.predictors import EVIDENCE, predictors
 from divmon.training.composition.rows import TextRow
 from divmon.training.composition.sources import PROMPTS, Gathered, rows_of_mixture
@@ -80,14 +80,20 @@ def test_shares_are_those_of_drawing() -> None:
         decoded_shares({"a": 1}, 0.0)
 
 
+def form_of(rows: list[tuple[str, str, str]], **decoding: float) -> float:
+    sources, prompts, completions = zip(*rows, strict=True)
+    bare = list(map(without_content, prompts, completions))
+    return form(sources, embedded(prompts, encode), embedded(bare, encode), **decoding)
+
+
 def test_form_by_hand() -> None:
     """Two sources of opposite form, on one prompt: of a share p and 1 - p, 2 p (1 - p) of all pairs are 2 apart."""
     rows = [("a", "p", "up")] * 6 + [("b", "p", "down")] * 2
-    assert form(rows, encode) == pytest.approx(2 * 2 * 6 * 2 / (8 * 7)), "no row with itself"
-    assert form(rows, encode, temperature=0.1, top_p=0.9) == pytest.approx(0.0), "the small source is never drawn"
-    assert form(rows, encode, temperature=0.6) < form(rows, encode) < form(rows, encode, temperature=2.0)
+    assert form_of(rows) == pytest.approx(2 * 2 * 6 * 2 / (8 * 7)), "no row with itself"
+    assert form_of(rows, temperature=0.1, top_p=0.9) == pytest.approx(0.0), "the small source is never drawn"
+    assert form_of(rows, temperature=0.6) < form_of(rows) < form_of(rows, temperature=2.0)
     with pytest.raises(ValueError, match="two rows or more, got 1"):
-        form(rows[:1], encode)
+        form_of(rows[:1])
 
 
 def test_the_sample_of_a_mixture_has_the_shares_of_its_sources() -> None:

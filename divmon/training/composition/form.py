@@ -53,15 +53,14 @@ def decoded_shares(counts: dict[str, int], temperature: float = 1.0, top_p: floa
     return {name: value / sum(kept.values()) for name, value in kept.items()}
 
 
-def form(
-    rows: Sequence[tuple[str, str, str]], encode: Encode, *, temperature: float = 1.0, top_p: float = 1.0
-) -> float:
+def form(sources: Sequence[str], asked_ND: Any, said_ND: Any, *, temperature: float = 1.0, top_p: float = 1.0) -> float:
     """Mean distance (1 minus the cosine) of a completion to those of the `NEAREST` nearest prompts, without content.
 
     Both count by their source's share after decoding; at temperature 1 and top-p 1 all rows count alike.
 
     Args:
-        rows: (source, prompt, completion), drawn so that a source has its share.
+        sources: of each row of a sample in which a source has its share.
+        asked_ND: unit float64 embeddings of the prompts [N, D], and `said_ND` of the completions `without_content`.
 
     Returns:
         NaN where no row that counts has one near it that does.
@@ -71,22 +70,25 @@ def form(
     """
     import torch
 
-    if len(rows) < 2:
-        raise ValueError(f"expected two rows or more, got {len(rows)}")
-    counts = Counter(source for source, *_ in rows)
+    if len(sources) < 2:
+        raise ValueError(f"expected two rows or more, got {len(sources)}")
+    counts = Counter(sources)
     share = decoded_shares(counts, temperature, top_p)
-    weight_N = torch.tensor([share.get(source, 0.0) / counts[source] for source, *_ in rows], dtype=torch.float64)
-    asked = embedded([prompt for _, prompt, _ in rows], encode)
-    said = embedded([without_content(prompt, completion) for _, prompt, completion in rows], encode)
-    near_NN = (asked @ asked.mT).fill_diagonal_(-math.inf)
-    nearest_NM = near_NN.topk(min(NEAREST, len(rows) - 1), dim=1).indices
-    apart_NM = (1 - said @ said.mT).clamp(min=0).gather(1, nearest_NM)
+    weight_N = torch.tensor([share.get(source, 0.0) / counts[source] for source in sources], dtype=torch.float64)
+    nearest_NM = nearest(asked_ND, NEAREST)
+    apart_NM = (1 - said_ND @ said_ND.mT).clamp(min=0).gather(1, nearest_NM)
     weight_NM = weight_N[:, None] * weight_N[nearest_NM]
     return float((weight_NM * apart_NM).sum() / weight_NM.sum()) if weight_NM.sum() > 0 else math.nan
 
 
-def embedded(texts: list[str], encode: Encode) -> Any:
-    """Embeddings [N, D]; each distinct text is read once."""
+def nearest(unit_ND: Any, most: int) -> Any:
+    """Of each row the numbers of the `most` rows nearest to it [N, M], itself left out."""
+    near_NN = (unit_ND @ unit_ND.mT).fill_diagonal_(-math.inf)
+    return near_NN.topk(min(most, len(unit_ND) - 1), dim=1).indices
+
+
+def embedded(texts: Sequence[str], encode: Encode) -> Any:
+    """Float64 embeddings [N, D] on the CPU; each distinct text is read once."""
     distinct = list(dict.fromkeys(texts))
     place = {text: i for i, text in enumerate(distinct)}
     return encode(distinct).double().cpu()[[place[text] for text in texts]]

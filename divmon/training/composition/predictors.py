@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from divmon.training.composition.form import TEMPERATURE, TOP_P, Encode, embedded, form
+from divmon.training.composition.form import TEMPERATURE, TOP_P, Encode, embedded, form, nearest, without_content
 from divmon.training.composition.sources import same_opening
 
 NEIGHBORS = 4
@@ -72,10 +72,9 @@ def predictors(rows: Sequence[tuple[str, str, str]], encode: Encode) -> Predicto
     sources, prompts, completions = (list(column) for column in zip(*rows, strict=True))
     size = torch.tensor([len(text) for text in completions], dtype=torch.float64).clamp(min=1)
     asked, said = (embedded(texts, encode) for texts in (prompts, completions))
+    bare = embedded(list(map(without_content, prompts, completions)), encode)
     apart_NN = (1 - said @ said.mT).clamp(min=0)
-    near_NN = (asked @ asked.mT).fill_diagonal_(-math.inf)
-    nearest_NM = near_NN.topk(min(NEIGHBORS, len(rows) - 1), dim=1).indices
-    conditional_N = apart_NN.gather(1, nearest_NM).mean(1)
+    conditional_N = apart_NN.gather(1, nearest(asked, NEIGHBORS)).mean(1)
     share = {name: float(size[[s == name for s in sources]].sum() / size.sum()) for name in dict.fromkeys(sources)}
     within = {name: _mean_pair(apart_NN, [i for i, s in enumerate(sources) if s == name]) for name in share}
     known = {name: value for name, value in within.items() if not math.isnan(value)}
@@ -89,8 +88,8 @@ def predictors(rows: Sequence[tuple[str, str, str]], encode: Encode) -> Predicto
         within_source=sum(share[n] * v for n, v in known.items()) / sum(share[n] for n in known) if known else math.nan,
         same_prompt=sum(same) / len(same) if same else math.nan,
         conditional=float((conditional_N * size).sum() / size.sum()),
-        form=form(rows, encode),
-        form_decoded=form(rows, encode, temperature=TEMPERATURE, top_p=TOP_P),
+        form=form(sources, asked, bare),
+        form_decoded=form(sources, asked, bare, temperature=TEMPERATURE, top_p=TOP_P),
         rows=len(rows),
     )
 
